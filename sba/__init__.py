@@ -1,0 +1,31 @@
+"""Stochastic Batch Augmentation: a reference implementation."""
+
+from sba.config import Run, make_run
+from sba.data import load
+from sba.errors import SBAError
+from sba.methods import ERM, METHODS, SBA
+from sba.moment import Moment
+from sba.networks import NETWORKS, Staged, build
+from sba.scheduler import Scheduler
+from sba.train import evaluate, train
+from sba.vicinity import Vicinity
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ERM",
+    "METHODS",
+    "NETWORKS",
+    "SBA",
+    "Moment",
+    "Run",
+    "SBAError",
+    "Scheduler",
+    "Staged",
+    "Vicinity",
+    "build",
+    "evaluate",
+    "load",
+    "make_run",
+    "train",
+]

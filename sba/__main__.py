@@ -1,0 +1,159 @@
+"""The command line: ``python -m sba train|notebooks|table|bench``. Every verb is thin; what it does is a function elsewhere."""
+
+import pathlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sba.config import Run, make_run
+from sba.data import ROOT_VARIABLE
+from sba.errors import SBAError
+from sba.hyper import allowed, choices, definitions
+from sba.methods import METHODS
+from sba.results import FOLDER
+
+
+class Group(click.Group):
+    """Prints the errors a user can mend as a message, without a traceback, and exits with status 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except SBAError as error:
+            click.echo(f"error: {error}", err=True)
+            context.exit(2)
+
+
+class Comma(click.ParamType):
+    """Several values separated by commas."""
+
+    name = "LIST"
+
+    def __init__(self, item: Callable[[str], Any]):
+        self.item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[Any, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(self.item(v) for v in value.split(",") if v)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of {self.item.__name__} separated by commas", param, context)
+
+
+def hyper_options(command: Callable) -> Callable:
+    """Add one option for each hyper-parameter of a run and of the methods, from their definitions."""
+    sources = [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]
+    fields = {name: (field, owner) for cls, owner in sources for name, field in definitions(cls).items()}
+    for name, (field, owner) in reversed(fields.items()):
+        if name in ("method", "dataset", "network", "full_epochs"):
+            continue
+        about = f"[{owner}] {field.description}; {allowed(field)}"
+        flag = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
+        elif options := choices(field):
+            option = click.option(flag, name, type=click.Choice(options), help=about)
+        elif field.annotation in (int, float):
+            option = click.option(flag, name, type=field.annotation, help=about)
+        else:
+            option = click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
+        command = option(command)
+    return command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="sba")
+def main() -> None:
+    """Stochastic Batch Augmentation: training, notebooks, tables, measurements."""
+
+
+@main.command()
+@click.option("--dataset", default="digits", help="digits, moons, cifar10, cifar100, or folder:PATH")
+@click.option("--network", default=None, help="the data set's own by default")
+@click.option("--method", default="erm", help=", ".join(METHODS))
+@hyper_options
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; torch's default if not given")
+@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
+@click.option("--download", is_flag=True, help="let torchvision download the data")
+@click.option("--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default")
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
+@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
+@click.option("--quiet", is_flag=True, help="no progress bar")
+def train(
+    device: str,
+    threads: int | None,
+    data_root: pathlib.Path | None,
+    download: bool,
+    folder: pathlib.Path | None,
+    results: pathlib.Path,
+    budget: float | None,
+    quiet: bool,
+    **parameters: Any,
+) -> None:
+    """Train one network; resume it where its folder holds a checkpoint; append its record when it is finished."""
+    import torch
+
+    from sba.progress import follow
+    from sba.results import append, record_of, records
+    from sba.train import Training
+
+    if threads:
+        torch.set_num_threads(threads)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    run = make_run(**parameters)
+    training = Training(
+        run,
+        device=device,
+        folder=folder or pathlib.Path("runs") / run.title,
+        budget=budget,
+        stop=lambda: bool(stopped),
+        data_root=data_root,
+        download=download,
+    )
+    follow(training, quiet)
+    if not training.finished:
+        click.echo(f"stopped at step {training.step}; the same command goes on from {training.folder}", err=True)
+        sys.exit(3)
+    known = {r["key"] for r in records(results) if r["device"] == training.device.type} if results.exists() else set()
+    if run.key in known:
+        click.echo(f"{results} has this run already; nothing appended", err=True)
+        return
+    record = record_of(training)
+    append(results, record)
+    click.echo(f"record {record['id']} appended to {results}: error {record['error']:.2f} % (median of the last five epochs)")
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=FOLDER, help="file or folder of records")
+@click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
+@click.option("--check", is_flag=True, help="write nothing; fail where the file's table is not the generated one")
+def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
+    """Print the table of results, or write it between the markers of the README."""
+    from sba.report import insert_table, readme_table
+    from sba.results import records
+
+    text = readme_table(records(results))
+    if readme is None:
+        click.echo(text)
+    else:
+        insert_table(readme, text, check)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=None, help="append the record here")
+@click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
+@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"CIFAR-10; or {ROOT_VARIABLE}")
+def bench(results: pathlib.Path | None, quick: bool, data_root: pathlib.Path | None) -> None:
+    """Measure speeds as ratios within one process."""
+    from sba.bench import run_benchmarks
+
+    run_benchmarks(results, quick, data_root)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m sba")

@@ -1,0 +1,81 @@
+"""Checkpoints: written whole or not at all, read only as tensors and plain values, refused where they belong to another run."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import torch
+
+from sba.config import Run
+from sba.errors import CheckpointError
+
+FORMAT = 1
+FILE = "checkpoint.pt"
+
+
+def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]) -> None:
+    """Write the state of a run into its folder, replacing the last checkpoint in one step.
+
+    Args:
+        folder: of this run; made where it does not exist.
+        run: its configuration, stored with it.
+        fingerprint: of its data.
+        state: tensors, numbers, text, and containers of them.
+
+    Raises:
+        CheckpointError: the folder cannot be written to; the last checkpoint is untouched.
+    """
+    content = {"format": FORMAT, "settings": json.dumps(run.settings()), "fingerprint": fingerprint, "state": state}
+    partial = folder / f"{FILE}.{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / FILE)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"folder: {folder} cannot be written to ({error}); free space or give another --folder") from error
+
+
+def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | None:
+    """Read the state of a run from its folder, or None where there is no checkpoint yet.
+
+    Raises:
+        CheckpointError: the file is unreadable, or belongs to another configuration or other data; it is left as it is.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        settings, found, state = json.loads(content["settings"]), content["fingerprint"], content["state"]
+    except Exception as error:
+        raise CheckpointError(
+            f"folder: {path} is not a checkpoint of this program ({type(error).__name__}); move it away, or give another --folder"
+        ) from error
+    if differing := differences(settings, run.settings()):
+        raise CheckpointError(
+            f"folder: {folder} holds a run of another configuration:\n"
+            + "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)
+            + "\ngive another --folder, or the values it was started with"
+        )
+    if found != fingerprint:
+        raise CheckpointError(
+            f"folder: {folder} was trained on data with fingerprint {found}, this data has {fingerprint}; give another --folder"
+        )
+    return state
+
+
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """List (name, value in a, value in b) of the settings in which two configurations differ."""
+    found = []
+    for name in dict.fromkeys([*a, *b]):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            found.append((prefix + name, left, right))
+    return found

@@ -1,0 +1,257 @@
+"""Data sets as uint8 tensors that live on the device: digits (embedded), moons (drawn), CIFAR-10/100, folders of images."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sba.errors import DataError
+from sba.moment import fold
+
+ROOT_VARIABLE = "SBA_DATA"
+"""Environment variable that names the folder data is looked for in when none is given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images, uint8 of shape (N, C, H, W), and their labels, int64 of shape (N,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def __getitem__(self, rows: Tensor | slice) -> "Split":
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set, split in two.
+
+    Attributes:
+        name: as given to :func:`load`.
+        train: what is trained on.
+        test: what is evaluated on: the test set, or images held out of the training set.
+        evaluated_on: "test" or "holdout".
+        classes: the names of the classes.
+        mean: of each channel over the training set, in [0, 1].
+        std: likewise.
+        fingerprint: hash of all pixels, labels and their order, as 16 hexadecimal digits.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    evaluated_on: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.train.images.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    def to(self, device: torch.device | str) -> "Data":
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """What a loader returns: images uint8 (N, C, H, W) and labels (N,) of both splits, and the names of the classes."""
+
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """How to get a data set, and what a run on it does unless told otherwise.
+
+    Attributes:
+        read: from (root, download) to :class:`Raw`.
+        network: default network.
+        padding: default pixels of padding before the random crop.
+        flip: whether mirroring preserves its labels.
+        cutout: the side of Cutout's square that its authors use, or half the image's side.
+    """
+
+    read: Callable[[pathlib.Path, bool], Raw]
+    network: str
+    padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+
+def read_digits(root: pathlib.Path, download: bool) -> Raw:
+    """scikit-learn's 1,797 handwritten digits of 8×8 pixels; every class is split 2 : 1 by a fixed permutation."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    parts = train_test_split(images, digits.target, test_size=1 / 3, random_state=0, stratify=digits.target)
+    train_images, test_images, train_labels, test_labels = parts
+    return Raw((train_images, train_labels), (test_images, test_labels), tuple(map(str, range(10))))
+
+
+def read_moons(root: pathlib.Path, download: bool) -> Raw:
+    """Two interleaving half moons: points as images of 1×1 pixel and two channels, 256 levels each over [−2, 3] × [−2, 3]."""
+    from sklearn.datasets import make_moons
+
+    def draw(n: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+        points, labels = make_moons(n, noise=0.2, random_state=state)
+        return np.rint((points.clip(-2, 3) + 2) * 51).astype(np.uint8)[:, :, None, None], labels
+
+    return Raw(draw(200, 0), draw(2000, 1), ("upper", "lower"))
+
+
+def read_cifar(kind: str) -> Callable[[pathlib.Path, bool], Raw]:
+    """CIFAR-10 or CIFAR-100 through torchvision, with every file's checksum checked first."""
+
+    def read(root: pathlib.Path, download: bool) -> Raw:
+        from torchvision import datasets
+
+        cls = getattr(datasets, kind)
+        if download:
+            cls(root, download=True)
+        check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
+        train, test = (cls(root, train=train) for train in (True, False))
+
+        def arrays(split: object) -> tuple[np.ndarray, np.ndarray]:
+            return split.data.transpose(0, 3, 1, 2), np.array(split.targets)
+
+        return Raw(arrays(train), arrays(test), tuple(train.classes))
+
+    return read
+
+
+def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
+    """Raise :class:`DataError` where a file is missing or its MD5 is not the expected one, naming the file and both sums."""
+    for name, expected in files:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(
+                f"data_root: {path} is missing (expected md5 {expected}); add --download, or give the folder that holds "
+                f"{folder.name}/ with --data-root or {ROOT_VARIABLE}"
+            )
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise DataError(
+                f"data_root: {path} is corrupted (md5 {found}, expected {expected}); delete it and add --download, or copy it anew"
+            )
+
+
+def read_folder(folder: pathlib.Path, side: int) -> Raw:
+    """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    validation = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
+    if validation is None or not (folder / "train").is_dir():
+        raise DataError(f"dataset: {folder} must hold the folders train/ and val/ (or test/), each with one folder per class")
+    resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
+    train, test = (ImageFolder(str(path), transform=resize) for path in (folder / "train", validation))
+    if train.classes != test.classes:
+        raise DataError(f"dataset: {folder}/train has the classes {train.classes}, {validation} has {test.classes}; make them equal")
+
+    def arrays(split: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([split[i][0].numpy() for i in range(len(split))]), np.array(split.targets)
+
+    return Raw(arrays(train), arrays(test), tuple(train.classes))
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(read_digits, "digits", padding=1, cutout=4),
+    "moons": Source(read_moons, "mlp"),
+    "cifar10": Source(read_cifar("CIFAR10"), "alexnet", padding=4, flip=True, cutout=16),
+    "cifar100": Source(read_cifar("CIFAR100"), "resnet44", padding=4, flip=True, cutout=8),
+}
+"""Data sets by name. Besides these, ``folder:PATH`` is a folder of images."""
+
+FOLDER_SIDE = 32
+
+
+def source(name: str) -> Source:
+    """Look up a data set, or describe the folder of images that ``folder:PATH`` names.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    if name.startswith("folder:"):
+        path = pathlib.Path(name.removeprefix("folder:")).expanduser()
+        return Source(lambda root, download: read_folder(path, FOLDER_SIDE), "resnet44", padding=4, flip=True, cutout=16)
+    if name not in DATASETS:
+        raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)} or folder:PATH")
+    return DATASETS[name]
+
+
+def load(name: str, root: str | pathlib.Path | None = None, download: bool = False, holdout: int = 0) -> Data:
+    """Load a data set onto the CPU.
+
+    Args:
+        name: a key of :data:`DATASETS`, or ``folder:PATH``.
+        root: where CIFAR is looked for; by default the folder that ``SBA_DATA`` names, else ``data``.
+        download: let torchvision download it there.
+        holdout: how many training images are held out and take the test set's place, to choose hyper-parameters on; which
+            ones depends on nothing but their number.
+
+    Raises:
+        DataError: unknown, missing or corrupted data, or too many images to hold out.
+    """
+    folder = pathlib.Path(root or os.environ.get(ROOT_VARIABLE) or "data").expanduser()
+    raw = source(name).read(folder, download)
+    train, test = (
+        Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.asarray(y, dtype=np.int64)))
+        for x, y in (raw.train, raw.test)
+    )
+    if not 0 <= holdout < len(train):
+        raise DataError(f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}")
+    mean, std = moments(train.images)
+    if holdout:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold(0, "holdout")))
+        train, test = train[order[holdout:].sort().values], train[order[:holdout].sort().values]
+    return Data(
+        name=name,
+        train=train,
+        test=test,
+        evaluated_on="holdout" if holdout else "test",
+        classes=raw.classes,
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint(train, test),
+    )
+
+
+def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of uint8 images, in [0, 1], exactly and independent of the device."""
+    counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in images.numpy().swapaxes(0, 1)])
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(1)
+    std = np.sqrt(counts @ levels**2 / counts.sum(1) - mean**2)
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
+def fingerprint(*splits: Split) -> str:
+    """Hash pixels, labels and their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for split in splits:
+        digest.update(split.images.numpy().tobytes())
+        digest.update(split.labels.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""The contract of a training method."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sba.moment import Moment
+from sba.networks import Staged
+
+
+class Method(abc.ABC):
+    """A training method: a frozen dataclass whose fields are its hyper-parameters.
+
+    Subclasses are final: a method is one file, and none inherits from another.
+
+    Attributes:
+        name: as written on the command line and in records.
+        title: as written in tables.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abc.abstractmethod
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        """Compute the weighted terms of the loss of one iteration; the loss is their sum.
+
+        Args:
+            network: in training mode.
+            x: augmented, normalised images of shape (B, C, H, W).
+            y: labels of shape (B,).
+            now: where training stands; the only source of randomness.
+            memory: what :meth:`memory` returned.
+
+        Returns:
+            Name → scalar. "cross_entropy" is always among them.
+        """
+
+    def memory(self, network: Staged) -> nn.Module | None:
+        """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
+        return None
+
+    def check(self, network: Staged) -> None:
+        """Raise :class:`sba.errors.ConfigError` where the method cannot work on this network."""
+
+    def predict(self, network: Staged, x: Tensor, now: Moment, memory: nn.Module | None) -> Tensor:
+        """Return the scores by which a test batch is classified, of shape (N, classes): one plain pass unless overridden."""
+        return network(x)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the method's name and hyper-parameters as JSON can hold them."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}

@@ -1,0 +1,168 @@
+"""Results: append-only JSON lines with provenance. Every table and figure of the book is drawn from them."""
+
+import dataclasses
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import torch
+
+from sba.errors import ResultsError
+from sba.train import Training
+
+SCHEMA = 1
+SOURCES = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path("book/results")
+"""Where the book keeps its evidence, seen from the top of the project."""
+
+
+class TornRecordWarning(UserWarning):
+    """A line of a results file is not a record; it is left in the file and left out of the results."""
+
+
+def source_hash() -> str:
+    """Hash the Python files of this package: records of different code can be told apart."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(SOURCES.rglob("*.py")):
+        digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCE = source_hash()
+"""As of the import: files edited while a run is under way are not what it was made with."""
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware as its maker does."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names = [line.split(":", 1)[1].strip() for line in read_lines("/proc/cpuinfo") if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a text file, none where it does not exist."""
+    file = pathlib.Path(path)
+    return file.read_text(errors="replace").splitlines() if file.exists() else []
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Say what a result was made with: source hash, device, threads, versions, date."""
+    return {
+        "source": SOURCE,
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+        },
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def identify(content: dict[str, Any]) -> str:
+    """Hash a record's content into the identifier the book cites it by, 10 hexadecimal digits."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
+
+
+def record_of(training: Training) -> dict[str, Any]:
+    """Turn a finished run into a record.
+
+    Returns:
+        A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than its
+        regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the last five
+        epochs, which is the paper's rule, and the last epoch), ``seconds_per_epoch`` (median), ``epochs`` and :func:`provenance`.
+
+    Raises:
+        ResultsError: the run is not finished.
+    """
+    if not training.finished:
+        raise ResultsError(f"epochs: {len(training.history)} of {training.run.epochs} are done; finish the run before recording it")
+    history = training.history
+    content = {
+        "schema": SCHEMA,
+        "kind": "train",
+        "key": training.run.key,
+        "settings": training.run.settings(),
+        "reduced": training.run.reduced,
+        "fingerprint": training.data.fingerprint,
+        "evaluated_on": training.data.evaluated_on,
+        "error": statistics.median(r.error for r in history[-5:]),
+        "error_last": history[-1].error,
+        "seconds_per_epoch": statistics.median(r.seconds for r in history),
+        "epochs": [dataclasses.asdict(r) for r in history],
+        **provenance(training.device),
+    }
+    return {"id": identify(content), **content}
+
+
+def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:
+    """Append a record to a results file, whole, under a lock; a torn last line is closed first and kept.
+
+    Raises:
+        ResultsError: the file cannot be written to. The record is in the message's cause, nothing of the file is lost.
+    """
+    path = pathlib.Path(path)
+    line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ResultsError(f"results: {path} cannot be written to ({error}); give another --results") from error
+
+
+def records(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> list[dict[str, Any]]:
+    """Read results files, or every ``*.jsonl`` of a folder, in the order of their names.
+
+    A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` that names file and line.
+    A record that stands twice (files copied together) counts once.
+    """
+    paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
+    files = [f for p in map(pathlib.Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
+    found: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                found.setdefault(record["id"], {**record, "file": file.name, "line": number})
+            except (ValueError, KeyError, TypeError):
+                warnings.warn(
+                    f"{file}, line {number}: not a record (torn by a crash?); left out, and left in the file",
+                    TornRecordWarning,
+                    stacklevel=2,
+                )
+    return list(found.values())
+
+
+def load(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> pd.DataFrame:
+    """Read the training records into a data frame, one row each; the settings become columns, the method's as ``method.<field>``."""
+    rows = []
+    for record in records(paths):
+        if record["kind"] == "train":
+            method = record["settings"]["method"]
+            flat = {k: v for k, v in record.items() if k != "settings"}
+            flat |= {k: v for k, v in record["settings"].items() if k not in ("method", "epochs")}
+            flat |= {"n_epochs": record["settings"]["epochs"], "method": method["name"]}
+            rows.append(flat | {f"method.{k}": v for k, v in method.items() if k != "name"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,277 @@
+"""Training: an iterator of epoch records. It knows no method by name."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sba import checkpoint
+from sba.config import Run
+from sba.data import Data, load
+from sba.errors import ConfigError, SBAError
+from sba.evaluation import evaluate
+from sba.methods import Method
+from sba.moment import Moment, fold
+from sba.networks import Staged, build, to_device
+
+SAVE_SECONDS = 30.0
+"""A checkpoint is written at most this often, and when a run stops or ends."""
+
+
+class Diverged(SBAError):
+    """The loss is not a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: epochs done, from 1.
+        lr: learning rate.
+        terms: mean of each term of the loss over the steps that had it, in nats.
+        counts: number of steps that had it. "virtual" counts the steps with λ(t) = 1.
+        error: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode.
+        nll: their mean negative log-likelihood in nats.
+        seconds: time of the training steps alone: no evaluation, no checkpoint.
+        images: raw images trained on.
+    """
+
+    epoch: int
+    lr: float
+    terms: dict[str, float]
+    counts: dict[str, int]
+    error: float
+    nll: float
+    seconds: float
+    images: int
+
+
+class Objective(nn.Module):
+    """Network, method and memory together; its forward is the loss. Data-parallel wrappers go around this, not the network."""
+
+    def __init__(self, network: Staged, method: Method):
+        super().__init__()
+        self.network = network
+        self.method = method
+        self.memory = method.memory(network)
+
+    def forward(self, x: Tensor, y: Tensor, now: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its terms, detached.
+
+        Args:
+            x: augmented, normalised images of shape (B, C, H, W).
+            y: labels of shape (B,).
+            now: where training stands.
+        """
+        terms = self.method.terms(self.network, x, y, now, self.memory)
+        loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: torch has no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver") from None
+    return device
+
+
+class Training:
+    """One run under way. Iterate over it for its epoch records; those done before a resume come first.
+
+    Args:
+        run: what to do.
+        data: the data, if it is loaded already; else it is loaded from ``data_root``.
+        device: where to train.
+        folder: where checkpoints are kept; None for none. A checkpoint of the same run there is resumed.
+        budget: seconds after which training stops with a checkpoint, between two steps.
+        stop: called between steps; training stops likewise when it returns true.
+        data_root: see :func:`sba.data.load`.
+        download: likewise.
+
+    Attributes:
+        network: as trained so far.
+        history: the records so far.
+        finished: whether all epochs are done.
+
+    Raises:
+        ConfigError: the run does not fit the data, the network or the machine.
+        DataError: the data is missing or corrupted.
+        CheckpointError: the folder holds something else.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data: Data | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        folder: str | pathlib.Path | None = None,
+        budget: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        data_root: str | pathlib.Path | None = None,
+        download: bool = False,
+    ):
+        self.run, self.budget, self.stop = run, budget, stop
+        self.device = pick_device(str(device))
+        self.folder = pathlib.Path(folder) if folder is not None else None
+        self.data = (data or load(run.dataset, data_root, download, run.holdout)).to(self.device)
+        self.steps_per_epoch = len(self.data.train) // run.batch_size
+        if not self.steps_per_epoch:
+            raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(self.data.train)} training images; give fewer")
+        with self.own_randomness():
+            torch.manual_seed(fold(run.seed, "weights"))
+            network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
+            run.method.check(network)
+            self.network = to_device(network, self.device, run.channels_last)
+            self.objective = Objective(self.network, run.method).to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.objective.parameters(),
+            lr=run.lr,
+            momentum=run.momentum,
+            weight_decay=run.weight_decay,
+            nesterov=run.nesterov,
+            fused=True,
+        )
+        self.step = 0
+        self.history: list[EpochRecord] = []
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.seconds = 0.0
+        self.saved_at = time.monotonic()
+        self.resume()
+
+    def own_randomness(self) -> Any:
+        """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) == self.run.epochs
+
+    def now(self) -> Moment:
+        """Return the moment of the next step."""
+        total = self.run.epochs * self.steps_per_epoch
+        return Moment(self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total)
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
+        yield from list(self.history)
+        while not self.finished:
+            if not self.run_epoch(deadline):
+                self.save()
+                return
+            self.history.append(self.close_epoch())
+            if self.finished or time.monotonic() - self.saved_at > SAVE_SECONDS:
+                self.save()
+            yield self.history[-1]
+
+    def run_epoch(self, deadline: float) -> bool:
+        """Do the steps that this epoch still lacks; return false where the deadline or ``stop`` came first."""
+        epoch = self.step // self.steps_per_epoch
+        generator = torch.Generator().manual_seed(fold(self.run.seed, "order", epoch))
+        order = torch.randperm(len(self.data.train), generator=generator).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.run.rate(epoch)
+        self.objective.train()
+        self.synchronise()
+        start = time.perf_counter()
+        complete = True
+        with self.own_randomness():
+            for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
+                if time.monotonic() > deadline or self.stop():
+                    complete = False
+                    break
+                self.run_step(order[i * self.run.batch_size : (i + 1) * self.run.batch_size])
+        self.synchronise()
+        self.seconds += time.perf_counter() - start
+        return complete
+
+    def run_step(self, rows: Tensor) -> None:
+        """Train on one batch."""
+        now, data = self.now(), self.data
+        batch = data.train[rows]
+        x = self.run.augmentation(batch.images, data.mean, data.std, now)
+        if self.run.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        torch.manual_seed(fold(now.seed, "network", now.step, now.rank))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
+            loss, terms = self.objective(x, batch.labels, now)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term if name in self.sums else term
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.step += 1
+
+    def close_epoch(self) -> EpochRecord:
+        """Evaluate, and turn what was summed up into a record."""
+        terms = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
+        if not all(map(math.isfinite, terms.values())):
+            raise Diverged(
+                f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} ({terms}); give a lower --lr"
+            )
+        result = evaluate(self.network, self.data.test, self.data.mean, self.data.std)
+        record = EpochRecord(
+            epoch=len(self.history) + 1,
+            lr=self.run.rate(len(self.history)),
+            terms=terms,
+            counts=self.counts,
+            error=result.error,
+            nll=result.nll,
+            seconds=self.seconds,
+            images=self.steps_per_epoch * self.run.batch_size,
+        )
+        self.sums, self.counts, self.seconds = {}, {}, 0.0
+        return record
+
+    def synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def save(self) -> None:
+        """Write a checkpoint, where there is a folder for it."""
+        self.saved_at = time.monotonic()
+        if self.folder is None:
+            return
+        state = {
+            "step": self.step,
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": json.dumps([dataclasses.asdict(r) for r in self.history]),
+            "sums": self.sums,
+            "counts": self.counts,
+            "seconds": self.seconds,
+        }
+        checkpoint.save(self.folder, self.run, self.data.fingerprint, state)
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if it has one."""
+        state = checkpoint.load(self.folder, self.run, self.data.fingerprint) if self.folder else None
+        if state is None:
+            return
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
+        self.step, self.counts, self.seconds = state["step"], dict(state["counts"]), state["seconds"]
+        self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+
+
+def train(run: Run, data: Data | None = None, **options: Any) -> Training:
+    """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`."""
+    return Training(run, data, **options)
