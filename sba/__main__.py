@@ -78,7 +78,9 @@ def main() -> None:
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; torch's default if not given")
 @click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
 @click.option("--download", is_flag=True, help="let torchvision download the data")
-@click.option("--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default")
+@click.option(
+    "--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default"
+)
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
 @click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
 @click.option("--quiet", is_flag=True, help="no progress bar")
@@ -119,13 +121,49 @@ def train(
     if not training.finished:
         click.echo(f"stopped at step {training.step}; the same command goes on from {training.folder}", err=True)
         sys.exit(3)
-    known = {r["key"] for r in records(results) if r["device"] == training.device.type} if results.exists() else set()
-    if run.key in known:
+    known = records(results) if results.exists() else []
+    if any(r["kind"] == "train" and (r["key"], r["device"]) == (run.key, training.device.type) for r in known):
         click.echo(f"{results} has this run already; nothing appended", err=True)
         return
     record = record_of(training)
     append(results, record)
-    click.echo(f"record {record['id']} appended to {results}: error {record['error']:.2f} % (median of the last five epochs)")
+    click.echo(
+        f"record {record['id']} appended to {results}: error {record['error']:.2f} % (median of the last five epochs)"
+    )
+
+
+@main.command()
+@click.option("--source", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("notebooks"))
+@click.option("--stage", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("_build/stage"))
+@click.option(
+    "-p", "--parameter", "parameters", type=(str, str), multiple=True, help="name and value, for every notebook"
+)
+@click.option("--only", multiple=True, help="names of notebooks; all if not given")
+@click.option("--jobs", type=click.IntRange(1), default=None, help="notebooks side by side")
+@click.option("--force", is_flag=True, help="execute what is up to date, too")
+@click.option("--clean", is_flag=True, help="execute nothing; take outputs and traces of runs out of the sources")
+def notebooks(
+    source: pathlib.Path,
+    stage: pathlib.Path,
+    parameters: tuple[tuple[str, str], ...],
+    only: tuple[str, ...],
+    jobs: int | None,
+    force: bool,
+    clean: bool,
+) -> None:
+    """Execute the notebooks into the stage that the book is built from."""
+    import yaml
+
+    from sba.cells import clean_files
+    from sba.notebooks import execute
+
+    if clean:
+        click.echo("\n".join(["cleaned:", *map(str, clean_files(source))]))
+        return
+
+    values = {name: yaml.safe_load(value) for name, value in parameters}
+    done = execute(source, stage, values, only=only, jobs=jobs, force=force)
+    click.echo(f"{len(done)} notebooks executed into {stage}; the rest was up to date")
 
 
 @main.command()
@@ -147,12 +185,17 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @main.command()
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=None, help="append the record here")
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
-@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"CIFAR-10; or {ROOT_VARIABLE}")
-def bench(results: pathlib.Path | None, quick: bool, data_root: pathlib.Path | None) -> None:
+@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
+def bench(results: pathlib.Path | None, quick: bool, threads: int | None) -> None:
     """Measure speeds as ratios within one process."""
+    import os
+
+    import torch
+
     from sba.bench import run_benchmarks
 
-    run_benchmarks(results, quick, data_root)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    run_benchmarks(results, quick)
 
 
 if __name__ == "__main__":

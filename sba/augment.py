@@ -37,7 +37,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """Bring uint8 images of shape (N, C, H, W) to float32 with the given mean and standard deviation per channel in [0, 1]."""
     scale = torch.tensor(std, device=images.device).mul(255).reciprocal()[:, None, None]
     shift = torch.tensor(mean, device=images.device).div(torch.tensor(std, device=images.device))[:, None, None]
-    return images.float().mul_(scale).sub_(shift)
+    return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:

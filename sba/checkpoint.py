@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read only as tensors and plain values, refused where they belong to another run."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -36,8 +37,11 @@ def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]
             os.fsync(file.fileno())
         partial.replace(folder / FILE)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(f"folder: {folder} cannot be written to ({error}); free space or give another --folder") from error
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(
+            f"folder: {folder} cannot be written to ({error}); free space or give another --folder"
+        ) from error
 
 
 def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | None:
@@ -51,10 +55,13 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, not {FORMAT}")
         settings, found, state = json.loads(content["settings"]), content["fingerprint"], content["state"]
     except Exception as error:
         raise CheckpointError(
-            f"folder: {path} is not a checkpoint of this program ({type(error).__name__}); move it away, or give another --folder"
+            f"folder: {path} is not a checkpoint of this version of the program ({type(error).__name__}); move it away, "
+            "or give another --folder"
         ) from error
     if differing := differences(settings, run.settings()):
         raise CheckpointError(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any, Literal
 
 from sba.augment import Augmentation
@@ -158,9 +159,11 @@ def make_run(dataset: str = "digits", network: str | None = None, method: str = 
         others = [other for other in METHODS.values() if unknown[0] in definitions(other)]
         hint = f"it belongs to {others[0].name}" if others else suggestion(unknown[0], [*fields, *definitions(cls)])
         raise ConfigError(f"{unknown[0]}: neither a run nor the method {method!r} has this parameter; {hint}")
-    defaults: dict[str, Any] = {f.name: getattr(regime, f.name) for f in dataclasses.fields(Regime) if f.name != "source"}
+    defaults: dict[str, Any] = {
+        f.name: getattr(regime, f.name) for f in dataclasses.fields(Regime) if f.name != "source"
+    }
     defaults |= {"full_epochs": regime.epochs, "padding": origin.padding, "flip": origin.flip}
-    if "epochs" in given and isinstance(given["epochs"], int):
+    if isinstance(given.get("epochs"), int | float) and math.isfinite(given["epochs"]):
         scaled = (round(m * given["epochs"] / regime.epochs) for m in regime.milestones)
         defaults["milestones"] = tuple(sorted({m for m in scaled if m > 0}))
     if given.get("cutout") == -1:

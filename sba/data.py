@@ -130,7 +130,12 @@ def read_cifar(kind: str) -> Callable[[pathlib.Path, bool], Raw]:
 
         cls = getattr(datasets, kind)
         if download:
-            cls(root, download=True)
+            try:
+                cls(root, download=True)
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    f"data_root: {kind} cannot be downloaded to {root} ({error}); copy its files there instead"
+                ) from error
         check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
         train, test = (cls(root, train=train) for train in (True, False))
 
@@ -165,14 +170,29 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
 
     validation = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
     if validation is None or not (folder / "train").is_dir():
-        raise DataError(f"dataset: {folder} must hold the folders train/ and val/ (or test/), each with one folder per class")
+        raise DataError(
+            f"dataset: {folder} must hold the folders train/ and val/ (or test/), each with one folder per class"
+        )
     resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
-    train, test = (ImageFolder(str(path), transform=resize) for path in (folder / "train", validation))
+    try:
+        train, test = (ImageFolder(str(path), transform=resize) for path in (folder / "train", validation))
+    except FileNotFoundError as error:
+        raise DataError(f"dataset: {error}") from error
     if train.classes != test.classes:
-        raise DataError(f"dataset: {folder}/train has the classes {train.classes}, {validation} has {test.classes}; make them equal")
+        raise DataError(
+            f"dataset: {folder}/train has the classes {train.classes}, {validation} has {test.classes}; make them equal"
+        )
+
+    def image(split: ImageFolder, i: int) -> np.ndarray:
+        try:
+            return split[i][0].numpy()
+        except OSError as error:
+            raise DataError(
+                f"dataset: {split.samples[i][0]} cannot be read ({error}); copy it anew or remove it"
+            ) from error
 
     def arrays(split: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([split[i][0].numpy() for i in range(len(split))]), np.array(split.targets)
+        return np.stack([image(split, i) for i in range(len(split))]), np.array(split.targets)
 
     return Raw(arrays(train), arrays(test), tuple(train.classes))
 
@@ -196,7 +216,9 @@ def source(name: str) -> Source:
     """
     if name.startswith("folder:"):
         path = pathlib.Path(name.removeprefix("folder:")).expanduser()
-        return Source(lambda root, download: read_folder(path, FOLDER_SIDE), "resnet44", padding=4, flip=True, cutout=16)
+        return Source(
+            lambda root, download: read_folder(path, FOLDER_SIDE), "resnet44", padding=4, flip=True, cutout=16
+        )
     if name not in DATASETS:
         raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)} or folder:PATH")
     return DATASETS[name]
@@ -222,7 +244,9 @@ def load(name: str, root: str | pathlib.Path | None = None, download: bool = Fal
         for x, y in (raw.train, raw.test)
     )
     if not 0 <= holdout < len(train):
-        raise DataError(f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}")
+        raise DataError(
+            f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}"
+        )
     mean, std = moments(train.images)
     if holdout:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold(0, "holdout")))

@@ -1,4 +1,7 @@
-"""The errors a user can cause. Each message names the field, the value and the fix; the command line prints it without a traceback."""
+"""The errors a user can cause.
+
+Each message names the field, the value and the fix; the command line prints it without a traceback.
+"""
 
 
 class SBAError(Exception):

@@ -18,7 +18,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from sba.errors import ConfigError
 
 
-def hyper(default: Any, description: str, *, symbol: str = "", source: str = "", unit: str = "", **bounds: float) -> Any:
+def hyper(
+    default: Any, description: str, *, symbol: str = "", source: str = "", unit: str = "", **bounds: float
+) -> Any:
     """Define a field of a :func:`configuration` class.
 
     Args:
@@ -35,7 +37,7 @@ def hyper(default: Any, description: str, *, symbol: str = "", source: str = "",
 
 def configuration(cls: type) -> type:
     """Make a class of :func:`hyper` fields a frozen dataclass, keyword-only, that raises :class:`ConfigError` at construction."""
-    settings = pydantic.ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True, use_attribute_docstrings=False)
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     made = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
     validate = made.__init__
 
@@ -89,7 +91,9 @@ def allowed(field: Any) -> str:
     if options := choices(field):
         return "one of " + ", ".join(map(str, options))
     kinds = typing.get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else (field.annotation,)
-    kind = {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kinds[0], "a list")
+    kind = {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kinds[0])
+    if kind is None:
+        kind = f"an instance of {kinds[0].__name__}" if isinstance(kinds[0], type) else "a list"
     low, high = bounds(field)
     if low is None and high is None:
         return kind
@@ -104,7 +108,7 @@ def pretty(value: float) -> str:
     """Write a number, and the multiples of π that angles are, as people do."""
     for divisor in (1, 2, 3, 4, 6):
         if value and math.isclose(value, math.pi / divisor):
-            return ("π" if divisor == 1 else f"π/{divisor}") + f" ≈ {value:.4f}"
+            return ("π" if divisor == 1 else f"π/{divisor}") + f" ≈ {value:.6f}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -128,5 +132,7 @@ def explain(cls: type, error: pydantic.ValidationError) -> str:
             continue
         field = definitions(cls)[name]
         symbol = (field.json_schema_extra or {}).get("symbol")
-        lines.append(f"{name}{f' ({symbol})' if symbol else ''}: {item['input']!r} is not allowed; give {allowed(field)}")
+        lines.append(
+            f"{name}{f' ({symbol})' if symbol else ''}: {item['input']!r} is not allowed; give {allowed(field)}"
+        )
     return "\n".join(dict.fromkeys(lines))

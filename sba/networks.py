@@ -1,7 +1,7 @@
 """Networks as chains of named stages, so that training can stop at any layer k and go on from there.
 
-The paper writes f(x) = g_{k+1}(h_k(x)) (§3.1). Here ``net(x, until=k)`` is h_k, ``net(h, after=k)`` is g_{k+1}, and their composition
-equals ``net(x)`` bit for bit: it is the same sequence of calls.
+The paper writes f(x) = g_{k+1}(h_k(x)) (§3.1). Here ``net(x, until=k)`` is h_k, ``net(h, after=k)`` is g_{k+1}, and their
+composition equals ``net(x)`` bit for bit: it is the same sequence of calls.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Execute the chapters with papermill into a staged copy of the book, and keep their sources clean.
+"""Execute the chapters with papermill into a staged copy of the book.
 
 The book is rendered from a *stage*: a copy of the tree in which every notebook has been executed. Nothing executes
 while the pages are rendered, so a page can only show what this module has seen succeed. An executed notebook is kept
@@ -12,30 +12,27 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
-from papermill.exceptions import PapermillExecutionError
+import yaml
 from tqdm import tqdm
 
-from sba.errors import SBAError
+from sba.cells import NotebookError, check_outputs, strip
 
 STAGED = ("book", "_config.yml", "_toc.yml")
+IGNORED = {"__pycache__", ".ipynb_checkpoints"}
+DRAWN = Path("book", "_figures")
 KERNEL_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # two kernels with a thread pool each fight over the cores: five times slower
     "JUPYTER_PLATFORM_DIRS": "1",  # jupyter_core warns about its old folders otherwise
     "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is this interpreter, whatever is installed for the user
 }
-RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8}")
-WARNING = re.compile(r"^.*\w*Warning: .*$", re.MULTILINE)
-
-
-class NotebookError(SBAError):
-    """A notebook cannot be executed, failed, or shows something that a page must not show."""
 
 
 def execute(
@@ -71,7 +68,6 @@ def execute(
     jobs = jobs or min(2, os.cpu_count() or 1)
     failures = []
     with (
-        _environment(KERNEL_ENVIRONMENT),
         ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(sources), initial=len(sources) - len(stale), desc="notebooks", unit="notebook") as bar,
     ):
@@ -120,53 +116,21 @@ def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
 
 
 def stage_tree(root: Path, stage: Path) -> None:
-    """Make the stage's pages equal to the tree's. Only what differs is written: Sphinx rebuilds by time of change."""
+    """Make the stage's pages equal to the tree's, but for what notebooks have drawn into `book/_figures/` of the stage.
+
+    Only what differs is written: Sphinx builds a page again by its time of change.
+    """
     files = [f for name in STAGED for f in ([root / name] if (root / name).is_file() else (root / name).rglob("*"))]
-    kept = {f.relative_to(root) for f in files if f.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*f.parts}}
+    kept = {f.relative_to(root) for f in files if f.is_file() and not IGNORED.intersection(f.relative_to(root).parts)}
     for path in kept:
         target = stage / path
         if not target.is_file() or target.read_bytes() != (root / path).read_bytes():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / path, target)
     for old in (stage / "book").rglob("*"):
-        if old.is_file() and old.relative_to(stage) not in kept and "__pycache__" not in old.parts:
+        path = old.relative_to(stage)
+        if old.is_file() and path not in kept and not IGNORED.intersection(path.parts) and DRAWN not in path.parents:
             old.unlink()
-
-
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook as git keeps it: no outputs, counts, widget state or times, and cell ids that do not change.
-
-    A random id (as an editor gives it) becomes `cell-N`; an id that somebody chose stays. Returns a new notebook.
-    """
-    notebook = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    taken = {cell.get("id", "") for cell in notebook.cells}
-    for n, cell in enumerate(notebook.cells):
-        if RANDOM_ID.fullmatch(cell.get("id", "00000000")):
-            cell.id = next(name for i in range(n, n + 1000) if (name := f"cell-{i:02d}") not in taken)
-            taken.add(cell.id)
-        for key in ("execution", "papermill", "collapsed", "trusted"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return notebook
-
-
-def clean_files(notebooks_dir: Path | str = "notebooks") -> list[Path]:
-    """Rewrite every notebook of the folder as `clean` gives it; returns those that changed."""
-    changed = []
-    for path in sorted(Path(notebooks_dir).glob("*.ipynb")):
-        text = nbformat.writes(clean(nbformat.read(path, as_version=4))) + "\n"
-        if text != path.read_text(encoding="utf-8"):
-            path.write_text(text, encoding="utf-8")
-            changed.append(path)
-    return changed
 
 
 def _choose(folder: Path, only: Iterable[str]) -> list[Path]:
@@ -180,57 +144,35 @@ def _choose(folder: Path, only: Iterable[str]) -> list[Path]:
 
 
 def _run(source: Path, stage: Path, parameters: dict, wanted: str) -> None:
-    """Execute one notebook beside the stage, check it, and only then move it to its place with its digest."""
+    """Execute one notebook beside the stage, check it, and only then put it in its place with its digest.
+
+    papermill runs in a process of its own: its `cwd` and the kernel's environment belong to the whole process, and two
+    notebooks may be running.
+    """
     target, attempt = stage / "notebooks" / source.name, stage.parent / "failed" / source.name
-    for old in (target, _digest_file(target)):
+    for old in (target, _digest_file(target), attempt):
         old.unlink(missing_ok=True)
     for folder in (target.parent, attempt.parent):
         folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
+    command += ["--parameters_yaml", yaml.safe_dump(parameters), str(source), str(attempt)]
+    done = subprocess.run(
+        command, cwd=stage, env=os.environ | KERNEL_ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    if not attempt.exists():
+        raise NotebookError(f"{source.name}: papermill wrote nothing\n{done.stderr}")
+    notebook = nbformat.read(attempt, as_version=4)
+    # papermill puts notes into a copy that failed: without them the cells count as in the source
+    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     try:
-        notebook = papermill.execute_notebook(
-            source,
-            attempt,
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            # not papermill's `cwd`: that changes the folder of this whole process, and two notebooks may be running
-            resources={"metadata": {"path": str(stage)}},
-            # a kernel talks to this process over localhost; ipykernel 7 prints a warning about that each time
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        )
-    except PapermillExecutionError as error:
-        where = f"{source.name}, cell {error.cell_index}"
-        raise NotebookError(f"{where}: {error.ename}: {error.evalue}\n{error}\nexecuted copy: {attempt}") from None
-    check_outputs(source.name, notebook)
+        check_outputs(source.name, notebook)
+        if done.returncode != 0:
+            raise NotebookError(f"{source.name}: {done.stderr.strip()}")
+    except NotebookError as error:
+        raise NotebookError(f"{error}\nexecuted copy: {attempt}") from None
     target.write_text(nbformat.writes(strip(notebook)) + "\n", encoding="utf-8")
     _digest_file(target).write_text(wanted)
     attempt.unlink()
-
-
-def check_outputs(name: str, notebook: nbformat.NotebookNode) -> None:
-    """Raise `NotebookError` naming the cell where an executed notebook holds an error or a warning, or was not run."""
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type != "code":
-            continue
-        for output in cell.outputs:
-            if output.output_type == "error":
-                raise NotebookError(f"{name}, cell {index}: {output.ename}: {output.evalue}")
-            if output.output_type == "stream" and output.name == "stderr" and (found := WARNING.search(output.text)):
-                raise NotebookError(f"{name}, cell {index}: {found[0].strip()} (a page shows no warnings: remove its cause)")
-        if cell.source.strip() and cell.execution_count is None and "skip-execution" not in cell.metadata.get("tags", []):
-            raise NotebookError(f"{name}, cell {index}: not executed; a cell that is meant so has the tag skip-execution")
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Remove papermill's bookkeeping and all times in place, and hide the injected cell: readers download this file."""
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"
-            cell.metadata["tags"] = ["injected-parameters", "remove-cell"]
-    return notebook
 
 
 def _digest_file(notebook: Path) -> Path:
@@ -258,18 +200,3 @@ def _versions() -> list[str]:
     needed = [r for r in requirements if "extra ==" not in r or re.search(r"extra == .book.", r)]
     names = sorted(re.match(r"[\w.-]+", r)[0] for r in needed)
     return [f"{name} {importlib.metadata.version(name)}" for name in names]
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process, which the kernels inherit, and restore them."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -14,7 +14,9 @@ def describe(record: EpochRecord) -> dict[str, str]:
 
 def follow(training: Training, quiet: bool = False) -> None:
     """Run a training to its end, its budget or its stop signal, showing each epoch; epochs of an earlier call count as done."""
-    bar = tqdm(total=training.run.epochs, initial=len(training.history), unit="epoch", disable=quiet, desc=training.run.title)
+    bar = tqdm(
+        total=training.run.epochs, initial=len(training.history), unit="epoch", disable=quiet, desc=training.run.title
+    )
     done = bar.n
     with bar:
         for record in training:

@@ -26,6 +26,11 @@ FOLDER = pathlib.Path("book/results")
 """Where the book keeps its evidence, seen from the top of the project."""
 
 
+def book_folder() -> pathlib.Path:
+    """Return the folder of the book's evidence, from the top of the project or from its folder of notebooks."""
+    return next((f for f in (FOLDER, ".." / FOLDER) if f.is_dir()), FOLDER)
+
+
 class TornRecordWarning(UserWarning):
     """A line of a results file is not a record; it is left in the file and left out of the results."""
 
@@ -80,15 +85,18 @@ def record_of(training: Training) -> dict[str, Any]:
     """Turn a finished run into a record.
 
     Returns:
-        A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than its
-        regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the last five
-        epochs, which is the paper's rule, and the last epoch), ``seconds_per_epoch`` (median), ``epochs`` and :func:`provenance`.
+        A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than
+        its regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the
+        last five epochs, which is the paper's rule, and the last epoch), ``seconds_per_epoch`` (median), ``epochs`` and
+        :func:`provenance`.
 
     Raises:
         ResultsError: the run is not finished.
     """
     if not training.finished:
-        raise ResultsError(f"epochs: {len(training.history)} of {training.run.epochs} are done; finish the run before recording it")
+        raise ResultsError(
+            f"epochs: {len(training.history)} of {training.run.epochs} are done; finish the run before recording it"
+        )
     history = training.history
     content = {
         "schema": SCHEMA,
@@ -111,7 +119,7 @@ def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:
     """Append a record to a results file, whole, under a lock; a torn last line is closed first and kept.
 
     Raises:
-        ResultsError: the file cannot be written to. The record is in the message's cause, nothing of the file is lost.
+        ResultsError: the file cannot be written to; nothing of it is lost.
     """
     path = pathlib.Path(path)
     line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
@@ -130,17 +138,32 @@ def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:
         raise ResultsError(f"results: {path} cannot be written to ({error}); give another --results") from error
 
 
+def read_whole(file: pathlib.Path) -> bytes:
+    """Read a results file.
+
+    Raises:
+        ResultsError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"results: {file} cannot be read ({error}); give another --results") from error
+
+
 def records(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> list[dict[str, Any]]:
     """Read results files, or every ``*.jsonl`` of a folder, in the order of their names.
 
-    A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` that names file and line.
+    A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` naming file and line.
     A record that stands twice (files copied together) counts once.
+
+    Raises:
+        ResultsError: a file cannot be read.
     """
     paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
     files = [f for p in map(pathlib.Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
     found: dict[str, dict[str, Any]] = {}
     for file in files:
-        for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        for number, line in enumerate(read_whole(file).split(b"\n"), start=1):
             if not line.strip():
                 continue
             try:
@@ -156,7 +179,7 @@ def records(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -
 
 
 def load(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> pd.DataFrame:
-    """Read the training records into a data frame, one row each; the settings become columns, the method's as ``method.<field>``."""
+    """Read the training records into a data frame, one row each; settings become columns, the method's as ``method.<field>``."""
     rows = []
     for record in records(paths):
         if record["kind"] == "train":

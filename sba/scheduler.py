@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sba.errors import ConfigError
 from sba.moment import Moment, uniform
 
 PURPOSE = "scheduler"
@@ -26,10 +27,19 @@ class Scheduler:
     Args:
         omega: angle in radians, in [0, π/2].
         schedule: "iteration" (abstract, §3.2, Algorithm 1) or "epoch" (the opening of §3); open point 1.
+
+    Raises:
+        ConfigError: either is out of range.
     """
 
     omega: float
     schedule: str = "iteration"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.omega <= math.pi / 2:
+            raise ConfigError(f"omega (ω): {self.omega!r} is not allowed; give an angle in [0, π/2] radians")
+        if self.schedule not in ("iteration", "epoch"):
+            raise ConfigError(f"schedule: {self.schedule!r} is not allowed; give iteration or epoch")
 
     def state(self, now: Moment) -> bool:
         """Return λ(t). It depends on the seed and the iteration only, so all ranks agree and it can be replayed."""

@@ -86,7 +86,9 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver") from None
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
+        ) from None
     return device
 
 
@@ -132,7 +134,9 @@ class Training:
         self.data = (data or load(run.dataset, data_root, download, run.holdout)).to(self.device)
         self.steps_per_epoch = len(self.data.train) // run.batch_size
         if not self.steps_per_epoch:
-            raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(self.data.train)} training images; give fewer")
+            raise ConfigError(
+                f"batch_size: {run.batch_size} exceeds the {len(self.data.train)} training images; give fewer"
+            )
         with self.own_randomness():
             torch.manual_seed(fold(run.seed, "weights"))
             network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
@@ -222,11 +226,12 @@ class Training:
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""
         terms = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
-        if not all(map(math.isfinite, terms.values())):
-            raise Diverged(
-                f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} ({terms}); give a lower --lr"
-            )
         result = evaluate(self.network, self.data.test, self.data.mean, self.data.std)
+        if not all(map(math.isfinite, [*terms.values(), result.nll])):
+            raise Diverged(
+                f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} "
+                f"({terms}, test nll {result.nll}); give a lower --lr"
+            )
         record = EpochRecord(
             epoch=len(self.history) + 1,
             lr=self.run.rate(len(self.history)),

@@ -26,8 +26,10 @@ def basis(kind: str, width: int, generator: torch.Generator, dtype: torch.dtype 
         dtype: of the result.
 
     Raises:
-        ConfigError: a dense matrix of this width does not fit.
+        ConfigError: there is no such kind, or a dense matrix of this width does not fit.
     """
+    if kind not in ("colnorm", "orthogonal", "identity"):
+        raise ConfigError(f"basis: {kind!r} is not known; give colnorm, orthogonal or identity")
     if kind == "identity":
         return None
     if width > DENSE_LIMIT:

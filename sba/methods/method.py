@@ -42,7 +42,7 @@ class Method(abc.ABC):
         """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
         return None
 
-    def check(self, network: Staged) -> None:
+    def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
         """Raise :class:`sba.errors.ConfigError` where the method cannot work on this network."""
 
     def predict(self, network: Staged, x: Tensor, now: Moment, memory: nn.Module | None) -> Tensor:

@@ -63,10 +63,16 @@ class SBA(Method):
         return self.layers or network.linear_inputs
 
     def check(self, network: Staged) -> None:
+        if not self.eligible(network):
+            raise ConfigError(
+                "layers: this network has no linear layer whose input could be augmented; name the layers"
+            )
         for layer in self.eligible(network):
             network.position(layer)
             if layer == network.stages[-1]:
-                raise ConfigError(f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer")
+                raise ConfigError(
+                    f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
+                )
 
     def augmented_layer(self, network: Staged, now: Moment) -> str | None:
         """Return the layer k to augment at this iteration, or None where λ(t) = 0. Equal on all ranks.

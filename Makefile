@@ -1,0 +1,59 @@
+# Every target sets itself up: with Python 3.11-3.13 and make on a fresh machine, `make book` is enough.
+# Another interpreter: make book PYTHON=/path/to/python3.12
+
+VENV := .venv
+BIN := $(VENV)/bin
+# the first of these that is new enough makes the environment
+PYTHON ?= python3 python3.13 python3.12 python3.11 python
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+export OMP_NUM_THREADS ?= 1
+# jupyter_core warns about its old folders without it
+export JUPYTER_PLATFORM_DIRS := 1
+
+.PHONY: help setup book test lab bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(VENV)/.installed  ## make .venv with the pinned versions (the others do it by themselves)
+
+book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, check it
+	$(BIN)/python -m sba notebooks
+	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet
+	$(BIN)/python -m pytest -q tests/test_site.py
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+test: $(VENV)/.installed  ## check style, formatting, and every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2
+
+lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+bench: $(VENV)/.installed  ## measure the speed of training on this machine
+	$(BIN)/python -m sba bench
+
+clean:  ## remove what was built (not the environment)
+	rm -rf _build
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then \
+	    echo "making $(VENV) with $$("$$python" --version)"; exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "No Python 3.11, 3.12 or 3.13 with venv found among: $(PYTHON)." >&2; \
+	echo "Install one (Debian, Ubuntu: also python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the pinned packages into $(VENV) (some minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,lab]'
+	@touch $@

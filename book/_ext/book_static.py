@@ -1,0 +1,80 @@
+"""Sphinx extension: the book's own files, MathJax beside the pages, and no request to another host.
+
+* `book/_assets` joins the static files and its `book.css` is loaded on every page.
+* MathJax 3 comes from the package `sphinx-mathjax-offline`; only the parts that a page can load are copied.
+* sphinx-thebe is part of Jupyter Book 1. It needs a server, names a host, and declares its constants twice, which is a
+  SyntaxError on every page: it is taken out.
+* The theme's second search field, in a bar of its own above every page, is left out.
+"""
+
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.fileutil import copy_asset
+
+ASSETS = Path(__file__).resolve().parents[1] / "_assets"
+# the program, its fonts, what \require and autoload fetch, and what the reader can switch on for a screen reader
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre")
+
+
+def mathjax_folder() -> Path:
+    """The folder of MathJax in the installed package. Raises `ExtensionError` when the package is missing."""
+    spec = find_spec("sphinx-mathjax-offline")
+    if spec is None:
+        raise ExtensionError("the package sphinx-mathjax-offline is missing: pip install -e '.[book]'")
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
+def use_own_files(app: Sphinx, config: object) -> None:
+    """Point the configuration at the files beside the pages."""
+    app.config.html_static_path.append(str(ASSETS))
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    # here and not in _config.yml: there, html_theme_options would wipe what Jupyter Book puts into it
+    app.config.html_theme_options["navbar_persistent"] = []
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Copy MathJax into the finished site (only once: it does not change between builds)."""
+    target = Path(app.outdir, "_static", "mathjax")
+    if error is not None or app.builder.format != "html":
+        return
+    source = mathjax_folder()
+    for part in MATHJAX:
+        if not (target / part).exists():
+            copy_asset(str(source / part), str((target / part).parent if (source / part).is_file() else target / part))
+
+
+def drop_thebe_settings(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Take sphinx-thebe's settings, which name a repository that is not ours, out of the page's text."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "thebe" in node.astext() or node.astext().startswith("<script>kernelName"):
+            node.parent.remove(node)
+
+
+def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Take sphinx-thebe's scripts and style sheet out of the page."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [item for item in context.get(kind, []) if "thebe" not in _text(item)]
+
+
+def _text(item: object) -> str:
+    """The name and the inline body of a script or a style sheet."""
+    attributes = getattr(item, "attributes", {})
+    return f"{getattr(item, 'filename', item)} {attributes.get('body', '')}".lower()
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", use_own_files, priority=900)
+    # after sphinx-thebe and the theme have added theirs
+    app.connect("doctree-resolved", drop_thebe_settings, priority=900)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    app.add_css_file("book.css", priority=900)
+    # Sphinx copies no static file in a build without a changed page: a changed asset is to build every page again
+    sources = [Path(__file__), *sorted(path for path in ASSETS.rglob("*") if path.is_file())]
+    state = zlib.crc32(b"".join(path.read_bytes() for path in sources))
+    return {"env_version": state, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,189 @@
+"""Measure speed as ratios within one process: the two contestants take turns, so that a machine's moods strike both.
+
+The pixels are random: no operation's time depends on them.
+"""
+
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from sba.config import make_run
+from sba.data import Data, Split
+from sba.networks import build
+from sba.results import append, identify, provenance
+from sba.scheduler import probability
+from sba.train import Training
+
+BATCH = 128
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+PREFETCHED = 4
+"""Batches that two loader workers have ready before a round begins: they are used up outside the timed part."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times A is of B.
+
+    Attributes:
+        name: what was compared.
+        value: median over rounds.
+        low: smallest round.
+        high: largest round.
+        rounds: number of rounds.
+        details: medians of what was measured, with their units in the names.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    rounds: int
+    details: dict[str, float]
+
+    def __str__(self) -> str:
+        details = ", ".join(f"{k} {v:.4g}" for k, v in self.details.items())
+        return f"{self.name}: {self.value:.3f} ({self.low:.3f} … {self.high:.3f} over {self.rounds} rounds; {details})"
+
+
+def ratio(name: str, top: list[float], bottom: list[float], details: dict[str, float]) -> Ratio:
+    """Pair two lists of equal length, round by round."""
+    pairs = [a / b for a, b in zip(top, bottom, strict=True)]
+    return Ratio(name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details)
+
+
+class RandomImages(Dataset):
+    """Random CIFAR-shaped images through torchvision's transforms, opened as ``torchvision.datasets.CIFAR10`` opens its own."""
+
+    def __init__(self, n: int):
+        generator = np.random.default_rng(0)
+        self.pixels = generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        self.labels = generator.integers(0, 10, n)
+        steps = [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+        self.transform = v2.Compose([*steps, v2.Normalize(MEAN, STD)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
+
+
+def on_device(images: RandomImages) -> Data:
+    """The same images as this project keeps them."""
+    split = Split(torch.from_numpy(images.pixels.transpose(0, 3, 1, 2).copy()), torch.from_numpy(images.labels))
+    return Data("random", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
+
+
+def timed(step: Callable[[], Any], n: int) -> float:
+    """Return seconds per call over n calls."""
+    start = time.perf_counter()
+    for _ in range(n):
+        step()
+    return (time.perf_counter() - start) / n
+
+
+def plain_loop(images: RandomImages, network: str, workers: int = 2) -> Iterator[None]:
+    """Train as most public code does: eager, contiguous tensors, default SGD, a DataLoader; one step at each ``next``."""
+    model = build(network, 10, 3, 32)
+    run = make_run("cifar10", network)
+    optimizer = torch.optim.SGD(model.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
+    loader = DataLoader(images, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True)
+    while True:
+        for x, y in loader:
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield
+
+
+def steps_of(training: Training) -> Callable[[], None]:
+    """Return a function that does the next step of a training, epoch after epoch."""
+    generator = torch.Generator().manual_seed(0)
+    training.objective.train()
+
+    def step() -> None:
+        training.run_step(torch.randint(len(training.data.train), (BATCH,), generator=generator))
+
+    return step
+
+
+def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> Ratio:
+    """Images per second of this project's loop over the plain loop's with two DataLoader workers."""
+    images = RandomImages(BATCH * 100)
+    plain = plain_loop(images, network)
+    ours = steps_of(Training(make_run("cifar10", network, batch_size=BATCH, amp=amp), on_device(images)))
+    slow, fast = [], []
+    for _ in range(rounds):
+        timed(lambda: next(plain), PREFETCHED)
+        slow.append(timed(lambda: next(plain), steps))
+        ours()
+        fast.append(timed(ours, steps))
+    details = {
+        "plain images/s": BATCH / statistics.median(slow),
+        "ours images/s": BATCH / statistics.median(fast),
+        "threads": float(torch.get_num_threads()),
+    }
+    return ratio(f"{network} ({amp}): speed of our loop over a plain loop with 2 workers", slow, fast, details)
+
+
+def sba_step(network: str, folds: int, omega: float, pairs: int) -> Ratio:
+    """Cost of an SBA step at the last fully connected layer over a plain step.
+
+    Augmented and plain steps take turns. Their mean weighted by cos ω is the cost of a step at ω: counting the augmented steps of
+    a short stream would add the luck of the draw.
+    """
+    data = on_device(RandomImages(BATCH * 20))
+    last = build(network, 10, 3, 32).linear_inputs[-1]
+    options = {"omega": 0.0, "folds": folds, "layers": (last,)}
+    plain = steps_of(Training(make_run("cifar10", network, batch_size=BATCH), data))
+    augmented = steps_of(Training(make_run("cifar10", network, "sba", batch_size=BATCH, **options), data))
+    plain(), augmented()
+    bottom, top = [], []
+    for _ in range(pairs):
+        bottom.append(timed(plain, 1))
+        top.append(timed(augmented, 1))
+    p = probability(omega)
+    expected = [p * a + (1 - p) * b for a, b in zip(top, bottom, strict=True)]
+    details = {"plain ms": 1e3 * statistics.median(bottom), "augmented ms": 1e3 * statistics.median(top), "p": p}
+    return ratio(
+        f"{network}: SBA step (M={folds}, ω={omega:.4f}, layer {last}) over a plain step", expected, bottom, details
+    )
+
+
+def run_benchmarks(results: pathlib.Path | None, quick: bool) -> None:
+    """Run all comparisons, print each, and append it to a results file where one is given.
+
+    Args:
+        results: file of records; None for none.
+        quick: one short round of each, to see that they run; never recorded.
+    """
+    rounds, steps, pairs = (1, 1, 1) if quick else (5, 8, 30)
+    comparisons = [
+        lambda: against_loader("resnet44", rounds, steps),
+        lambda: sba_step("resnet44", 40, float(np.pi / 3), pairs),
+        lambda: against_loader("alexnet", rounds, 4 * steps),
+        lambda: sba_step("alexnet", 32, float(np.pi / 3), 4 * pairs),
+    ]
+    for compare in comparisons:
+        found = compare()
+        click.echo(str(found))
+        if results and not quick:
+            content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(torch.device("cpu"))}
+            append(results, {"id": identify(content), **content})

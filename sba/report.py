@@ -1,0 +1,223 @@
+"""From records to the tables of the book and the README. What was not run reads "—"; reduced runs never stand among full ones."""
+
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from sba.errors import ResultsError
+from sba.paper import COLUMNS, TABLE1, reported
+
+NOT_RUN = "—"
+BEGIN, END = "<!-- results:begin (generated: python -m sba table --readme README.md) -->", "<!-- results:end -->"
+
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "digits": "digits",
+    "moons": "moons",
+    "alexnet": "AlexNet",
+    "alexnet_fc": "AlexNet (4096 head)",
+    "alexnet_imagenet": "AlexNet",
+    "vgg16": "VGG-16",
+    "vgg16_imagenet": "VGG-16",
+    "resnet44": "ResNet-44",
+    "resnet50": "ResNet-50",
+    "erm": "Baseline",
+    "cutout": "Cutout",
+    "cutout+ba": "Cutout + BA",
+    "cutout+sba": "Cutout + SBA",
+    "sba": "SBA",
+}
+"""How data sets, networks and columns are written in tables."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the records say of one data set, network, column and number of epochs.
+
+    Attributes:
+        mean: of the runs' errors in per cent; an error is the median over the last five epochs.
+        half: half the width of the 95 % interval of the mean (Student's t), None for one run.
+        n: number of runs, of different seeds.
+        ids: the records.
+        seconds: median time of an epoch's training steps.
+    """
+
+    mean: float
+    half: float | None
+    n: int
+    ids: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        spread = "" if self.half is None else f" ± {self.half:.2f}"
+        return f"{self.mean:.2f}{spread} (n={self.n})"
+
+
+def column(record: dict[str, Any]) -> str:
+    """Name the column of Table 1 that a training record belongs to: its method, and whether Cutout was on."""
+    method, cutout = record["settings"]["method"]["name"], record["settings"]["cutout"] > 0
+    return "cutout" if cutout and method == "erm" else f"cutout+{method}" if cutout else method
+
+
+def variant(record: dict[str, Any]) -> tuple[Any, ...]:
+    """Return everything about a training record but its seed: records of equal variants may be averaged."""
+    settings = {k: v for k, v in record["settings"].items() if k not in ("seed", "method")}
+    method = record["settings"]["method"]
+    return tuple(sorted((k, str(v)) for k, v in {**settings, **{f"method.{k}": v for k, v in method.items()}}.items()))
+
+
+def cell(records: Sequence[dict[str, Any]]) -> Cell | None:
+    """Average records that differ in nothing but the seed; None for no records.
+
+    Raises:
+        ResultsError: they differ in more than the seed, or a seed stands twice.
+    """
+    if not records:
+        return None
+    if len({variant(r) for r in records}) > 1 or len({r["settings"]["seed"] for r in records}) < len(records):
+        raise ResultsError(
+            f"records: {', '.join(r['id'] for r in records)} are not one run at different seeds; choose among them"
+        )
+    errors = [r["error"] for r in records]
+    n = len(errors)
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(errors) / n**0.5 if n > 1 else None
+    seconds = statistics.median(r["seconds_per_epoch"] for r in records)
+    return Cell(statistics.mean(errors), half, n, tuple(r["id"] for r in records), seconds)
+
+
+def evidence(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the training records that were evaluated on a test set."""
+    return [r for r in records if r["kind"] == "train" and r["evaluated_on"] == "test"]
+
+
+def groups(records: Iterable[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Group records by variant; of several of one variant and seed the first counts."""
+    found: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
+    for record in records:
+        found.setdefault(variant(record), {}).setdefault(record["settings"]["seed"], record)
+    return {key: list(seeds.values()) for key, seeds in found.items()}
+
+
+def table1(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put our full-regime runs beside Table 1 of the paper.
+
+    Returns:
+        A row for each data set and network of the table: their names, and for each of the paper's columns and "cutout+sba" a
+        dictionary with ``paper`` (:class:`sba.paper.Reported` or None) and ``ours`` (list of :class:`Cell`, one for each variant).
+    """
+    full = [r for r in evidence(records) if not r["reduced"]]
+    rows = []
+    for dataset, network in dict.fromkeys((r.dataset, r.network) for r in TABLE1):
+        row: dict[str, Any] = {"dataset": dataset, "network": network}
+        for name in (*COLUMNS, "cutout+sba"):
+            mine = [
+                r
+                for r in full
+                if (r["settings"]["dataset"], r["settings"]["network"], column(r)) == (dataset, network, name)
+            ]
+            row[name] = {"paper": reported(dataset, network, name), "ours": [cell(g) for g in groups(mine).values()]}
+        rows.append(row)
+    return rows
+
+
+def table1_markdown(records: Iterable[dict[str, Any]]) -> str:
+    """Write Table 1 as Markdown: the paper's error, ours under it with interval and n, in per cent; "—" where nothing was run."""
+    names = (*COLUMNS, "cutout+sba")
+    lines = [
+        "| Data | Network | | " + " | ".join(NAMES[n] for n in names) + " |",
+        "|---|---|---|" + "---:|" * len(names),
+    ]
+    for row in table1(records):
+        theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
+        ours = ["; ".join(map(str, row[n]["ours"])) or NOT_RUN for n in names]
+        lines.append(f"| {NAMES[row['dataset']]} | {NAMES[row['network']]} | paper | " + " | ".join(theirs) + " |")
+        lines.append("| | | ours | " + " | ".join(ours) + " |")
+    return "\n".join(lines)
+
+
+def summary(records: Iterable[dict[str, Any]], reduced: bool | None = None) -> list[dict[str, Any]]:
+    """List every measured variant, averaged over its seeds, full regimes first.
+
+    Args:
+        records: as :func:`sba.results.records` reads them.
+        reduced: keep only reduced (or only full) runs; None for both.
+
+    Returns:
+        Dictionaries with ``dataset``, ``network``, ``column``, ``epochs``, ``full_epochs``, ``reduced``, ``settings`` and ``cell``.
+    """
+    rows = []
+    for members in groups(r for r in evidence(records) if reduced is None or r["reduced"] == reduced).values():
+        settings = members[0]["settings"]
+        rows.append(
+            {
+                "dataset": settings["dataset"],
+                "network": settings["network"],
+                "column": column(members[0]),
+                "epochs": settings["epochs"],
+                "full_epochs": settings["full_epochs"],
+                "reduced": members[0]["reduced"],
+                "settings": settings,
+                "cell": cell(members),
+            }
+        )
+    order = ["erm", "cutout", "cutout+ba", "sba", "cutout+sba"]
+    rank = {name: i for i, name in enumerate(order)}
+    return sorted(
+        rows, key=lambda r: (r["reduced"], r["dataset"], r["network"], rank.get(r["column"], 99), r["epochs"])
+    )
+
+
+def hyperparameters(settings: dict[str, Any]) -> str:
+    """Write the hyper-parameters of a method that decide what it is: η, ω and M where it has them."""
+    symbols = {"eta": "η", "omega": "ω", "folds": "M"}
+    method = settings["method"]
+    return ", ".join(f"{s}={method[name]:.4g}" for name, s in symbols.items() if name in method)
+
+
+def readme_table(records: Iterable[dict[str, Any]]) -> str:
+    """Write the README's table: what was measured so far beside the paper's number, with epochs, interval and records."""
+    lines = [
+        "| Data | Network | Method | Epochs | Test error, % | Paper, % | s per epoch | Records |",
+        "|---|---|---|---|---:|---:|---:|---|",
+    ]
+    for row in summary(records):
+        paper = reported(row["dataset"], row["network"], row["column"])
+        # A number of the paper beside a shortened run would invite a comparison that means nothing.
+        theirs = NOT_RUN if row["reduced"] or paper is None else f"{paper.error:.2f}"
+        label = " ".join(filter(None, [NAMES.get(row["column"], row["column"]), hyperparameters(row["settings"])]))
+        epochs = f"{row['epochs']} of {row['full_epochs']} (reduced)" if row["reduced"] else str(row["epochs"])
+        ids = " ".join(f"`{i}`" for i in row["cell"].ids)
+        cells = [NAMES.get(row["dataset"], row["dataset"]), NAMES.get(row["network"], row["network"]), label, epochs]
+        lines.append("| " + " | ".join([*cells, str(row["cell"]), theirs, f"{row['cell'].seconds:.1f}", ids]) + " |")
+    return "\n".join(lines)
+
+
+def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
+    """Put a generated table between the markers of a Markdown file.
+
+    Args:
+        path: the file.
+        table: Markdown.
+        check: write nothing, but complain where the file's table is another one.
+
+    Raises:
+        ResultsError: the markers are missing, or ``check`` found a difference.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ResultsError(f"readme: {path} must hold the lines {BEGIN!r} and {END!r} once each; add them")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    new = f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    if check and new != text:
+        raise ResultsError(
+            f"readme: the table of {path} is not what the records give; run python -m sba table --readme {path}"
+        )
+    if not check:
+        path.write_text(new, encoding="utf-8")

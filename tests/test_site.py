@@ -1,0 +1,125 @@
+"""The built site as a reader meets it: every link leads somewhere, every picture has words, nothing asks another host.
+
+`make book` runs this file on what it has just built; without a built site these tests skip.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
+
+pytestmark = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no built site: run make book")
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(SITE).as_posix())
+
+# what a browser fetches by itself; a link that the reader follows is not among them
+FETCHED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+}
+FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)$", re.IGNORECASE)
+ELSEWHERE = re.compile(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""")
+
+
+@cache
+def soup(page):
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(page):
+    return {tag.get("id") for tag in soup(page).find_all(id=True)} | {a.get("name") for a in soup(page).find_all("a")}
+
+
+def is_external(address):
+    return bool(urlsplit(address).netloc) or urlsplit(address).scheme in {"http", "https", "ftp"}
+
+
+def broken(page, address):
+    """Why an address of a page leads nowhere inside the site, or None."""
+    parts = urlsplit(address)
+    if is_external(address) or parts.scheme in {"mailto", "data", "javascript"}:
+        return None
+    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+    if target.is_dir():
+        target /= "index.html"
+    if not target.is_relative_to(SITE):
+        return "leaves the site"
+    if not target.exists():
+        return "no such file"
+    if parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target) | {"", "#"}:
+        return "no such anchor"
+    return None
+
+
+def test_the_first_page_opens():
+    refresh = soup(SITE / "index.html").find("meta", attrs={"http-equiv": re.compile("refresh", re.IGNORECASE)})
+    first = SITE / refresh["content"].partition("url=")[2] if refresh else SITE / "index.html"
+    assert soup(first).h1 is not None, f"{first} has no heading"
+
+
+@each_page
+def test_links_and_anchors_exist(page):
+    tags = [(tag, attribute) for tag, attribute in [("a", "href"), *FETCHED.items()]]
+    addresses = {t[attribute] for tag, attribute in tags for t in soup(page).find_all(tag) if t.get(attribute)}
+    faults = {address: why for address in sorted(addresses) if (why := broken(page, address))}
+    assert not faults
+
+
+@each_page
+def test_nothing_is_fetched_from_another_host(page):
+    fetched = [t[attribute] for tag, attribute in FETCHED.items() for t in soup(page).find_all(tag) if t.get(attribute)]
+    inline = [t.string or "" for t in soup(page).find_all(["script", "style"]) if not t.get("src")]
+    styled = [t["style"] for t in soup(page).find_all(style=True)]
+    assert [a for a in fetched if is_external(a)] == []
+    assert [a for text in inline + styled for a in ELSEWHERE.findall(text)] == []
+    # a script that names a host in its text asks it sooner or later (thebe, Binder, RequireJS)
+    assert [a for text in inline for a in re.findall(r"https?://[^\s\"']+", text)] == []
+
+
+def test_style_sheets_fetch_nothing_from_another_host():
+    sheets = sorted(SITE.rglob("*.css"))
+    assert sheets
+    assert {s.name: found for s in sheets if (found := ELSEWHERE.findall(s.read_text(encoding="utf-8")))} == {}
+
+
+@each_page
+def test_pictures_have_a_text(page):
+    """A file name is no text: in a notebook the cell's metadata `mystnb.image.alt` gives one."""
+    images = soup(page).find_all("img")
+    assert [i.get("src", "")[:80] for i in images if not i.get("alt", "").strip() or FILE_NAME.match(i["alt"])] == []
+
+
+@each_page
+def test_no_cell_shows_an_error_or_a_warning(page):
+    article = soup(page).find("article") or soup(page)
+    outputs = article.select(".cell_output")
+    assert article.select(".output.traceback, .output.stderr, .problematic, .system-message") == []
+    shown = " ".join(o.get_text() for o in outputs)
+    assert re.findall(r"Traceback \(most recent call last\)|\w+Warning: .*", shown) == []
+
+
+@each_page
+def test_no_widget_is_left_that_the_page_cannot_draw(page):
+    """Without a script that draws them, a widget is an empty place (or the text of its Python object)."""
+    views = soup(page).find_all("script", type="application/vnd.jupyter.widget-view+json")
+    assert [v.string for v in views] == []
+
+
+@each_page
+def test_equations_are_drawn_by_the_files_beside_the_page(page):
+    if soup(page).select("span.math, div.math"):
+        scripts = [t["src"] for t in soup(page).find_all("script", src=True) if "mathjax" in t["src"]]
+        assert [broken(page, s) for s in scripts] == [None]
