@@ -1,0 +1,105 @@
+"""Tables hold what the records say: averages checked against numpy and scipy, reduced runs kept apart, nothing invented."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sba import make_run, report
+from sba.errors import ResultsError
+
+
+def record(error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", **options):
+    run = make_run("cifar10", network, method, seed=seed, **options)
+    return {
+        "id": identifier or f"{method}-{seed}-{error}",
+        "kind": "train",
+        "settings": run.settings(),
+        "reduced": run.reduced,
+        "evaluated_on": evaluated_on,
+        "error": error,
+        "seconds_per_epoch": 2.0,
+    }
+
+
+def test_a_cell_is_the_mean_with_students_interval():
+    errors = [20.0, 21.0, 23.5]
+    cell = report.cell([record(e, seed=i) for i, e in enumerate(errors)])
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(errors), scale=stats.sem(errors))
+    assert cell.mean == pytest.approx(np.mean(errors))
+    assert (cell.mean - cell.half, cell.mean + cell.half) == pytest.approx((low, high))
+    assert cell.n == 3 and len(cell.ids) == 3
+    assert str(cell) == f"21.50 ± {(high - low) / 2:.2f} (n=3)"
+
+
+def test_one_run_has_no_interval_and_no_run_is_no_cell():
+    assert report.cell([record(20.0)]).half is None
+    assert str(report.cell([record(20.0)])) == "20.00 (n=1)"
+    assert report.cell([]) is None
+
+
+@pytest.mark.parametrize(
+    "others",
+    [[record(20.0)], [record(20.0, seed=1, lr=0.5)], [record(20.0, "sba", seed=1)]],
+    ids=["seed", "lr", "method"],
+)
+def test_only_runs_that_differ_in_the_seed_alone_are_averaged(others):
+    with pytest.raises(ResultsError, match="not one run at different seeds"):
+        report.cell([record(21.0), *others])
+
+
+def test_table1_holds_full_runs_on_the_test_set_only():
+    rows = [
+        record(23.0, identifier="full"),
+        record(50.0, epochs=2, identifier="short"),
+        record(22.0, evaluated_on="holdout", holdout=5000, identifier="held"),
+        record(20.0, "sba", cutout=16, identifier="both"),
+        record(21.0, cutout=16, identifier="cut"),
+    ]
+    table = {(r["dataset"], r["network"]): r for r in report.table1(rows)}
+    alexnet = table["cifar10", "alexnet"]
+    assert {name: [c.ids for c in alexnet[name]["ours"]] for name in ("erm", "cutout", "sba", "cutout+sba")} == {
+        "erm": [("full",)],
+        "cutout": [("cut",)],
+        "sba": [],
+        "cutout+sba": [("both",)],
+    }
+    assert all(
+        not table[key][name]["ours"] for key in table if key != ("cifar10", "alexnet") for name in ("erm", "sba")
+    )
+
+
+def test_what_was_not_run_reads_as_a_dash():
+    empty = report.table1_markdown([])
+    ours = [line for line in empty.splitlines() if line.startswith("| | | ours")]
+    assert len(ours) == len(report.table1([]))
+    assert all(line.split("|")[4:-1] == [" — "] * 5 for line in ours)
+    assert "23.88" in empty and "18.03" in empty
+
+
+def test_the_readme_sets_no_number_of_the_paper_beside_a_reduced_run():
+    lines = report.readme_table([record(30.0, epochs=2), record(23.0)]).splitlines()[2:]
+    full, reduced = lines
+    assert "| 23.88 |" in full and "reduced" not in full
+    assert "2 of 164 (reduced)" in reduced and "23.88" not in reduced and "| — |" in reduced
+
+
+def test_a_record_of_another_machine_does_not_count_twice():
+    rows = [record(23.0, identifier="a"), record(23.1, identifier="b"), record(24.0, seed=1, identifier="c")]
+    (row,) = report.summary(rows)
+    assert row["cell"].ids == ("a", "c")
+
+
+def test_the_generated_table_stays_between_its_markers(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    with pytest.raises(ResultsError, match="is not what the records give"):
+        report.insert_table(path, "new", check=True)
+    assert "old" in path.read_text()
+    report.insert_table(path, "new")
+    report.insert_table(path, "new", check=True)
+    assert path.read_text().startswith("before\n") and path.read_text().endswith("\nafter\n")
+    assert "old" not in path.read_text()
+    path.write_text("no markers")
+    with pytest.raises(ResultsError, match="must hold the lines"):
+        report.insert_table(path, "new")
+    assert path.read_text() == "no markers"

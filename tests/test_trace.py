@@ -1,0 +1,79 @@
+"""A record leads back to the run it came from."""
+
+import importlib
+import itertools
+import re
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sba import make_run, trace
+from sba.__main__ import main
+from sba.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        make_run("cifar10", "alexnet"),
+        make_run("cifar10", "alexnet", "sba", epochs=30, seed=3, eta=0.1, folds=40, dropout_rescale=False),
+        make_run(
+            "digits", None, "sba", layers=("flatten", "fc1"), lr=0.01, milestones=(3, 7), epochs=9, channels_last=False
+        ),
+        make_run("moons", None, "erm", nesterov=True, batch_size=20),
+    ],
+    ids=["defaults", "sba", "lists", "switches"],
+)
+def test_the_command_gives_the_run_back(run, monkeypatch):
+    text = trace.command({"settings": run.settings(), "device": "cpu"})
+    assert text.startswith("python -m sba train ")
+    seen = []
+
+    def note(run, **options):
+        seen.append(run)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(importlib.import_module("sba.train"), "Training", note)
+    CliRunner().invoke(main, shlex.split(text)[3:])
+    assert seen == [run]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 1.5), st.floats(0, 10), st.integers(1, 64), st.booleans())
+def test_numbers_survive_the_command_line(omega, eta, folds, detach):
+    run = make_run("digits", None, "sba", omega=omega, eta=eta, folds=folds, detach=detach)
+    words = shlex.split(trace.command({"settings": run.settings(), "device": "cpu"}))
+    told = dict(itertools.pairwise(words))
+    for name, value in (("omega", omega), ("eta", eta), ("folds", folds)):
+        if f"--{name}" in told:
+            assert type(value)(told[f"--{name}"]) == value
+        else:
+            assert value == getattr(make_run("digits", None, "sba").method, name)
+    assert ("--no-detach" in words) == (not detach)
+
+
+def test_every_link_to_a_record_finds_its_row():
+    run = make_run("digits", epochs=1)
+    row = {
+        "id": "abc",
+        "kind": "train",
+        "settings": run.settings(),
+        "device": "cpu",
+        "device_name": "a processor",
+        "threads": 1,
+        "versions": {"torch": "2"},
+        "date": "2026-01-01T00:00:00Z",
+        "source": "s",
+        "fingerprint": "f",
+        "error": 1.0,
+        "error_last": 2.0,
+        "file": "x.jsonl",
+        "line": 7,
+    }
+    page = trace.records_html([row, {"id": "other", "kind": "bench"}])
+    target = re.search(r'href="#([^"]+)"', trace.link("abc"))[1]
+    assert f'id="{target}"' in page
+    assert "x.jsonl, 7" in page and "other" not in page
