@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from sba.config import make_run
@@ -124,13 +125,28 @@ def steps_of(training: Training) -> Callable[[], None]:
     return step
 
 
+def matmul_gflops(side: int = 2048, repetitions: int = 5) -> float:
+    """Return the arithmetic speed of a large matrix product in GFLOP/s: the ceiling that convolutions can be held against."""
+    a = torch.randn(side, side)
+    return 2 * side**3 / min(timed(lambda: a @ a, 1) for _ in range(repetitions + 1)) / 1e9
+
+
+def step_gflop(step: Callable[[], Any]) -> float:
+    """Count the floating-point operations of the matrix products and convolutions of one step, in GFLOP."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
+
+
 def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> Ratio:
     """Images per second of this project's loop over the plain loop's with two DataLoader workers."""
     images = RandomImages(BATCH * 100)
     plain = plain_loop(images, network)
     ours = steps_of(Training(make_run("cifar10", network, batch_size=BATCH, amp=amp), on_device(images)))
-    slow, fast = [], []
+    gflop = step_gflop(ours)
+    slow, fast, ceiling = [], [], []
     for _ in range(rounds):
+        ceiling.append(matmul_gflops())
         timed(lambda: next(plain), PREFETCHED)
         slow.append(timed(lambda: next(plain), steps))
         ours()
@@ -138,6 +154,9 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
     details = {
         "plain images/s": BATCH / statistics.median(slow),
         "ours images/s": BATCH / statistics.median(fast),
+        "plain GFLOP/s": gflop / statistics.median(slow),
+        "ours GFLOP/s": gflop / statistics.median(fast),
+        "matmul GFLOP/s": statistics.median(ceiling),
         "threads": float(torch.get_num_threads()),
     }
     return ratio(f"{network} ({amp}): speed of our loop over a plain loop with 2 workers", slow, fast, details)

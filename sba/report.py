@@ -2,7 +2,7 @@
 
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,8 +126,13 @@ def table1(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table1_markdown(records: Iterable[dict[str, Any]]) -> str:
-    """Write Table 1 as Markdown: the paper's error, ours under it with interval and n, in per cent; "—" where nothing was run."""
+def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str] = "`{}`".format) -> str:
+    """Write Table 1 as Markdown: the paper's error and ours under it, in per cent; "—" where nothing was run.
+
+    Args:
+        records: as :func:`sba.results.records` reads them.
+        link: how the identifier of a record is written behind the number that came from it.
+    """
     names = (*COLUMNS, "cutout+sba")
     lines = [
         "| Data | Network | | " + " | ".join(NAMES[n] for n in names) + " |",
@@ -135,7 +140,7 @@ def table1_markdown(records: Iterable[dict[str, Any]]) -> str:
     ]
     for row in table1(records):
         theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
-        ours = ["; ".join(map(str, row[n]["ours"])) or NOT_RUN for n in names]
+        ours = ["; ".join(f"{c} {' '.join(map(link, c.ids))}" for c in row[n]["ours"]) or NOT_RUN for n in names]
         lines.append(f"| {NAMES[row['dataset']]} | {NAMES[row['network']]} | paper | " + " | ".join(theirs) + " |")
         lines.append("| | | ours | " + " | ".join(ours) + " |")
     return "\n".join(lines)

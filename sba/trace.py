@@ -42,24 +42,25 @@ def link(identifier: str) -> str:
 
 def records_html(records: Iterable[dict[str, Any]]) -> str:
     """List training records as an HTML table: identifier, result, how and where it was made, and the command that repeats it."""
-    head = ("Record", "Error, %", "Last epoch, %", "Epochs", "Made with", "Command", "File, line")
+    head = ("Record", "What", "Seed", "Error, %", "Last epoch, %", "Epochs", "File, line")
     rows = []
     for r in records:
         if r["kind"] != "train":
             continue
+        s = r["settings"]
         versions = ", ".join(f"{k} {v}" for k, v in r["versions"].items())
         machine = f"{r['date'][:10]}; {r['device_name']}, {r['threads']} thread(s)"
         made = f"{machine}; {versions}; source {r['source']}; data {r['fingerprint']}"
-        epochs = f"{r['settings']['epochs']} of {r['settings']['full_epochs']}"
         cells = [
+            f"{s['dataset']}, {s['network']}, {s['method']['name']}",
+            str(s["seed"]),
             f"{r['error']:.2f}",
             f"{r['error_last']:.2f}",
-            epochs,
-            made,
-            f"<code>{command(r)}</code>",
+            f"{s['epochs']} of {s['full_epochs']}",
             f"{r['file']}, {r['line']}",
         ]
         first = f'<td id="{anchor(r["id"])}"><code>{r["id"]}</code></td>'
         rows.append(f"<tr>{first}{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+        rows.append(f'<tr><td colspan="{len(head)}" class="provenance"><code>{command(r)}</code><br>{made}</td></tr>')
     header = "".join(f'<th scope="col">{h}</th>' for h in head)
     return f'<div class="table-box"><table><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

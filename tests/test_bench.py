@@ -35,3 +35,10 @@ def test_the_steps_of_a_contestant_train_its_network():
     bench.steps_of(training)()
     assert training.step == 1
     assert any(not torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
+
+
+def test_the_counted_operations_of_a_step_are_three_products_per_linear_layer_but_the_first():
+    network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.Linear(30, 5))
+    x = torch.randn(7, 20)
+    counted = bench.step_gflop(lambda: network(x).sum().backward())
+    assert counted == pytest.approx(2 * 7 * (2 * 20 * 30 + 3 * 30 * 5) / 1e9)
