@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read only as tensors and plain values, refused where they belong to another run."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -28,11 +29,14 @@ def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]
         CheckpointError: the folder cannot be written to; the last checkpoint is untouched.
     """
     content = {"format": FORMAT, "settings": json.dumps(run.settings()), "fingerprint": fingerprint, "state": state}
+    # torch's own writer hides a full disk behind an error of its own, so it writes to memory.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     partial = folder / f"{FILE}.{os.getpid()}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(folder / FILE)

@@ -121,7 +121,9 @@ def stage_tree(root: Path, stage: Path) -> None:
     Only what differs is written: Sphinx builds a page again by its time of change.
     """
     files = [f for name in STAGED for f in ([root / name] if (root / name).is_file() else (root / name).rglob("*"))]
-    kept = {f.relative_to(root) for f in files if f.is_file() and not IGNORED.intersection(f.relative_to(root).parts)}
+    paths = {f.relative_to(root) for f in files if f.is_file()}
+    # a picture that a notebook once drew beside its source is not newer than the one drawn in the stage
+    kept = {path for path in paths if not IGNORED.intersection(path.parts) and DRAWN not in path.parents}
     for path in kept:
         target = stage / path
         if not target.is_file() or target.read_bytes() != (root / path).read_bytes():

@@ -9,31 +9,11 @@ from typing import Any
 from scipy import stats
 
 from sba.errors import ResultsError
+from sba.names import title
 from sba.paper import COLUMNS, TABLE1, reported
 
 NOT_RUN = "—"
 BEGIN, END = "<!-- results:begin (generated: python -m sba table --readme README.md) -->", "<!-- results:end -->"
-
-NAMES = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet": "ImageNet",
-    "digits": "digits",
-    "moons": "moons",
-    "alexnet": "AlexNet",
-    "alexnet_fc": "AlexNet (4096 head)",
-    "alexnet_imagenet": "AlexNet",
-    "vgg16": "VGG-16",
-    "vgg16_imagenet": "VGG-16",
-    "resnet44": "ResNet-44",
-    "resnet50": "ResNet-50",
-    "erm": "Baseline",
-    "cutout": "Cutout",
-    "cutout+ba": "Cutout + BA",
-    "cutout+sba": "Cutout + SBA",
-    "sba": "SBA",
-}
-"""How data sets, networks and columns are written in tables."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +115,13 @@ def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str
     """
     names = (*COLUMNS, "cutout+sba")
     lines = [
-        "| Data | Network | | " + " | ".join(NAMES[n] for n in names) + " |",
+        "| Data | Network | | " + " | ".join(title(n) for n in names) + " |",
         "|---|---|---|" + "---:|" * len(names),
     ]
     for row in table1(records):
         theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
         ours = ["; ".join(f"{c} {' '.join(map(link, c.ids))}" for c in row[n]["ours"]) or NOT_RUN for n in names]
-        lines.append(f"| {NAMES[row['dataset']]} | {NAMES[row['network']]} | paper | " + " | ".join(theirs) + " |")
+        lines.append(f"| {title(row['dataset'])} | {title(row['network'])} | paper | " + " | ".join(theirs) + " |")
         lines.append("| | | ours | " + " | ".join(ours) + " |")
     return "\n".join(lines)
 
@@ -195,10 +175,10 @@ def readme_table(records: Iterable[dict[str, Any]]) -> str:
         paper = reported(row["dataset"], row["network"], row["column"])
         # A number of the paper beside a shortened run would invite a comparison that means nothing.
         theirs = NOT_RUN if row["reduced"] or paper is None else f"{paper.error:.2f}"
-        label = " ".join(filter(None, [NAMES.get(row["column"], row["column"]), hyperparameters(row["settings"])]))
+        label = " ".join(filter(None, [title(row["column"]), hyperparameters(row["settings"])]))
         epochs = f"{row['epochs']} of {row['full_epochs']} (reduced)" if row["reduced"] else str(row["epochs"])
         ids = " ".join(f"`{i}`" for i in row["cell"].ids)
-        cells = [NAMES.get(row["dataset"], row["dataset"]), NAMES.get(row["network"], row["network"]), label, epochs]
+        cells = [title(row["dataset"]), title(row["network"]), label, epochs]
         lines.append("| " + " | ".join([*cells, str(row["cell"]), theirs, f"{row['cell'].seconds:.1f}", ids]) + " |")
     return "\n".join(lines)
 

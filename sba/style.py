@@ -37,16 +37,6 @@ Cutout belongs to the data and not to the method: "cutout" and "cutout+sba" are 
 dashed and hollow.
 """
 
-TITLES: dict[str, str] = {
-    "erm": "ERM",
-    "sba": "SBA",
-    "ba": "BA",
-    "mixup": "mixup",
-    "manifold mixup": "manifold mixup",
-    "k-mixup": "k-mixup",
-    "isda": "ISDA",
-    "decoupled": "decoupled mixup",
-}
 MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>P", strict=True))
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
@@ -60,6 +50,9 @@ REGIONS = LinearSegmentedColormap.from_list("regions", ["#F2B36B", "#FBE6CC", "#
 """Probability of the first class, from 0 to 1; white is one half."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#FFFFFF", *reversed(SHADES), "#041C33"])
 """Density of a cloud of points; white is none."""
+
+CAPTION = "color:inherit;font-weight:400;text-align:left"
+"""A caption carries the argument: full contrast on whatever ground the page or the editor puts under an output."""
 
 
 def use() -> None:
@@ -126,12 +119,6 @@ def line(method: str) -> dict[str, Any]:
     }
 
 
-def title(method: str) -> str:
-    """Return how a method, or a column such as "cutout+sba", is written beside its line."""
-    name = TITLES.get(_base(method), method)
-    return f"Cutout + {name}" if method.startswith("cutout+") else "Cutout" if method == "cutout" else name
-
-
 def bare(axes: Axes) -> None:
     """Take ticks and frame off, for images and planes."""
     axes.set(xticks=[], yticks=[])
@@ -167,11 +154,11 @@ def show(figure: Figure, alt: str, caption: str = "") -> None:
         raise ConfigError(f"alt: {alt!r} is not allowed; say in a sentence what the picture shows")
     data = base64.b64encode(svg(figure)).decode()
     plt.close(figure)
-    below = f'<figcaption><span class="caption-text">{html.escape(caption)}</span></figcaption>' if caption else ""
+    below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>' if caption else ""
     picture = (
         f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}" style="max-width:100%;background:#fff">'
     )
-    display(HTML(f'<figure style="margin:0.5rem 0">{picture}{below}</figure>'))
+    display(HTML(f'<figure class="drawn" style="margin:0.5rem 0">{picture}{below}</figure>'))
 
 
 def keep(figure: Figure, name: str) -> pathlib.Path | None:
