@@ -3,11 +3,12 @@
 from sba.config import Run, make_run
 from sba.data import load
 from sba.errors import SBAError
+from sba.evaluation import evaluate
 from sba.methods import ERM, METHODS, SBA
 from sba.moment import Moment
 from sba.networks import NETWORKS, Staged, build
 from sba.scheduler import Scheduler
-from sba.train import evaluate, train
+from sba.training import train
 from sba.vicinity import Vicinity
 
 __version__ = "0.1.0"

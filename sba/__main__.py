@@ -99,8 +99,8 @@ def train(
     import torch
 
     from sba.progress import follow
-    from sba.results import append, record_of, records
-    from sba.train import Training
+    from sba.results import append, check_writable, record_of, records
+    from sba.training import Training
 
     if threads:
         torch.set_num_threads(threads)
@@ -108,6 +108,7 @@ def train(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
     run = make_run(**parameters)
+    check_writable(results)
     training = Training(
         run,
         device=device,

@@ -24,7 +24,7 @@ from sba.data import Data, Split
 from sba.networks import build
 from sba.results import append, identify, provenance
 from sba.scheduler import probability
-from sba.train import Training
+from sba.training import Training
 
 BATCH = 128
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -88,7 +88,7 @@ class RandomImages(Dataset):
 def on_device(images: RandomImages) -> Data:
     """The same images as this project keeps them."""
     split = Split(torch.from_numpy(images.pixels.transpose(0, 3, 1, 2).copy()), torch.from_numpy(images.labels))
-    return Data("random", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
+    return Data("cifar10", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
 
 
 def timed(step: Callable[[], Any], n: int) -> float:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ from sba.errors import CheckpointError
 
 FORMAT = 1
 FILE = "checkpoint.pt"
+
+
+def prepare(folder: pathlib.Path) -> None:
+    """Make the folder of a run, so that a run that could not be saved is refused before it starts.
+
+    Raises:
+        CheckpointError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"folder: {folder} cannot be written to ({error}); give another --folder") from error
 
 
 def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from sba.train import EpochRecord, Training
+from sba.training import EpochRecord, Training
 
 
 def describe(record: EpochRecord) -> dict[str, str]:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import statistics
+import tempfile
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 
 from sba.errors import ResultsError
-from sba.train import Training
+from sba.training import Training
 
 SCHEMA = 1
 SOURCES = pathlib.Path(__file__).parent
@@ -70,7 +71,8 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+            "torch": torch.__version__,  # with its build, which the package's version leaves out
+            **{name: importlib.metadata.version(name) for name in ("torchvision", "numpy")},
         },
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
@@ -113,6 +115,17 @@ def record_of(training: Training) -> dict[str, Any]:
         **provenance(training.device),
     }
     return {"id": identify(content), **content}
+
+
+def check_writable(path: str | pathlib.Path) -> None:
+    """Raise :class:`ResultsError` where a record could not be appended to a results file; asked before a long run, not after it."""
+    path = pathlib.Path(path)
+    folder = next(p for p in (path, *path.resolve().parents) if p.exists())
+    try:
+        with path.open("ab") if folder == path else tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResultsError(f"results: {path} cannot be written to ({error}); give another --results") from error
 
 
 def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_a_shown_figure_has_its_text_and_is_closed(monkeypatch):
 
 
 def test_a_figure_without_a_text_is_refused():
-    with pytest.raises(ConfigError, match="alt: .* is not allowed"):
+    with pytest.raises(ConfigError, match=r"alt: .* is not allowed"):
         style.show(drawn(), alt="  ")
 
 

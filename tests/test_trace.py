@@ -1,6 +1,5 @@
 """A record leads back to the run it came from."""
 
-import importlib
 import itertools
 import re
 import shlex
@@ -36,7 +35,7 @@ def test_the_command_gives_the_run_back(run, monkeypatch):
         seen.append(run)
         raise ConfigError("enough")
 
-    monkeypatch.setattr(importlib.import_module("sba.train"), "Training", note)
+    monkeypatch.setattr("sba.training.Training", note)
     CliRunner().invoke(main, shlex.split(text)[3:])
     assert seen == [run]
 

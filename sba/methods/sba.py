@@ -31,7 +31,12 @@ class SBA(Method):
     )  # fmt: skip
     folds: int = hyper(32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1)
     gaussian_share: float = hyper(
-        0.5, "share of Gaussian points, p/M; the rest are dropout points", symbol="p/M", source="ours", ge=0, le=1
+        0.5,
+        "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves to even)",
+        symbol="p/M",
+        source="ours",
+        ge=0,
+        le=1,
     )
     sigma: float = hyper(0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0)
     scale: Literal["batch", "absolute"] = hyper(

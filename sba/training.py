@@ -132,6 +132,7 @@ class Training:
         self.device = pick_device(str(device))
         self.folder = pathlib.Path(folder) if folder is not None else None
         self.data = (data or load(run.dataset, data_root, download, run.holdout)).to(self.device)
+        self.refuse_other_data()
         self.steps_per_epoch = len(self.data.train) // run.batch_size
         if not self.steps_per_epoch:
             raise ConfigError(
@@ -158,10 +159,24 @@ class Training:
         self.seconds = 0.0
         self.saved_at = time.monotonic()
         self.resume()
+        if self.folder:
+            checkpoint.prepare(self.folder)
 
     def own_randomness(self) -> Any:
         """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
         return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+
+    def refuse_other_data(self) -> None:
+        """Raise :class:`ConfigError` where the data handed in is not what the run says: its record would be false."""
+        if self.data.name != self.run.dataset:
+            raise ConfigError(
+                f"data: {self.data.name!r} was given to a run on {self.run.dataset!r}; load that, or change the run"
+            )
+        if (self.data.evaluated_on == "holdout") != bool(self.run.holdout):
+            raise ConfigError(
+                f"data: it was loaded to be evaluated on the {self.data.evaluated_on} set, the run holds out {self.run.holdout} "
+                "images; give load() the same holdout"
+            )
 
     @property
     def finished(self) -> bool:

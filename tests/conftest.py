@@ -1,0 +1,63 @@
+"""What the tests share: one thread, no random examples between runs, and small data."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+from torch import nn
+
+import sba
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("sba", deadline=None, derandomize=True, database=None, max_examples=50)
+hypothesis.settings.load_profile("sba")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return sba.load("digits")
+
+
+@pytest.fixture(scope="session")
+def small(digits):
+    """The digits, 100 to train on and 60 to test on: 6 steps of 16 in an epoch, and 4 images left over."""
+    return dataclasses.replace(digits, train=digits.train[:100], test=digits.test[:60], fingerprint="small")
+
+
+@pytest.fixture
+def run():
+    """Make a run on ``small`` of two epochs, with any parameter given."""
+
+    def make(**parameters):
+        return sba.make_run(**{"epochs": 2, "batch_size": 16, **parameters})
+
+    return make
+
+
+def deep_network(classes=10, channels=1, side=8):
+    """A network with batch normalisation and dropout behind every layer that may be augmented."""
+    widths = (channels * side * side, 24, 16)
+    stages = [("flatten", nn.Flatten())]
+    for i in (1, 2):
+        block = [nn.Linear(widths[i - 1], widths[i]), nn.BatchNorm1d(widths[i]), nn.ReLU(), nn.Dropout(0.5)]
+        stages.append((f"fc{i}", nn.Sequential(*block)))
+    return sba.Staged([*stages, ("fc3", nn.Linear(widths[-1], classes))])
+
+
+@pytest.fixture
+def deep(monkeypatch):
+    """Let every training build :func:`deep_network`, whatever network its run names."""
+    monkeypatch.setattr("sba.training.build", lambda name, *shape: deep_network(*shape))
+
+
+@pytest.fixture(scope="session")
+def cifar():
+    """CIFAR-10 from the folder that SBA_DATA names."""
+    root = os.environ.get("SBA_DATA")
+    if not root or not (Path(root) / "cifar-10-batches-py").is_dir():
+        pytest.skip("SBA_DATA names no folder with cifar-10-batches-py")
+    return sba.load("cifar10", root)

@@ -1,0 +1,161 @@
+"""Networks are chains that can be cut at any layer, and the ones the literature names."""
+
+import functools
+
+import oracles
+import pytest
+import torch
+from torch import nn
+
+from sba.errors import ConfigError
+from sba.networks import INPUT, NETWORKS, Staged, build, parameters, to_device
+
+SIDES = {name: side for name, (_, side) in NETWORKS.items()}
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+@functools.cache
+def network(name):
+    torch.manual_seed(0)
+    return build(name, 10, 3, SIDES[name])
+
+
+def images(name, n=2):
+    return torch.randn(n, 3, SIDES[name], SIDES[name], generator=torch.Generator().manual_seed(0))
+
+
+def seeded(net, *args, **parts):
+    torch.manual_seed(1)  # dropout draws from the global generator
+    return net(*args, **parts)
+
+
+@every_network
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@torch.no_grad()
+def test_staged_composition_is_bit_for_bit_at_every_stage(name, training):
+    net, x = network(name).train(training), images(name)
+    whole = seeded(net, x)
+    for layer in (INPUT, *net.stages):
+        h = seeded(net, x, until=layer)
+        before = h.clone()
+        # In training mode, dropout before and behind the layer must draw in the same order as in the whole network.
+        assert torch.equal(net(h, after=layer), whole), layer
+        assert torch.equal(h, before), f"what follows {layer} wrote into its input"
+
+
+@pytest.mark.parametrize("name", ["mlp", "digits", "alexnet", "vgg16_512", "resnet44"])
+def test_two_passes_from_one_activation_have_gradients(name):
+    """An in-place operation on h would break the second pass or the backward pass."""
+    net, x = network(name).train(), images(name)
+    for layer in net.linear_inputs:
+        h = net(x, until=layer)
+        loss = (net(h, after=layer) - net(h * 0.5, after=layer)).square().sum()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(loss, list(net.parameters())))
+
+
+def test_part_between_two_layers():
+    net, x = network("digits").eval(), images("digits")
+    assert torch.equal(net(net(x, until="conv1"), after="conv1", until="fc1"), net(x, until="fc1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "millions"),
+    [
+        ("alexnet", oracles.alexnet_parameters, 2.47),
+        ("alexnet_fc", lambda c: oracles.alexnet_parameters(c, (4096, 4096)), None),
+        ("vgg16", oracles.vgg16_parameters, 33.6),
+        ("vgg16_512", lambda c: oracles.vgg16_parameters(c, (512, 512)), None),
+        ("vgg16_linear", lambda c: oracles.vgg16_parameters(c, ()), None),
+        ("resnet44", lambda c: oracles.resnet44_parameters(c, projections=False), 0.66),
+        ("resnet44_b", lambda c: oracles.resnet44_parameters(c, projections=True), None),
+    ],
+)
+def test_parameter_counts(name, count, millions):
+    assert parameters(network(name)) == count(10)
+    if millions:
+        assert round(count(10) / 1e6, 1 if name == "vgg16" else 2) == millions
+
+
+def test_parameter_count_of_100_classes():
+    assert parameters(build("resnet44", 100, 3, 32)) == oracles.resnet44_parameters(100, projections=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "width"),
+    [
+        ("mlp", ("flatten", "fc1", "fc2"), 3),
+        ("digits", ("flatten", "fc1"), 512),
+        ("alexnet", ("flatten",), 256),
+        ("alexnet_fc", ("flatten", "fc1", "fc2"), 256),
+        ("vgg16", ("flatten", "fc1", "fc2"), 512),
+        ("vgg16_512", ("flatten", "fc1", "fc2"), 512),
+        ("vgg16_linear", ("flatten",), 512),
+        ("resnet44", ("pool",), 64),
+        ("resnet44_b", ("pool",), 64),
+    ],
+)
+def test_linear_inputs_are_what_linear_layers_read(name, layers, width):
+    net = network(name).eval()
+    assert net.linear_inputs == layers
+    assert net(images(name), until=layers[0]).shape == (2, width)
+    assert net(images(name)).shape == (2, 10)
+
+
+def test_a_linear_layer_at_the_start_reads_the_input():
+    assert Staged([("fc1", nn.Linear(2, 3)), ("fc2", nn.Linear(3, 2))]).linear_inputs == (INPUT, "fc1")
+
+
+def test_shortcut_a_takes_every_second_pixel_and_adds_empty_channels():
+    block = network("resnet44").get_submodule("block2_1")
+    x = torch.randn(1, 16, 4, 4)
+    out = block.shortcut(x)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert not out[:, :8].any() and not out[:, 24:].any()
+    assert [type(b.shortcut) for n, b in network("resnet44").named_children() if n.startswith("block")].count(
+        nn.Identity
+    ) == 19
+
+
+def test_residual_blocks_add_their_shortcut():
+    block = network("resnet44").eval().get_submodule("block3_2")
+    x = torch.randn(2, 64, 4, 4)
+    branch = block.bn2(block.conv2(block.bn1(block.conv1(x)).relu()))
+    assert torch.equal(block(x), (branch + x).relu())
+
+
+def test_resnet_starts_from_kaimings_scale():
+    """Normal with variance 2/(9·outputs); torch's default would have variance 1/(27·inputs)."""
+    weight = network("resnet44").get_submodule("block3_1").conv1.weight  # of 32 inputs and 64 outputs
+    assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"), [("vgg16", [0.5, 0.5]), ("alexnet_fc", [0.5, 0.5]), ("vgg16_linear", []), ("alexnet", [])]
+)
+def test_dropout_of_the_heads(name, rates):
+    assert [m.p for m in network(name).modules() if isinstance(m, nn.Dropout)] == rates
+
+
+def test_channels_last_changes_the_order_of_memory_only():
+    net, x = build("digits", 10, 3, 8).eval(), images("digits")
+    expected = net(x)
+    moved = to_device(net, "cpu", channels_last=True)
+    assert moved.get_submodule("conv2")[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(moved(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+def test_a_layer_that_does_not_exist_is_named_with_the_choices():
+    for part in ("until", "after"):
+        with pytest.raises(
+            ConfigError, match=r"layers: there is no layer 'fc9'.*input, conv1, conv2, flatten, fc1, fc2"
+        ):
+            network("digits")(images("digits"), **{part: "fc9"})
+
+
+def test_build_refuses_an_unknown_network_and_images_of_another_size():
+    with pytest.raises(ConfigError, match="network: 'lenet' is not known; choose from mlp, digits"):
+        build("lenet", 10, 1, 8)
+    with pytest.raises(
+        ConfigError, match=r"'alexnet' is made for images of 32×32 pixels, the data has 8×8; .*: digits"
+    ):
+        build("alexnet", 10, 1, 8)
