@@ -99,7 +99,7 @@ def train(
     import torch
 
     from sba.progress import follow
-    from sba.results import append, check_writable, record_of, records
+    from sba.results import append, check_writable, provenance, record_of, records
     from sba.training import Training
 
     if threads:
@@ -118,14 +118,22 @@ def train(
         data_root=data_root,
         download=download,
     )
+    provided = provenance(training.device)
+    known = [
+        r["id"]
+        for r in (records(results) if results.exists() else [])
+        if all(r.get(k) == provided[k] for k in ("source", "device_name"))
+        and (r.get("key"), r.get("fingerprint")) == (run.key, training.data.fingerprint)
+    ]
+    if known:
+        click.echo(
+            f"{results} has this run already, made by the same code on the same data and machine: {known[0]}", err=True
+        )
+        return
     follow(training, quiet)
     if not training.finished:
         click.echo(f"stopped at step {training.step}; the same command goes on from {training.folder}", err=True)
         sys.exit(3)
-    known = records(results) if results.exists() else []
-    if any(r["kind"] == "train" and (r["key"], r["device"]) == (run.key, training.device.type) for r in known):
-        click.echo(f"{results} has this run already; nothing appended", err=True)
-        return
     record = record_of(training)
     append(results, record)
     click.echo(
@@ -187,7 +195,8 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=None, help="append the record here")
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
-def bench(results: pathlib.Path | None, quick: bool, threads: int | None) -> None:
+@click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
+def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: str) -> None:
     """Measure speeds as ratios within one process."""
     import os
 
@@ -195,8 +204,9 @@ def bench(results: pathlib.Path | None, quick: bool, threads: int | None) -> Non
 
     from sba.bench import run_benchmarks
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    run_benchmarks(results, quick)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads or available or 1)
+    run_benchmarks(results, quick, amp)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The losses of virtual points: hard (Eq. 9), soft (Eq. 10), and the objective of an iteration (Eq. 11).
 
-All of them work in float32 at least, whatever the precision of the logits: a KL divergence is a difference of nearly equal numbers.
+All of them work in float32 at least: a KL divergence is a difference of nearly equal numbers. Logits that come in bfloat16 were
+rounded before, and that puts a floor of about 1e-5 nats under the divergences they can resolve.
 """
 
 import torch

@@ -68,6 +68,19 @@ ADOPTED_ETA = {
 """§4.2: the η adopted for each row."""
 
 
+PUBLISHED_ELSEWHERE = (
+    Reported("cifar10", "resnet44", "erm", 7.17, place="He et al. (2016), quoted by akamaster/pytorch_resnet_cifar10"),
+    Reported("cifar10", "resnet44", "erm", 5.99, place="chenyaofo/pytorch-cifar-models"),
+    Reported("cifar10", "vgg16", "erm", 7.36, place="kuangliu/pytorch-cifar"),
+    Reported("cifar10", "vgg16", "erm", 5.84, place="chenyaofo/pytorch-cifar-models"),
+    Reported("cifar10", "alexnet", "erm", 22.78, place="bearpaw/pytorch-classification"),
+    Reported("cifar100", "resnet44", "erm", 28.37, place="chenyaofo/pytorch-cifar-models"),
+    Reported("cifar100", "vgg16", "erm", 27.07, place="weiaicunzai/pytorch-cifar100"),
+    Reported("cifar100", "vgg16", "erm", 26.00, place="chenyaofo/pytorch-cifar-models"),
+)
+"""Errors of plain training (crop and flip) that others state for the same networks; ``place`` is the README that states it."""
+
+
 def reported(dataset: str, network: str, method: str) -> Reported | None:
     """Return the paper's number for a cell of Table 1, or None where it has none."""
     found = [r for r in TABLE1 if (r.dataset, r.network, r.method) == (dataset, network, method)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy import stats
 
+from sba.config import make_run
 from sba.errors import ResultsError
 from sba.names import title
 from sba.paper import COLUMNS, TABLE1, reported
@@ -46,10 +47,18 @@ def column(record: dict[str, Any]) -> str:
 
 
 def variant(record: dict[str, Any]) -> tuple[Any, ...]:
-    """Return everything about a training record but its seed: records of equal variants may be averaged."""
+    """Return everything that decides a training record but its seed: records of equal variants may be averaged."""
     settings = {k: v for k, v in record["settings"].items() if k not in ("seed", "method")}
     method = record["settings"]["method"]
-    return tuple(sorted((k, str(v)) for k, v in {**settings, **{f"method.{k}": v for k, v in method.items()}}.items()))
+    flat = {**settings, **{f"method.{k}": v for k, v in method.items()}, "fingerprint": record["fingerprint"]}
+    return tuple(sorted((k, str(v)) for k, v in flat.items()))
+
+
+def deviations(settings: dict[str, Any]) -> list[str]:
+    """List in what a run differs from its network's regime, as "lr=0.5"; epochs, Cutout and precision are not counted."""
+    usual = make_run(settings["dataset"], settings["network"], epochs=settings["epochs"]).settings()
+    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout"}
+    return [f"{k}={settings[k]}" for k in usual if k not in free and settings[k] != usual[k]]
 
 
 def cell(records: Sequence[dict[str, Any]]) -> Cell | None:
@@ -89,9 +98,10 @@ def table1(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         A row for each data set and network of the table: their names, and for each of the paper's columns and "cutout+sba" a
-        dictionary with ``paper`` (:class:`sba.paper.Reported` or None) and ``ours`` (list of :class:`Cell`, one for each variant).
+        dictionary with ``paper`` (:class:`sba.paper.Reported` or None) and ``ours`` (a list with one pair for each variant: its
+        hyper-parameters as text, and its :class:`Cell`). Runs that deviate from the regime are left out.
     """
-    full = [r for r in evidence(records) if not r["reduced"]]
+    full = [r for r in evidence(records) if not r["reduced"] and not deviations(r["settings"])]
     rows = []
     for dataset, network in dict.fromkeys((r.dataset, r.network) for r in TABLE1):
         row: dict[str, Any] = {"dataset": dataset, "network": network}
@@ -101,7 +111,10 @@ def table1(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 for r in full
                 if (r["settings"]["dataset"], r["settings"]["network"], column(r)) == (dataset, network, name)
             ]
-            row[name] = {"paper": reported(dataset, network, name), "ours": [cell(g) for g in groups(mine).values()]}
+            row[name] = {
+                "paper": reported(dataset, network, name),
+                "ours": [(hyperparameters(g[0]["settings"]), cell(g)) for g in groups(mine).values()],
+            }
         rows.append(row)
     return rows
 
@@ -120,7 +133,11 @@ def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str
     ]
     for row in table1(records):
         theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
-        ours = ["; ".join(f"{c} {' '.join(map(link, c.ids))}" for c in row[n]["ours"]) or NOT_RUN for n in names]
+        ours = [
+            "; ".join(f"{settings} {c} {' '.join(map(link, c.ids))}".strip() for settings, c in row[n]["ours"])
+            or NOT_RUN
+            for n in names
+        ]
         lines.append(f"| {title(row['dataset'])} | {title(row['network'])} | paper | " + " | ".join(theirs) + " |")
         lines.append("| | | ours | " + " | ".join(ours) + " |")
     return "\n".join(lines)
@@ -174,8 +191,10 @@ def readme_table(records: Iterable[dict[str, Any]]) -> str:
     for row in summary(records):
         paper = reported(row["dataset"], row["network"], row["column"])
         # A number of the paper beside a shortened run would invite a comparison that means nothing.
-        theirs = NOT_RUN if row["reduced"] or paper is None else f"{paper.error:.2f}"
-        label = " ".join(filter(None, [title(row["column"]), hyperparameters(row["settings"])]))
+        apart = row["reduced"] or deviations(row["settings"])
+        theirs = NOT_RUN if apart or paper is None else f"{paper.error:.2f}"
+        settings = row["settings"]
+        label = " ".join(filter(None, [title(row["column"]), hyperparameters(settings), *deviations(settings)]))
         epochs = f"{row['epochs']} of {row['full_epochs']} (reduced)" if row["reduced"] else str(row["epochs"])
         ids = " ".join(f"`{i}`" for i in row["cell"].ids)
         cells = [title(row["dataset"]), title(row["network"]), label, epochs]

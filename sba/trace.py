@@ -27,7 +27,11 @@ def command(record: dict[str, Any]) -> str:
                 parts.append(f"--{flag}" if value else f"--no-{flag}")
             else:
                 parts += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return shlex.join(["python", "-m", "sba", "train", *parts, "--device", record["device"]])
+    machine = ["--device", record["device"]]
+    if record["device"] == "cpu":
+        # the order of floating-point sums depends on it
+        machine += ["--threads", str(record["threads"])]
+    return shlex.join(["python", "-m", "sba", "train", *parts, *machine])
 
 
 def anchor(identifier: str) -> str:

@@ -110,8 +110,8 @@ class Vicinity:
 
     @property
     def gaussian(self) -> int:
-        """p, the number of Gaussian points per raw point."""
-        return round(self.folds * self.gaussian_share)
+        """p, the number of Gaussian points per raw point: the share of M, halves rounded up."""
+        return math.floor(self.folds * self.gaussian_share + 0.5)
 
     @property
     def dropout(self) -> int:

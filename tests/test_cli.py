@@ -67,10 +67,17 @@ def test_train_on_digits_appends_a_record_with_the_median_of_the_last_five_error
 def test_a_recorded_run_is_not_recorded_twice():
     call(*SHORT)
     append("runs/results.jsonl", {"id": "bench", "kind": "bench", "device": "cpu"})
-    assert "has this run already; nothing appended" in call(*SHORT)
+    assert "has this run already, made by the same code" in call(*SHORT)
     assert len(records("runs/results.jsonl")) == 2
     call(*SHORT, "--lr", 0.2)
     assert len(records("runs/results.jsonl")) == 3
+
+
+def test_a_run_made_again_with_other_code_is_recorded_again(monkeypatch):
+    call(*SHORT)
+    monkeypatch.setattr("sba.results.SOURCE", "changed")
+    call(*SHORT)
+    assert [r["source"] == "changed" for r in records("runs/results.jsonl")] == [False, True]
 
 
 def test_flags_reach_the_run_and_the_method():

@@ -8,7 +8,9 @@ from sba import make_run, report
 from sba.errors import ResultsError
 
 
-def record(error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", **options):
+def record(
+    error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", fingerprint="f", **options
+):
     run = make_run("cifar10", network, method, seed=seed, **options)
     return {
         "id": identifier or f"{method}-{seed}-{error}",
@@ -16,6 +18,7 @@ def record(error, method="erm", seed=0, identifier=None, evaluated_on="test", ne
         "settings": run.settings(),
         "reduced": run.reduced,
         "evaluated_on": evaluated_on,
+        "fingerprint": fingerprint,
         "error": error,
         "seconds_per_epoch": 2.0,
     }
@@ -39,8 +42,13 @@ def test_one_run_has_no_interval_and_no_run_is_no_cell():
 
 @pytest.mark.parametrize(
     "others",
-    [[record(20.0)], [record(20.0, seed=1, lr=0.5)], [record(20.0, "sba", seed=1)]],
-    ids=["seed", "lr", "method"],
+    [
+        [record(20.0)],
+        [record(20.0, seed=1, lr=0.5)],
+        [record(20.0, "sba", seed=1)],
+        [record(20.0, seed=1, fingerprint="other")],
+    ],
+    ids=["seed", "lr", "method", "data"],
 )
 def test_only_runs_that_differ_in_the_seed_alone_are_averaged(others):
     with pytest.raises(ResultsError, match="not one run at different seeds"):
@@ -54,10 +62,12 @@ def test_table1_holds_full_runs_on_the_test_set_only():
         record(22.0, evaluated_on="holdout", holdout=5000, identifier="held"),
         record(20.0, "sba", cutout=16, identifier="both"),
         record(21.0, cutout=16, identifier="cut"),
+        record(19.0, lr=0.5, identifier="own rate"),
+        record(18.0, flip=False, identifier="no flip"),
     ]
     table = {(r["dataset"], r["network"]): r for r in report.table1(rows)}
     alexnet = table["cifar10", "alexnet"]
-    assert {name: [c.ids for c in alexnet[name]["ours"]] for name in ("erm", "cutout", "sba", "cutout+sba")} == {
+    assert {name: [c.ids for _, c in alexnet[name]["ours"]] for name in ("erm", "cutout", "sba", "cutout+sba")} == {
         "erm": [("full",)],
         "cutout": [("cut",)],
         "sba": [],
@@ -81,6 +91,18 @@ def test_the_readme_sets_no_number_of_the_paper_beside_a_reduced_run():
     full, reduced = lines
     assert "| 23.88 |" in full and "reduced" not in full
     assert "2 of 164 (reduced)" in reduced and "23.88" not in reduced and "| — |" in reduced
+
+
+def test_variants_in_one_cell_are_told_apart():
+    rows = [record(20.0, "sba", eta=0.01, identifier="a"), record(19.0, "sba", eta=0.1, identifier="b")]
+    (line,) = [x for x in report.table1_markdown(rows).splitlines() if "20.00 (" in x]
+    assert "η=0.01, ω=1.047, M=32 20.00 (n=1) `a`; η=0.1, ω=1.047, M=32 19.00 (n=1) `b`" in line
+
+
+def test_a_run_off_its_regime_says_so_in_the_readme_and_stands_beside_no_number_of_the_paper():
+    (line,) = report.readme_table([record(23.0, lr=0.5, batch_size=64)]).splitlines()[2:]
+    assert "| Baseline batch_size=64 lr=0.5 |" in line
+    assert "23.88" not in line
 
 
 def test_a_record_of_another_machine_does_not_count_twice():

@@ -112,6 +112,15 @@ def test_no_cell_shows_an_error_or_a_warning(page):
 
 
 @each_page
+def test_no_role_is_left_as_text(page):
+    """A role that is written a little wrong is shown as it stands, without a warning."""
+    article = soup(page).find("article") or soup(page)
+    for code in article.select("div.highlight, details"):
+        code.decompose()
+    assert re.findall(r"\{(?:glue|ref|eq|cite|numref|doc)[:\w]*\}.{0,40}", article.get_text()) == []
+
+
+@each_page
 def test_no_widget_is_left_that_the_page_cannot_draw(page):
     """Without a script that draws them, a widget is an empty place (or the text of its Python object)."""
     views = soup(page).find_all("script", type="application/vnd.jupyter.widget-view+json")

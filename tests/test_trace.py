@@ -27,7 +27,7 @@ from sba.errors import ConfigError
     ids=["defaults", "sba", "lists", "switches"],
 )
 def test_the_command_gives_the_run_back(run, monkeypatch):
-    text = trace.command({"settings": run.settings(), "device": "cpu"})
+    text = trace.command({"settings": run.settings(), "device": "cpu", "threads": 3})
     assert text.startswith("python -m sba train ")
     seen = []
 
@@ -38,13 +38,19 @@ def test_the_command_gives_the_run_back(run, monkeypatch):
     monkeypatch.setattr("sba.training.Training", note)
     CliRunner().invoke(main, shlex.split(text)[3:])
     assert seen == [run]
+    assert text.endswith(" --device cpu --threads 3")
+
+
+def test_a_gpu_run_names_no_threads():
+    text = trace.command({"settings": make_run().settings(), "device": "cuda", "threads": 3})
+    assert text.endswith(" --device cuda")
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0, 1.5), st.floats(0, 10), st.integers(1, 64), st.booleans())
 def test_numbers_survive_the_command_line(omega, eta, folds, detach):
     run = make_run("digits", None, "sba", omega=omega, eta=eta, folds=folds, detach=detach)
-    words = shlex.split(trace.command({"settings": run.settings(), "device": "cpu"}))
+    words = shlex.split(trace.command({"settings": run.settings(), "device": "cpu", "threads": 3}))
     told = dict(itertools.pairwise(words))
     for name, value in (("omega", omega), ("eta", eta), ("folds", folds)):
         if f"--{name}" in told:

@@ -32,7 +32,7 @@ class SBA(Method):
     folds: int = hyper(32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1)
     gaussian_share: float = hyper(
         0.5,
-        "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves to even)",
+        "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves up)",
         symbol="p/M",
         source="ours",
         ge=0,
