@@ -115,7 +115,7 @@ def test_no_cell_shows_an_error_or_a_warning(page):
 def test_no_role_is_left_as_text(page):
     """A role that is written a little wrong is shown as it stands, without a warning."""
     article = soup(page).find("article") or soup(page)
-    for code in article.select("div.highlight, details"):
+    for code in article.select("div.highlight, details, .math"):
         code.decompose()
     assert re.findall(r"\{(?:glue|ref|eq|cite|numref|doc)[:\w]*\}.{0,40}", article.get_text()) == []
 
