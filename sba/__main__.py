@@ -3,6 +3,7 @@
 import pathlib
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,13 @@ from sba.results import FOLDER
 
 
 class Group(click.Group):
-    """Prints the errors a user can mend as a message, without a traceback, and exits with status 2."""
+    """Prints warnings and the errors a user can mend as messages, without a place in the code; exits with status 2 for errors."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+                return super().invoke(context)
         except SBAError as error:
             click.echo(f"error: {error}", err=True)
             context.exit(2)

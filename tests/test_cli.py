@@ -224,3 +224,15 @@ def test_a_process_exits_with_2_and_no_traceback(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: data_root: empty/cifar-10-batches-py/data_batch_1 is missing")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("default::sba.results.TornRecordWarning")
+def test_a_torn_record_is_a_message_of_one_line():
+    Path("runs").mkdir()
+    Path("runs/results.jsonl").write_text("torn")
+    lines = call(*SHORT).splitlines()
+    assert (
+        "warning: runs/results.jsonl, line 1: not a record (torn by a crash?); left out, and left in the file" in lines
+    )
+    assert not [line for line in lines if "__main__.py" in line]
+    assert Path("runs/results.jsonl").read_text().startswith("torn\n{")
