@@ -46,7 +46,7 @@ def link(identifier: str) -> str:
 
 def records_html(records: Iterable[dict[str, Any]]) -> str:
     """List training records as an HTML table: identifier, result, how and where it was made, and the command that repeats it."""
-    head = ("Record", "What", "Seed", "Error, %", "Last epoch, %", "Epochs", "File, line")
+    head = ("Record", "What", "Seed", "Error, %", "Last, %", "Epochs")
     rows = []
     for r in records:
         if r["kind"] != "train":
@@ -54,14 +54,13 @@ def records_html(records: Iterable[dict[str, Any]]) -> str:
         s = r["settings"]
         versions = ", ".join(f"{k} {v}" for k, v in r["versions"].items())
         machine = f"{r['date'][:10]}; {r['device_name']}, {r['threads']} thread(s)"
-        made = f"{machine}; {versions}; source {r['source']}; data {r['fingerprint']}"
+        made = f"{machine}; {versions}; source {r['source']}; data {r['fingerprint']}; {r['file']}, {r['line']}"
         cells = [
             f"{s['dataset']}, {s['network']}, {s['method']['name']}",
             str(s["seed"]),
             f"{r['error']:.2f}",
             f"{r['error_last']:.2f}",
             f"{s['epochs']} of {s['full_epochs']}",
-            f"{r['file']}, {r['line']}",
         ]
         first = f'<td id="{anchor(r["id"])}"><code>{r["id"]}</code></td>'
         rows.append(f"<tr>{first}{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
