@@ -1,6 +1,6 @@
 """How good a network is on a split: error and mean negative log-likelihood from one plain pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,6 @@ def logits(
     split: Split,
     mean: Sequence[float],
     std: Sequence[float],
-    predict: Callable[[Tensor], Tensor] | None = None,
     batch: int = EVALUATION_BATCH,
 ) -> Tensor:
     """Return the network's logits in evaluation mode, float32 of shape (N, classes); its mode is put back afterwards.
@@ -44,14 +43,12 @@ def logits(
         split: images and labels on the network's device.
         mean: of each channel in [0, 1].
         std: likewise.
-        predict: what to call in place of the network.
         batch: images per pass.
     """
     was_training = network.training
     network.eval()
-    call = predict or network
     try:
-        return torch.cat([call(normalise(part, mean, std)).float() for part in split.images.split(batch)])
+        return torch.cat([network(normalise(part, mean, std)).float() for part in split.images.split(batch)])
     finally:
         network.train(was_training)
 

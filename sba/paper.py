@@ -8,9 +8,6 @@ from dataclasses import dataclass
 ETA_GRID = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """§4.1: the values of η searched."""
 
-FAIR_OMEGA = "π/3"
-"""§3.2: "a fair schedule with respect to original and augmented mini-batch"."""
-
 
 @dataclass(frozen=True)
 class Reported:

@@ -45,10 +45,6 @@ class Method(abc.ABC):
     def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
         """Raise :class:`sba.errors.ConfigError` where the method cannot work on this network."""
 
-    def predict(self, network: Staged, x: Tensor, now: Moment, memory: nn.Module | None) -> Tensor:
-        """Return the scores by which a test batch is classified, of shape (N, classes): one plain pass unless overridden."""
-        return network(x)
-
     def settings(self) -> dict[str, Any]:
         """Return the method's name and hyper-parameters as JSON can hold them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
