@@ -4,7 +4,7 @@ from sba.config import Run, make_run
 from sba.data import load
 from sba.errors import SBAError
 from sba.evaluation import evaluate
-from sba.methods import ERM, METHODS, SBA
+from sba.methods import ERM, METHODS, SBA, ImplicitSBA
 from sba.moment import Moment
 from sba.networks import NETWORKS, Staged, build
 from sba.scheduler import Scheduler
@@ -18,6 +18,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SBA",
+    "ImplicitSBA",
     "Moment",
     "Run",
     "SBAError",

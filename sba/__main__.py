@@ -1,4 +1,4 @@
-"""The command line: ``python -m sba train|notebooks|table|bench``. Every verb is thin; what it does is a function elsewhere."""
+"""The command line, ``python -m sba VERB``: train, notebooks, sweep, table, bench. What a verb does is a function elsewhere."""
 
 import pathlib
 import signal
@@ -47,12 +47,14 @@ class Comma(click.ParamType):
 
 def hyper_options(command: Callable) -> Callable:
     """Add one option for each hyper-parameter of a run and of the methods, from their definitions."""
-    sources = [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]
-    fields = {name: (field, owner) for cls, owner in sources for name, field in definitions(cls).items()}
-    for name, (field, owner) in reversed(fields.items()):
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for cls, owner in [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]:
+        for name, field in definitions(cls).items():
+            fields.setdefault(name, (field, []))[1].append(owner)
+    for name, (field, owners) in reversed(fields.items()):
         if name in ("method", "dataset", "network", "full_epochs"):
             continue
-        about = f"[{owner}] {field.description}; {allowed(field)}"
+        about = f"[{', '.join(owners)}] {field.description}; {allowed(field)}"
         flag = f"--{name.replace('_', '-')}"
         if field.annotation is bool:
             option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
@@ -76,6 +78,7 @@ def main() -> None:
 @click.option("--dataset", default="digits", help="digits, moons, cifar10, cifar100, or folder:PATH")
 @click.option("--network", default=None, help="the data set's own by default")
 @click.option("--method", default="erm", help=", ".join(METHODS))
+@click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
 @hyper_options
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; torch's default if not given")
@@ -179,6 +182,30 @@ def notebooks(
 
 
 @main.command()
+@click.argument("name", type=click.Choice(["switches"]))
+@click.option(
+    "--seeds", type=click.IntRange(1), default=5, help="how many; one everywhere before a second one anywhere"
+)
+@click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work: one results file per process")
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/switches.jsonl"))
+@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads")
+@click.option("--quiet", is_flag=True, help="print no line for each run")
+def sweep(name: str, seeds: int, first_seed: int, results: pathlib.Path, threads: int, quiet: bool) -> None:
+    """Do the runs of a study that have no record yet, and append their records."""
+    import torch
+
+    from sba.report import hyperparameters
+    from sba.results import check_writable
+    from sba.switches import measure
+
+    torch.set_num_threads(threads)
+    check_writable(results)
+    for record in measure(results, range(first_seed, first_seed + seeds)):
+        if not quiet:
+            click.echo(f"record {record['id']}: {record['error']:.2f} %, {hyperparameters(record['settings'])}")
+
+
+@main.command()
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=FOLDER, help="file or folder of records")
 @click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
 @click.option("--check", is_flag=True, help="write nothing; fail where the file's table is not the generated one")
@@ -199,7 +226,8 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
-def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: str) -> None:
+@click.option("--only", multiple=True, type=click.Choice(["loop", "step", "folds", "layers"]), help="all by default")
+def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, only: tuple[str, ...]) -> None:
     """Measure speeds as ratios within one process."""
     import os
 
@@ -209,7 +237,7 @@ def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: s
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(threads or available or 1)
-    run_benchmarks(results, quick, amp)
+    run_benchmarks(results, quick, amp, only)
 
 
 if __name__ == "__main__":

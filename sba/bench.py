@@ -3,10 +3,11 @@
 The pixels are random: no operation's time depends on them.
 """
 
+import dataclasses
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,10 @@ from sba.training import Training
 
 BATCH = 128
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+FAMILIES = ("loop", "step", "folds", "layers")
+FOLDS = (1, 2, 4, 8, 16, 40, 80)
+RESNET_LAYERS = ("conv1", "block1_4", "block2_1", "block2_4", "block3_1", "block3_4", "pool")
+VGG_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "flatten", "fc2")
 PREFETCHED = 4
 """Batches that two loader workers have ready before a round begins: they are used up outside the timed part."""
 
@@ -43,6 +48,8 @@ class Ratio:
         high: largest round.
         rounds: number of rounds.
         details: medians of what was measured, with their units in the names.
+        sweep: what varies in a family of ratios, "folds" or "layer"; empty for a ratio that stands alone.
+        x: where in its family this one stands.
     """
 
     name: str
@@ -51,6 +58,8 @@ class Ratio:
     high: float
     rounds: int
     details: dict[str, float]
+    sweep: str = ""
+    x: float | str = ""
 
     def __str__(self) -> str:
         details = ", ".join(f"{k} {v:.4g}" for k, v in self.details.items())
@@ -114,13 +123,13 @@ def plain_loop(images: RandomImages, network: str, workers: int = 2) -> Iterator
             yield
 
 
-def steps_of(training: Training) -> Callable[[], None]:
+def steps_of(training: Training, batch: int = BATCH) -> Callable[[], None]:
     """Return a function that does the next step of a training, epoch after epoch."""
     generator = torch.Generator().manual_seed(0)
     training.objective.train()
 
     def step() -> None:
-        training.run_step(torch.randint(len(training.data.train), (BATCH,), generator=generator))
+        training.run_step(torch.randint(len(training.data.train), (batch,), generator=generator))
 
     return step
 
@@ -165,48 +174,111 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
     return ratio(f"{network} ({amp}): speed of our loop over a plain loop with 2 workers", slow, fast, details)
 
 
-def sba_step(network: str, folds: int, omega: float, pairs: int) -> Ratio:
-    """Cost of an SBA step at the last fully connected layer over a plain step.
+def step_costs(
+    network: str, contestants: dict[str, dict[str, Any]], pairs: int, batch: int = BATCH
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Time plain steps and augmented ones that take turns.
 
-    Augmented and plain steps take turns. Their mean weighted by cos ω is the cost of a step at ω: counting the augmented steps of
-    a short stream would add the luck of the draw.
+    Args:
+        network: trained on random images of CIFAR's shape.
+        contestants: name → parameters of :func:`sba.config.make_run`; λ(t) = 1 throughout.
+        pairs: steps of each.
+        batch: images per step.
+
+    Returns:
+        Seconds of each plain step, and of each step of the contestants.
     """
-    data = on_device(RandomImages(BATCH * 20))
-    last = build(network, 10, 3, 32).linear_inputs[-1]
-    options = {"omega": 0.0, "folds": folds, "layers": (last,)}
-    plain = steps_of(Training(make_run("cifar10", network, batch_size=BATCH), data))
-    augmented = steps_of(Training(make_run("cifar10", network, "sba", batch_size=BATCH, **options), data))
-    plain(), augmented()
-    bottom, top = [], []
+    data = on_device(RandomImages(batch * 20))
+    plain = steps_of(Training(make_run("cifar10", network, batch_size=batch), data), batch)
+    steps = {
+        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, omega=0.0, **given), data), batch)
+        for name, given in contestants.items()
+    }
+    bottom: list[float] = []
+    top: dict[str, list[float]] = {name: [] for name in contestants}
+    for step in (plain, *steps.values()):
+        step()
     for _ in range(pairs):
         bottom.append(timed(plain, 1))
-        top.append(timed(augmented, 1))
+        for name, step in steps.items():
+            top[name].append(timed(step, 1))
+    return bottom, top
+
+
+def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **place: Any) -> Ratio:
+    """Return the cost of a step at ω over a plain step: the mean of augmented and plain steps weighted by cos ω.
+
+    Counting the augmented steps of a short stream would add the luck of the draw.
+    """
     p = probability(omega)
-    expected = [p * a + (1 - p) * b for a, b in zip(top, bottom, strict=True)]
-    details = {"plain ms": 1e3 * statistics.median(bottom), "augmented ms": 1e3 * statistics.median(top), "p": p}
-    return ratio(
-        f"{network}: SBA step (M={folds}, ω={omega:.4f}, layer {last}) over a plain step", expected, bottom, details
-    )
+    expected = [p * a + (1 - p) * b for a, b in zip(augmented, plain, strict=True)]
+    details = {"plain ms": 1e3 * statistics.median(plain), "augmented ms": 1e3 * statistics.median(augmented), "p": p}
+    found = ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details)
+    return dataclasses.replace(found, **place)
 
 
-def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none") -> None:
+def at_last_layer(network: str, folds: int, omega: float, pairs: int) -> list[Ratio]:
+    """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer."""
+    last = build(network, 10, 3, 32).linear_inputs[-1]
+    contestants = {
+        f"SBA step (M={folds}, layer {last})": {"method": "sba", "folds": folds, "layers": (last,)},
+        "SBA step (M → ∞, second order)": {"method": "implicit-sba", "expectation": "second_order"},
+        "SBA step (M → ∞, bound)": {"method": "implicit-sba", "expectation": "bound"},
+    }
+    plain, augmented = step_costs(network, contestants, pairs)
+    return [expected_cost(f"{network}: {name}", times, plain, omega) for name, times in augmented.items()]
+
+
+def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]:
+    """Cost of an augmented step at the last fully connected layer against M."""
+    last = build(network, 10, 3, 32).linear_inputs[-1]
+    contestants = {str(m): {"method": "sba", "folds": m, "layers": (last,)} for m in folds}
+    plain, augmented = step_costs(network, contestants, pairs)
+    return [
+        expected_cost(f"{network}: cost, M={m}, layer {last}", times, plain, 0.0, sweep="folds", x=float(m))
+        for m, times in augmented.items()
+    ]
+
+
+def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, pairs: int) -> list[Ratio]:
+    """Cost of an augmented step against the layer, with the basis that fits every one of them."""
+    found = []
+    for layer in layers:
+        given = {"method": "sba", "folds": folds, "layers": (layer,), "basis": "hadamard"}
+        plain, augmented = step_costs(network, {layer: given}, pairs, batch)
+        name = f"{network}: cost, layer {layer}, M={folds}, B={batch}, Hadamard"
+        found.append(expected_cost(name, augmented[layer], plain, 0.0, sweep="layer", x=layer))
+    return found
+
+
+def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = ()) -> None:
     """Run all comparisons, print each, and append it to a results file where one is given.
 
     Args:
         results: file of records; None for none.
         quick: one short round of each, to see that they run; never recorded.
         amp: precision of our loop in the comparisons with the plain one: "none" or "bf16".
+        only: families of comparisons among :data:`FAMILIES`; all by default.
     """
-    rounds, steps, pairs = (1, 1, 1) if quick else (5, 8, 30)
-    comparisons = [
-        lambda: against_loader("resnet44", rounds, steps, amp),
-        lambda: sba_step("resnet44", 40, float(np.pi / 3), pairs),
-        lambda: against_loader("alexnet", rounds, 4 * steps, amp),
-        lambda: sba_step("alexnet", 32, float(np.pi / 3), 4 * pairs),
-    ]
-    for compare in comparisons:
-        found = compare()
-        click.echo(str(found))
-        if results and not quick:
-            content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(torch.device("cpu"))}
-            append(results, {"id": identify(content), **content})
+    rounds, steps, pairs, few = (1, 1, 1, 1) if quick else (5, 8, 30, 3)
+    fair = float(np.pi / 3)
+    comparisons = {
+        "loop": lambda: [
+            against_loader("resnet44", rounds, steps, amp),
+            against_loader("alexnet", rounds, 4 * steps, amp),
+        ],
+        "step": lambda: [*at_last_layer("resnet44", 40, fair, pairs), *at_last_layer("alexnet", 32, fair, 4 * pairs)],
+        "folds": lambda: against_folds("resnet44", FOLDS, pairs // 2 or 1),
+        "layers": lambda: [
+            *against_layers("resnet44", RESNET_LAYERS, 4, 32, few),
+            *against_layers("vgg16", VGG_LAYERS, 4, 32, few),
+        ],
+    }
+    for name, compare in comparisons.items():
+        if only and name not in only:
+            continue
+        for found in compare():
+            click.echo(str(found))
+            if results and not quick:
+                content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(torch.device("cpu"))}
+                append(results, {"id": identify(content), **content})

@@ -45,6 +45,7 @@ SMALL = Regime(30, 64, 0.05, (15, 24), 0.1, 5e-4, "this book")
 REGIMES: dict[str, Regime] = {
     "mlp": Regime(200, 50, 0.1, (100, 150), 0.1, 1e-4, "this book"),
     "digits": SMALL,
+    "digits_dropout": SMALL,
     "alexnet": PLAIN_ALEXNET,
     "alexnet_fc": PLAIN_ALEXNET,
     "vgg16": VGG,
@@ -77,6 +78,7 @@ class Run:
     flip: bool = hyper(False, "mirror images with probability ½")
     cutout: int = hyper(0, "side of the Cutout square in pixels; 0 for none", ge=0)
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
+    vote: bool = hyper(False, "after the last epoch, evaluate by the majority vote of raw and virtual predictions, too")
     amp: Literal["none", "bf16"] = hyper("none", "automatic mixed precision of the network's passes")
     channels_last: bool = hyper(True, "memory order of the convolutions")
 
@@ -138,11 +140,25 @@ def method_named(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def make_run(dataset: str = "digits", network: str | None = None, method: str = "erm", **given: Any) -> Run:
+def preset_named(cls: type[Method], name: str) -> dict[str, Any]:
+    """Return the hyper-parameters of a method's preset.
+
+    Raises:
+        ConfigError: the method has none of this name.
+    """
+    if name not in cls.presets:
+        raise ConfigError(f"preset: {name!r} is not known to {cls.name}; choose from {', '.join(cls.presets)}")
+    return dict(cls.presets[name])
+
+
+def make_run(
+    dataset: str = "digits", network: str | None = None, method: str = "erm", preset: str | None = None, **given: Any
+) -> Run:
     """Build a run from flat parameters: those of the run and those of its method, by name; None means not given.
 
     What is not given comes from the data set (crop, flip) and from the network's regime. With ``epochs`` alone the milestones
-    move in proportion. ``cutout=-1`` takes the side its authors use for the data set.
+    move in proportion. ``cutout=-1`` takes the side its authors use for the data set. ``preset`` names one of the method's
+    presets; what is given besides goes before it.
 
     Raises:
         ConfigError: a parameter is unknown or out of range.
@@ -153,7 +169,7 @@ def make_run(dataset: str = "digits", network: str | None = None, method: str = 
     if network not in REGIMES:
         raise ConfigError(f"network: {network!r} is not known; {suggestion(network, REGIMES)}")
     regime = REGIMES[network]
-    own = {k: given.pop(k) for k in list(given) if k in definitions(cls)}
+    own = preset_named(cls, preset or "default") | {k: given.pop(k) for k in list(given) if k in definitions(cls)}
     fields = [name for name in definitions(Run) if name != "method"]
     if unknown := [k for k in given if k not in fields]:
         others = [other for other in METHODS.values() if unknown[0] in definitions(other)]

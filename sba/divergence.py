@@ -52,7 +52,13 @@ def soft_loss(reference: Tensor, virtual: Tensor, detach: bool = True) -> Tensor
 
 
 def sba_objective(
-    logits: Tensor, labels: Tensor, virtual: Tensor | None, eta: float, detach: bool = True, label: str = "soft"
+    logits: Tensor,
+    labels: Tensor,
+    virtual: Tensor | None,
+    eta: float,
+    detach: bool = True,
+    label: str = "soft",
+    reference: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Eq. 11: (1/B) Σ CE(1_{y_i}, Y_i) + η·λ(t)/(M·B) Σ Σ D_KL(Y_i ‖ Y_ij), as named terms whose sum is the loss.
 
@@ -63,9 +69,11 @@ def sba_objective(
         eta: weight η ≥ 0 of the second term.
         detach: see :func:`soft_loss`.
         label: "soft" (Eq. 10) or "hard" (Eq. 9).
+        reference: logits of the teacher, shape (B, C), where they are not ``logits`` (open point 13).
     """
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
-        loss = soft_loss(logits, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
+        teacher = logits if reference is None else reference
+        loss = soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
         terms["virtual"] = eta * loss
     return terms

@@ -4,6 +4,7 @@ From it come the validation and its messages, the command-line flag, the papermi
 the method's card. A class whose fields are such definitions is made with :func:`configuration`.
 """
 
+import copy
 import difflib
 import functools
 import math
@@ -55,6 +56,11 @@ def configuration(cls: type) -> type:
 def definitions(cls: type) -> dict[str, Any]:
     """Return name → definition (pydantic's ``FieldInfo``) of the hyper-parameters of a configuration class, in order."""
     return cls.__pydantic_fields__
+
+
+def shared(cls: type, name: str) -> Any:
+    """Define a field as the one of the same name of another :func:`configuration` class: one definition for several methods."""
+    return copy.copy(definitions(cls)[name])
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ NAMES = {
     "cutout+ba": "Cutout + BA",
     "cutout+sba": "Cutout + SBA",
     "sba": "SBA",
+    "implicit-sba": "SBA, M → ∞",
     "ba": "BA",
     "mixup": "mixup",
     "manifold mixup": "manifold mixup",

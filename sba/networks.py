@@ -22,13 +22,15 @@ class Staged(nn.Sequential):
 
     Args:
         stages: pairs (name, module), from the input to the logits.
+        input_shape: of one image, (C, H, W); what must know the shapes of activations asks for it.
 
     Attributes:
         stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
     """
 
-    def __init__(self, stages: Iterable[tuple[str, nn.Module]]):
+    def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
         super().__init__(OrderedDict(stages))
+        self.input_shape = None if input_shape is None else tuple(input_shape)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -57,6 +59,26 @@ class Staged(nn.Sequential):
                 f"layers: there is no layer {layer!r} in this network; choose from {INPUT}, {', '.join(self.stages)}"
             ) from None
 
+    def after(self, layer: str) -> list[nn.Module]:
+        """Return the stages that follow ``layer``: g_{k+1}."""
+        return list(self._modules.values())[self.position(layer) :]
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of one activation of ``layer``, without the batch. Nothing is computed and nothing is drawn.
+
+        Raises:
+            ConfigError: there is no such layer, or the network does not know the shape of its input.
+        """
+        self.position(layer)
+        if self.input_shape is None:
+            raise ConfigError(
+                "input_shape: None is not enough to know the layers' shapes; give Staged(stages, (C, H, W))"
+            )
+        tensors = [*self.named_parameters(), *self.named_buffers()]
+        meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+        images = torch.empty(2, *self.input_shape, device="meta")
+        return tuple(torch.func.functional_call(self, meta, (images,), {"until": layer}).shape[1:])
+
     def forward(self, x: Tensor, until: str | None = None, after: str | None = None) -> Tensor:
         """Run the chain, or a part of it.
 
@@ -70,6 +92,8 @@ class Staged(nn.Sequential):
         """
         start = 0 if after is None else self.position(after)
         stop = len(self) if until is None else self.position(until)
+        if stop < start:
+            raise ConfigError(f"until: {until!r} comes before {after!r} in this network; give a later stage")
         for stage in list(self._modules.values())[start:stop]:
             x = stage(x)
         return x
@@ -193,14 +217,17 @@ def resnet(classes: int, channels: int, depth: int = 44, shortcut: str = "A") ->
     return net
 
 
-def digits_net(classes: int, channels: int) -> Staged:
-    """A small network for 8×8 images that learns scikit-learn's digits in seconds: two convolutions and 64 features."""
+def digits_net(classes: int, channels: int, dropout: float = 0.0) -> Staged:
+    """A small network for 8×8 images that learns scikit-learn's digits in seconds: two convolutions and 64 features.
+
+    With ``dropout`` its hidden features are dropped, as in the heads of AlexNet and VGG-16.
+    """
     return Staged(
         [
             ("conv1", conv_bn(channels, 16)),
             ("conv2", pooled(conv_bn(16, 32))),
             ("flatten", nn.Flatten()),
-            *head(32 * 4 * 4, (64,), classes),
+            *head(32 * 4 * 4, (64,), classes, dropout),
         ]
     )
 
@@ -213,6 +240,7 @@ def mlp(classes: int, channels: int, hidden: Sequence[int] = (64, 64)) -> Staged
 NETWORKS: dict[str, tuple[Callable[[int, int], Staged], int]] = {
     "mlp": (mlp, 1),
     "digits": (digits_net, 8),
+    "digits_dropout": (lambda classes, channels: digits_net(classes, channels, 0.5), 8),
     "alexnet": (alexnet, 32),
     "alexnet_fc": (lambda classes, channels: alexnet(classes, channels, (4096, 4096)), 32),
     "vgg16": (vgg16, 32),
@@ -238,7 +266,9 @@ def build(name: str, classes: int, channels: int, side: int) -> Staged:
         raise ConfigError(
             f"network: {name!r} is made for images of {wanted}×{wanted} pixels, the data has {side}×{side}; choose from: {fits}"
         )
-    return builder(classes, channels)
+    network = builder(classes, channels)
+    network.input_shape = (channels, side, side)
+    return network
 
 
 def parameters(network: nn.Module) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 from scipy import stats
 
-from sba.config import make_run
+from sba.config import from_settings, make_run
 from sba.errors import ResultsError
+from sba.methods import METHODS
 from sba.names import title
 from sba.paper import COLUMNS, TABLE1, reported
 
@@ -48,8 +49,10 @@ def column(record: dict[str, Any]) -> str:
 
 def variant(record: dict[str, Any]) -> tuple[Any, ...]:
     """Return everything that decides a training record but its seed: records of equal variants may be averaged."""
-    settings = {k: v for k, v in record["settings"].items() if k not in ("seed", "method")}
-    method = record["settings"]["method"]
+    # read back, so that fields which are newer than a record have their defaults
+    whole = from_settings(record["settings"]).settings()
+    settings = {k: v for k, v in whole.items() if k not in ("seed", "method")}
+    method = whole["method"]
     flat = {**settings, **{f"method.{k}": v for k, v in method.items()}, "fingerprint": record["fingerprint"]}
     return tuple(sorted((k, str(v)) for k, v in flat.items()))
 
@@ -58,7 +61,8 @@ def deviations(settings: dict[str, Any]) -> list[str]:
     """List in what a run differs from its network's regime, as "lr=0.5"; epochs, Cutout and precision are not counted."""
     usual = make_run(settings["dataset"], settings["network"], epochs=settings["epochs"]).settings()
     free = {"method", "seed", "cutout", "amp", "channels_last", "holdout"}
-    return [f"{k}={settings[k]}" for k in usual if k not in free and settings[k] != usual[k]]
+    own = from_settings(settings).settings()
+    return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 
 
 def cell(records: Sequence[dict[str, Any]]) -> Cell | None:
@@ -73,16 +77,21 @@ def cell(records: Sequence[dict[str, Any]]) -> Cell | None:
         raise ResultsError(
             f"records: {', '.join(r['id'] for r in records)} are not one run at different seeds; choose among them"
         )
-    errors = [r["error"] for r in records]
-    n = len(errors)
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(errors) / n**0.5 if n > 1 else None
+    mean, half = interval([r["error"] for r in records])
     seconds = statistics.median(r["seconds_per_epoch"] for r in records)
-    return Cell(statistics.mean(errors), half, n, tuple(r["id"] for r in records), seconds)
+    return Cell(mean, half, len(records), tuple(r["id"] for r in records), seconds)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean of some values and half the width of its 95 % interval (Student's t), None for one value."""
+    n = len(values)
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else None
+    return statistics.mean(values), half
 
 
 def evidence(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the training records that were evaluated on a test set."""
-    return [r for r in records if r["kind"] == "train" and r["evaluated_on"] == "test"]
+    """Keep the training records that were evaluated on a test set and belong to no study of their own."""
+    return [r for r in records if r["kind"] == "train" and r["evaluated_on"] == "test" and not r.get("study")]
 
 
 def groups(records: Iterable[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -176,10 +185,32 @@ def summary(records: Iterable[dict[str, Any]], reduced: bool | None = None) -> l
 
 
 def hyperparameters(settings: dict[str, Any]) -> str:
-    """Write the hyper-parameters of a method that decide what it is: η, ω and M where it has them."""
+    """Write the hyper-parameters of a method that decide what it is: η, ω and M where it has them, and what is not the default."""
     symbols = {"eta": "η", "omega": "ω", "folds": "M"}
-    method = settings["method"]
-    return ", ".join(f"{s}={method[name]:.4g}" for name, s in symbols.items() if name in method)
+    method = from_settings(settings).method.settings()
+    usual = METHODS[method["name"]]().settings()
+    own = [f"{s}={method[name]:.4g}" for name, s in symbols.items() if name in method]
+    return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in symbols and v != usual[k]])
+
+
+def seconds_to(record: dict[str, Any], error: float | None = None, margin: float = 0.2) -> float | None:
+    """Return the training time until the error first fell to a threshold (open point 24).
+
+    Args:
+        record: of a training run.
+        error: the threshold in per cent; by default the run's own error plus ``margin``.
+        margin: in percentage points.
+
+    Returns:
+        Seconds of training steps, evaluation left out; None where the run never got there.
+    """
+    threshold = record["error"] + margin if error is None else error
+    passed = 0.0
+    for epoch in record["epochs"]:
+        passed += epoch["seconds"]
+        if epoch["error"] <= threshold:
+            return passed
+    return None
 
 
 def readme_table(records: Iterable[dict[str, Any]]) -> str:

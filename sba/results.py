@@ -20,6 +20,7 @@ import torch
 
 from sba.errors import ResultsError
 from sba.training import Training
+from sba.vote import electorate, majority_vote
 
 SCHEMA = 1
 SOURCES = pathlib.Path(__file__).parent
@@ -83,14 +84,19 @@ def identify(content: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 
-def record_of(training: Training) -> dict[str, Any]:
+def record_of(training: Training, study: str = "") -> dict[str, Any]:
     """Turn a finished run into a record.
+
+    Args:
+        training: finished.
+        study: what the run was made for, where its number must not stand among the results of the book's tables; of its epochs
+            the last five are kept, since a study is many runs.
 
     Returns:
         A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than
         its regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the
-        last five epochs, which is the paper's rule, and the last epoch), ``seconds_per_epoch`` (median), ``epochs`` and
-        :func:`provenance`.
+        last five epochs, which is the paper's rule, and the last epoch), ``error_vote`` where the run asks for it,
+        ``seconds_per_epoch`` (median), ``epochs`` and :func:`provenance`.
 
     Raises:
         ResultsError: the run is not finished.
@@ -103,6 +109,7 @@ def record_of(training: Training) -> dict[str, Any]:
     content = {
         "schema": SCHEMA,
         "kind": "train",
+        **({"study": study} if study else {}),
         "key": training.run.key,
         "settings": training.run.settings(),
         "reduced": training.run.reduced,
@@ -110,11 +117,18 @@ def record_of(training: Training) -> dict[str, Any]:
         "evaluated_on": training.data.evaluated_on,
         "error": statistics.median(r.error for r in history[-5:]),
         "error_last": history[-1].error,
+        **({"error_vote": vote_of(training)} if training.run.vote else {}),
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
-        "epochs": [dataclasses.asdict(r) for r in history],
+        "epochs": [dataclasses.asdict(r) for r in (history[-5:] if study else history)],
         **provenance(training.device),
     }
     return {"id": identify(content), **content}
+
+
+def vote_of(training: Training) -> float:
+    """Return the error of the majority vote at the last epoch, in per cent."""
+    run, data = training.run, training.data
+    return majority_vote(training.network, data.test, data.mean, data.std, electorate(run.method), run.seed).error
 
 
 def check_writable(path: str | pathlib.Path) -> None:

@@ -19,6 +19,8 @@ from sba.evaluation import evaluate
 from sba.methods import Method
 from sba.moment import Moment, fold
 from sba.networks import Staged, build, to_device
+from sba.updates import UPDATES
+from sba.vote import electorate
 
 SAVE_SECONDS = 30.0
 """A checkpoint is written at most this often, and when a run stops or ends."""
@@ -54,7 +56,7 @@ class EpochRecord:
 
 
 class Objective(nn.Module):
-    """Network, method and memory together; its forward is the loss. Data-parallel wrappers go around this, not the network."""
+    """Network, method and memory together; its forward gives the loss. Data-parallel wrappers go around this, not the network."""
 
     def __init__(self, network: Staged, method: Method):
         super().__init__()
@@ -62,17 +64,15 @@ class Objective(nn.Module):
         self.method = method
         self.memory = method.memory(network)
 
-    def forward(self, x: Tensor, y: Tensor, now: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms, detached.
+    def forward(self, x: Tensor, y: Tensor, now: Moment) -> dict[str, Tensor]:
+        """Return the terms of the loss, which is their sum.
 
         Args:
             x: augmented, normalised images of shape (B, C, H, W).
             y: labels of shape (B,).
             now: where training stands.
         """
-        terms = self.method.terms(self.network, x, y, now, self.memory)
-        loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
-        return loss, {name: term.detach() for name, term in terms.items()}
+        return self.method.terms(self.network, x, y, now, self.memory)
 
 
 def pick_device(name: str) -> torch.device:
@@ -142,6 +142,8 @@ class Training:
             torch.manual_seed(fold(run.seed, "weights"))
             network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
             run.method.check(network)
+            if run.vote:
+                electorate(run.method).check(network)
             self.network = to_device(network, self.device, run.channels_last)
             self.objective = Objective(self.network, run.method).to(self.device)
         self.optimizer = torch.optim.SGD(
@@ -227,14 +229,14 @@ class Training:
         x = self.run.augmentation(batch.images, data.mean, data.std, now)
         if self.run.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        torch.manual_seed(fold(now.seed, "network", now.step, now.rank))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
-            loss, terms = self.objective(x, batch.labels, now)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term if name in self.sums else term
+
+        def compute() -> dict[str, Tensor]:
+            torch.manual_seed(fold(now.seed, "network", now.step, now.rank))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
+                return self.objective(x, batch.labels, now)
+
+        for name, term in UPDATES[self.run.method.update](compute, self.optimizer).items():
+            self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
 

@@ -67,6 +67,37 @@ def objective(logits, labels, virtual, eta):
     return cross_entropy(logits, labels) + eta * soft_loss(logits, virtual)
 
 
+def batch_variance(rows):
+    """Of each feature over the rows, divided by their number."""
+    columns = list(zip(*rows, strict=True))
+    means = [sum(c) / len(c) for c in columns]
+    return [sum((v - m) ** 2 for v in c) / len(c) for c, m in zip(columns, means, strict=True)]
+
+
+def running_spread(batches, momentum):
+    """Root of the average of the batches' variances with weights that fall geometrically into the past and add up to one."""
+    weights = [(1 - momentum) ** age for age in range(len(batches))][::-1]
+    variances = [batch_variance(rows) for rows in batches]
+    return [
+        math.sqrt(sum(w * v[a] for w, v in zip(weights, variances, strict=True)) / sum(weights))
+        for a in range(len(variances[0]))
+    ]
+
+
+def batch_norm(rows, mean, variance, weight, bias, eps):
+    return [
+        [w * (v - m) / math.sqrt(s + eps) + b for v, m, s, w, b in zip(row, mean, variance, weight, bias, strict=True)]
+        for row in rows
+    ]
+
+
+def winner(distributions):
+    """Class of the most votes of one image; among equals the one with the highest mean probability, then the first."""
+    classes = range(len(distributions[0]))
+    votes = [max(classes, key=d.__getitem__) for d in distributions]
+    return max(classes, key=lambda c: (votes.count(c), sum(d[c] for d in distributions)))
+
+
 # --------------------------------------------------------------------------------------------------------- augmentation
 
 
@@ -154,3 +185,92 @@ def evaluation(network, images, labels, mean, std):
         wrong += max(range(len(z)), key=z.__getitem__) != label
         nll -= math.log(softmax(z)[label])
     return 100 * wrong / len(labels), nll / len(labels)
+
+
+# ---------------------------------------------------------------------------------------------------------- closed form
+
+
+def linear(weight, bias, h):
+    return [b + sum(w * x for w, x in zip(row, h, strict=True)) for row, b in zip(weight, bias, strict=True)]
+
+
+def log_sum_exp(z):
+    return max(z) + math.log(sum(math.exp(v - max(z)) for v in z))
+
+
+def dropout_law(h, rate, rescale):
+    """Eq. 8: every mask's probability and point, all 2^Q of them."""
+    for mask in itertools.product((0, 1), repeat=len(h)):
+        kept = sum(mask)
+        yield (
+            (1 - rate) ** kept * rate ** (len(h) - kept),
+            [b * x / (1 - rate) if rescale else b * x for b, x in zip(mask, h, strict=True)],
+        )
+
+
+def gaussian_law(h, spread, sigma, tau, bound, nodes=40):
+    """Eq. 7 with Σ = I as probabilities and points, by Gaussian quadrature in each feature; tau is in multiples of σ."""
+    if bound == "none":
+        places, shares = np.polynomial.hermite_e.hermegauss(nodes)
+        shares = shares / shares.sum()
+    else:
+        places, shares = np.polynomial.legendre.leggauss(nodes)
+        places, shares = places * tau, shares * tau * np.exp(-((places * tau) ** 2) / 2) / math.sqrt(2 * math.pi)
+        if bound == "truncate":
+            shares = shares / shares.sum()
+        else:
+            tail = math.erfc(tau / math.sqrt(2)) / 2
+            places, shares = np.append(places, [-tau, tau]), np.append(shares, [tail, tail])
+    for chosen in itertools.product(range(len(places)), repeat=len(h)):
+        yield (
+            math.prod(shares[i] for i in chosen),
+            [x + s * sigma * places[i] for x, s, i in zip(h, spread, chosen, strict=True)],
+        )
+
+
+def expectation(value, law):
+    return sum(probability * value(point) for probability, point in law)
+
+
+def fisher_trace(z, weight, covariance):
+    """½ tr(F W C Wᵀ) with F = diag(Y) − Y Yᵀ."""
+    y, classes, width = softmax(z), len(z), len(covariance)
+    total = 0.0
+    for c in range(classes):
+        for d in range(classes):
+            fisher = (y[c] if c == d else 0.0) - y[c] * y[d]
+            for a in range(width):
+                for b in range(width):
+                    total += fisher * weight[d][a] * covariance[a][b] * weight[c][b]
+    return total / 2
+
+
+def jensen_bound(z, weight, log_mgf, anchor):
+    """log E Σ_c e^{z_c + (w_c − anchor)ᵀδ} − lse(z), where log_mgf(q, a) = log E e^{a δ_q}."""
+    exponents = [v + sum(log_mgf(q, w - a) for q, (w, a) in enumerate(zip(row, anchor, strict=True))) for v, row in
+                 zip(z, weight, strict=True)]  # fmt: skip
+    return log_sum_exp(exponents) - log_sum_exp(z)
+
+
+def mean_row(z, weight):
+    """w̄ = Σ_c Y_c w_c."""
+    return [sum(y * row[q] for y, row in zip(softmax(z), weight, strict=True)) for q in range(len(weight[0]))]
+
+
+# ------------------------------------------------------------------------------------------------------------- gradient
+
+
+def half_chi_square(z, z_virtual):
+    """½ Σ_c (Y′ − Y)²/Y between softmax(z) and softmax(z′)."""
+    return sum((v - y) ** 2 / y for y, v in zip(softmax(z), softmax(z_virtual), strict=True)) / 2
+
+
+def central_differences(function, point, step=1e-5):
+    """Gradient of a function of a list of numbers, one coordinate at a time; its error is of order step²."""
+    slopes = []
+    for i in range(len(point)):
+        above, below = list(point), list(point)
+        above[i] += step
+        below[i] -= step
+        slopes.append((function(above) - function(below)) / (2 * step))
+    return slopes

@@ -1,5 +1,7 @@
 """The arithmetic of the measurements; how fast anything is belongs into `make bench`."""
 
+import math
+
 import pytest
 import torch
 
@@ -42,3 +44,24 @@ def test_the_counted_operations_of_a_step_are_three_products_per_linear_layer_bu
     x = torch.randn(7, 20)
     counted = bench.step_gflop(lambda: network(x).sum().backward())
     assert counted == pytest.approx(2 * 7 * (2 * 20 * 30 + 3 * 30 * 5) / 1e9)
+
+
+def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
+    found = bench.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, sweep="folds", x=4.0)
+    assert found.value == pytest.approx((2.0 + 3.0) / 2) and (found.sweep, found.x) == ("folds", 4.0)
+    assert bench.expected_cost("cost", [3.0], [1.5], 0.0).value == pytest.approx(2.0)
+    assert bench.expected_cost("cost", [3.0], [1.5], math.pi / 2).value == pytest.approx(1.0)
+
+
+def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
+    turns = []
+    monkeypatch.setattr(bench, "steps_of", lambda training, batch: lambda: turns.append(training.run.method.name))
+    plain, augmented = bench.step_costs("alexnet", {"a": {"method": "sba", "folds": 2}}, pairs=3, batch=4)
+    assert turns == ["erm", "sba"] * 4  # the first of each is a warm-up
+    assert len(plain) == 3 and {name: len(t) for name, t in augmented.items()} == {"a": 3}
+
+
+@pytest.mark.parametrize(("network", "layers"), [("resnet44", bench.RESNET_LAYERS), ("vgg16", bench.VGG_LAYERS)])
+def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
+    stages = bench.build(network, 10, 3, 32).stages
+    assert set(layers) <= set(stages[:-1])

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from sba.__main__ import main
 from sba.checkpoint import FILE
+from sba.hyper import definitions
+from sba.methods import METHODS, SBA, ImplicitSBA
 from sba.results import append, records
 from sba.training import Training
 
@@ -124,8 +126,45 @@ def test_flags_reach_the_run_and_the_method():
 
 def test_every_hyper_parameter_has_a_flag_with_its_range():
     text = CliRunner().invoke(main, ["train", "--help"], terminal_width=500).output
-    assert "--omega" in text and "[sba] angle of the scheduler" in text and "[0, π/2" in text
+    assert "--omega" in text and "[sba, implicit-sba] angle of the scheduler" in text and "[0, π/2" in text
+    assert "[sba] virtual points per raw point; an integer in [1, ∞)" in text and "--vote / --no-vote" in text
     assert "[run] raw images per step; an integer in [1, ∞)" in text
+
+
+def test_an_option_of_two_methods_appears_once_and_names_both():
+    options = main.commands["train"].params
+    for name in {*definitions(SBA), *definitions(ImplicitSBA)}:
+        (option,) = [o for o in options if f"--{name.replace('_', '-')}" in o.opts]
+        owners = [m for m, cls in METHODS.items() if name in definitions(cls)]
+        assert option.help.startswith(f"[{', '.join(owners)}] {definitions(METHODS[owners[0]])[name].description}")
+    flags = [flag for o in options for flag in (*o.opts, *o.secondary_opts)]
+    assert len(flags) == len(set(flags))
+    text = CliRunner().invoke(main, ["train", "--help"], terminal_width=500).output
+    assert text.count("angle of the scheduler") == 1
+
+
+def test_a_preset_and_what_goes_before_it():
+    call("--epochs", 1, "--method", "sba", "--preset", "paper", "--folds", 2, "--detach", "--results", "p.jsonl")
+    (record,) = records("p.jsonl")
+    method = record["settings"]["method"]
+    assert {name: method[name] for name in ("scale", "dropout_rescale", "detach", "batch_norm", "folds")} == {
+        "scale": "absolute", "dropout_rescale": False, "detach": True, "batch_norm": "tracked", "folds": 2
+    }  # fmt: skip
+
+
+def test_implicit_sba_trains_and_votes():
+    call("--epochs", 1, "--method", "implicit-sba", "--omega", 0, "--expectation", "bound", "--vote")
+    (record,) = records("runs/results.jsonl")
+    assert record["settings"]["method"]["name"] == "implicit-sba" and record["settings"]["vote"]
+    assert 0 <= record["error_vote"] <= 100 and record["epochs"][0]["terms"]["virtual"] > 0
+
+
+def test_an_epoch_without_a_cross_entropy_has_a_bar_and_a_record():
+    arguments = ["--method", "sba", "--objective", "either_or", "--omega", "0", "--eta", "1", "--folds", "2"]
+    output = CliRunner().invoke(main, ["train", *SHORT, *arguments]).output
+    assert "virtual=" in output and "cross_entropy=" not in output and "record " in output
+    (record,) = records("runs/results.jsonl")
+    assert [set(e["terms"]) for e in record["epochs"]] == [{"virtual"}] * 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -170,6 +209,11 @@ def test_an_empty_budget_stops_at_once_and_loses_nothing():
         (["--method", "sba", "--layers", "fc9"], "error: layers: there is no layer 'fc9' in this network"),
         (["--omega", "1"], "error: omega: neither a run nor the method 'erm' has this parameter; it belongs to sba"),
         (["--omgea", "1"], "No such option"),
+        (
+            ["--method", "sba", "--preset", "papr"],
+            "error: preset: 'papr' is not known to sba; choose from default, paper",
+        ),
+        (["--preset", "paper"], "error: preset: 'paper' is not known to erm"),
         (["--method", "sbaa"], "error: method: 'sbaa' is not known"),
         (["--milestones", "1,x"], "'1,x' is not a list of int separated by commas"),
         (

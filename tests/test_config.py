@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sba import ERM, METHODS, NETWORKS, SBA, Run, make_run
+from sba import ERM, METHODS, NETWORKS, SBA, ImplicitSBA, Run, make_run
 from sba.config import REGIMES, from_settings
 from sba.errors import ConfigError, DataError
 from sba.hyper import choices, definitions, facts
@@ -31,6 +31,13 @@ methods = st.one_of(
         layers=st.lists(st.sampled_from(["input", "fc1", "conv1"]), unique=True).map(tuple),
         **{name: st.sampled_from(choices(f)) for name, f in definitions(SBA).items() if choices(f)},
         detach=st.booleans(),
+        dropout_rescale=st.booleans(),
+        virtual_dropout=st.booleans(),
+    ),
+    st.builds(
+        ImplicitSBA,
+        sigma=st.floats(0, 1e3),
+        **{name: st.sampled_from(choices(f)) for name, f in definitions(ImplicitSBA).items() if choices(f)},
     ),
 )
 runs = st.builds(
@@ -47,6 +54,7 @@ runs = st.builds(
     cutout=st.integers(0, 32),
     amp=st.sampled_from(["none", "bf16"]),
     flip=st.booleans(),
+    vote=st.booleans(),
 )
 
 
@@ -126,6 +134,67 @@ def test_parameters_reach_the_method_and_none_means_not_given():
     assert run.lr == REGIMES["digits"].lr
 
 
+PAPER = {"scale": "absolute", "dropout_rescale": False, "detach": False, "batch_norm": "tracked"}
+
+
+def test_preset_of_the_paper_is_the_literal_reading():
+    assert SBA.presets["paper"] == PAPER
+    assert make_run(method="sba", preset="paper").method == SBA(**PAPER)
+    assert make_run(method="sba", preset="default") == make_run(method="sba")
+
+
+def test_what_is_given_goes_before_the_preset():
+    run = make_run(method="sba", preset="paper", detach=True, eta=0.3, scale=None, lr=0.2)
+    assert run.method == SBA(**{**PAPER, "detach": True, "eta": 0.3}) and run.lr == 0.2
+    assert SBA.presets["paper"] == PAPER  # and nothing is written into it
+
+
+def test_a_preset_leaves_no_trace_but_its_values():
+    run = make_run(method="sba", preset="paper")
+    assert run == make_run(method="sba", **PAPER) and run.key == make_run(method="sba", **PAPER).key
+    assert "preset" not in run.settings() and from_settings(run.settings()) == run
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_default_preset_and_only_its_own_fields_in_presets(method):
+    cls = METHODS[method]
+    assert cls.presets["default"] == {}
+    for name, values in cls.presets.items():
+        assert set(values) <= set(definitions(cls))
+        assert make_run(method=method, preset=name).method == cls(**values)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"method": "sba", "preset": "papre"}, "preset: 'papre' is not known to sba; choose from default, paper"),
+        ({"method": "erm", "preset": "paper"}, "preset: 'paper' is not known to erm; choose from default"),
+    ],
+    ids=["typo", "of another method"],
+)
+def test_unknown_preset(parameters, message):
+    with pytest.raises(ConfigError) as caught:
+        make_run(**parameters)
+    assert str(caught.value) == message
+
+
+def test_methods_that_share_a_parameter_share_its_definition():
+    common = [name for name in definitions(ImplicitSBA) if name in definitions(SBA)]
+    assert len(common) == len(definitions(ImplicitSBA)) - 1
+    for name in common:
+        assert facts(ImplicitSBA, name) == facts(SBA, name)
+        assert getattr(ImplicitSBA(), name) == getattr(SBA(), name)
+    with pytest.raises(ConfigError, match=r"omega \(ω\): 2.0 is not allowed; give a number in \[0, π/2"):
+        ImplicitSBA(omega=2.0)
+    with pytest.raises(ConfigError, match=r"folds: neither a run nor the method 'implicit-sba' .* it belongs to sba"):
+        make_run(method="implicit-sba", folds=3)
+
+
+def test_a_vote_is_part_of_the_run():
+    assert make_run(vote=True).vote and not make_run().vote
+    assert make_run(vote=True).key != make_run().key
+
+
 def test_the_papers_reading_is_the_default():
     method = SBA()
     assert method.omega == pytest.approx(math.pi / 3) and (method.eta, method.folds) == (0.01, 32)
@@ -147,6 +216,12 @@ BAD = [
     ("tau", 0.0, r"tau \(τ/σ\): 0.0 is not allowed; give a number in \(0, ∞\)"),
     ("dropout_rate", 1.0, r"dropout_rate: 1.0 is not allowed; give a number in \[0, 1\)"),
     ("basis", "qr", r"basis \(Σ\): 'qr' is not allowed; give one of colnorm, orthogonal, identity"),
+    ("scale", "layer", r"scale \(s\): 'layer' is not allowed; give one of batch, running, absolute"),
+    ("objective", "both", r"objective: 'both' is not allowed; give one of sum, either_or"),
+    ("teacher", "ema", r"teacher: 'ema' is not allowed; give one of training, evaluation"),
+    ("batch_norm", "frozen", r"batch_norm: 'frozen' is not allowed; give one of raw, tracked, untracked, running"),
+    ("update", "two", r"update: 'two' is not allowed; give one of joint, sequential_stale, sequential_fresh"),
+    ("vote", "maybe", r"vote: 'maybe' is not allowed; give true or false"),
     ("layers", "fc1", r"layers \(S\): 'fc1' is not allowed; give a list"),
     ("seed", -1, r"seed: -1 is not allowed"),
     ("lr", 0.0, r"lr: 0.0 is not allowed; give a number in \(0, ∞\)"),

@@ -78,6 +78,27 @@ def test_eq11_objective():
     assert sum(terms.values()).item() == pytest.approx(expected, rel=1e-13)
 
 
+def test_eq11_with_a_teacher_of_its_own():
+    """The divergence is from the reference's distribution, the cross-entropy that of the raw logits."""
+    raw, virtual, labels = scene()
+    reference = logits(BATCH, seed=5)
+    terms = sba_objective(raw, labels, virtual, eta=0.3, reference=reference)
+    assert terms["virtual"].item() == pytest.approx(0.3 * oracles.soft_loss(reference.tolist(), virtual.tolist()))
+    assert terms["cross_entropy"].item() == pytest.approx(oracles.cross_entropy(raw.tolist(), labels.tolist()))
+    hard = sba_objective(raw, labels, virtual, eta=0.3, label="hard", reference=reference)
+    assert torch.equal(hard["virtual"], sba_objective(raw, labels, virtual, eta=0.3, label="hard")["virtual"])
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_eq11_detaches_the_teacher_it_is_given(detach):
+    raw, virtual, labels = scene()
+    reference = logits(BATCH, seed=5).requires_grad_()
+    virtual.requires_grad_()
+    loss = sba_objective(raw, labels, virtual, eta=0.3, detach=detach, reference=reference)["virtual"]
+    (gradient,) = torch.autograd.grad(loss, reference, allow_unused=True)
+    assert (gradient is None) == detach
+
+
 def test_eq11_with_the_hard_label():
     reference, virtual, labels = scene()
     terms = sba_objective(reference, labels, virtual, eta=0.3, label="hard")

@@ -1,5 +1,6 @@
 """ERM and SBA: what they add to the loss, where, and that their null settings are plain training."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,15 +8,20 @@ import oracles
 import pytest
 import torch
 from conftest import deep_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from sba import ERM, METHODS, SBA, Staged, train
+from sba import ERM, METHODS, SBA, Scheduler, Staged, train
 from sba.augment import Augmentation
 from sba.config import make_run
 from sba.errors import ConfigError
+from sba.hyper import choices, definitions
 from sba.methods import Method
 from sba.moment import Moment, fold
 from sba.networks import build
+from sba.results import record_of
+from sba.updates import UPDATES
 from sba.vicinity import Vicinity
 
 ALWAYS = {"omega": 0.0}
@@ -67,8 +73,8 @@ def test_settings_that_are_not_null_differ_from_erm(run, small):
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_erm_is_textbook_gradient_descent(run, small, nesterov):
     """Same batches, same weights as a loop of a few lines, over a milestone."""
-    settings = run(epochs=3, milestones=(1,), lr=0.1, weight_decay=0.01, nesterov=nesterov, channels_last=False)
-    training = train(settings, small)
+    given = run(epochs=3, milestones=(1,), lr=0.1, weight_decay=0.01, nesterov=nesterov, channels_last=False)
+    training = train(given, small)
     network = build("digits", 10, 1, 8)
     network.load_state_dict(training.network.state_dict())
     records = list(training)
@@ -110,11 +116,159 @@ def test_eq11_of_a_whole_step_against_the_oracle(monkeypatch):
     x, y = torch.randn(4, 2, 1, 1, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
     h = network(x, until="fc1")
     points = h.repeat(3, 1) + 0.3 * torch.randn(12, 64, dtype=torch.float64)
-    monkeypatch.setattr(Vicinity, "sample", lambda self, given, generator: points if torch.equal(given, h) else None)
+
+    def sample(self, given, generator, spread):
+        assert torch.equal(given, h) and torch.equal(spread, h.std(0, correction=0))
+        return points
+
+    monkeypatch.setattr(Vicinity, "sample", sample)
     terms = SBA(eta=0.7, layers=("fc1",), **ALWAYS).terms(network, x, y, Moment(0), None)
     virtual = network(points, after="fc1").tolist()
     expected = oracles.objective(network(x).tolist(), y.tolist(), virtual, 0.7)
     assert sum(terms.values()).item() == pytest.approx(expected, rel=1e-12)
+
+
+class Literal:
+    """Eq. 11 as printed on a small network, its draws taken from the stream that SBA draws from and everything else by loops."""
+
+    labels, eta = (0, 1, 2, 1), 5.0
+
+    def __init__(self, **fields):
+        torch.manual_seed(0)
+        self.network = build("mlp", 3, 2, 1).double()
+        with torch.no_grad():
+            for parameter in self.network.parameters():
+                parameter.mul_(3)
+        self.x = torch.randn(4, 2, 1, 1, dtype=torch.float64)
+        settings = {"eta": self.eta, "folds": 5, "gaussian_share": 0.4, "sigma": 0.3, "tau": 1.5, "dropout_rate": 0.4}
+        self.method = make_run(
+            "moons", "mlp", "sba", preset="paper", layers=("fc1",), **ALWAYS, **settings, **fields
+        ).method
+        draws = Moment(0).generator("vicinity")
+        matrix = torch.randn(64, 64, generator=draws).double()
+        noise = (0.3 * torch.randn(2, 4, 64, generator=draws).double()).clamp(-0.45, 0.45)
+        # absolute noise, so its points around 0 are shifted to those around h
+        self.shift = oracles.gaussian_points(
+            torch.zeros(4, 64), matrix / matrix.square().sum(0).sqrt(), noise, torch.ones(64)
+        )
+        self.keep = (torch.rand(3, 4, 64, generator=draws) >= 0.4).numpy()
+
+    def gradient(self, parameter):
+        terms = self.method.terms(self.network, self.x, torch.tensor(self.labels), Moment(0), None)
+        return terms, torch.autograd.grad(sum(terms.values()), parameter)[0]
+
+    @torch.no_grad()
+    def value(self):
+        """Masks without rescaling, and the mean over M·B of sums over classes."""
+        h = self.network(self.x, until="fc1")
+        dropout = oracles.dropout_points(h, self.keep, 0.4, rescale=False)
+        points = torch.tensor(np.concatenate([h.numpy() + self.shift, dropout]).reshape(20, 64))
+        virtual = self.network(points, after="fc1").tolist()
+        return oracles.objective(self.network(self.x).tolist(), self.labels, virtual, self.eta)
+
+
+def test_eq11_literally_with_the_preset_of_the_paper():
+    scene = Literal()
+    terms, _ = scene.gradient(scene.network[-1].weight)
+    assert sum(terms.values()).item() == pytest.approx(scene.value(), rel=1e-7)
+    assert terms["virtual"] > 0.01
+
+
+@pytest.mark.parametrize(("layer", "entry"), [("fc1.0", (0, 1)), ("fc2.0", (3, 7)), ("fc3", (1, 2)), ("fc3", (2, 60))])
+@pytest.mark.parametrize("detach", [None, True], ids=["paper", "detached"])
+def test_the_gradient_of_the_preset_of_the_paper_has_the_teachers_part(layer, entry, detach):
+    """It is the slope of the printed objective, which moves both of its distributions; a detached teacher's is not."""
+    scene = Literal(detach=detach)
+    parameter = scene.network.get_parameter(f"{layer}.weight")
+    gradient = scene.gradient(parameter)[1][entry].item()
+    start = parameter[entry].item()
+
+    def value(point):
+        with torch.no_grad():
+            parameter[entry] = point[0]
+        return scene.value()
+
+    (slope,) = oracles.central_differences(value, [start], step=1e-4)
+    assert (gradient == pytest.approx(slope, rel=1e-4, abs=1e-7)) == (detach is None)
+
+
+# ------------------------------------------------------------------------------------------------------------- either-or
+
+
+@pytest.mark.parametrize("label", ["soft", "hard"])
+def test_eq4_either_the_raw_points_or_the_virtual_ones(label):
+    """With the hard label and η = 1 the loss of an augmented iteration is that of the virtual points with their labels."""
+    network = build("mlp", 3, 2, 1).double()
+    x, y = torch.randn(4, 2, 1, 1, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
+    method = SBA(objective="either_or", label=label, eta=1.0, folds=3, layers=("fc1",), omega=1.0)
+    states = {Scheduler(1.0).state(Moment(0, step)): step for step in range(20)}
+    assert list(method.terms(network, x, y, Moment(0, states[False]), None)) == ["cross_entropy"]
+    now = Moment(0, states[True])
+    terms = method.terms(network, x, y, now, None)
+    assert list(terms) == ["virtual"]
+    h = network(x, until="fc1")
+    virtual = network(method.virtual_points(h, now.generator("vicinity")), after="fc1").tolist()
+    soft = oracles.soft_loss(network(x).tolist(), virtual)
+    expected = {"soft": soft, "hard": oracles.hard_loss(virtual, y.tolist())}
+    assert terms["virtual"].item() == pytest.approx(expected[label], rel=1e-12)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_either_or_trains(run, small, update):
+    training = train(run(method="sba", objective="either_or", label="hard", eta=1.0, update=update), small)
+    *_, last = training
+    counts = [r.counts for r in training.history]
+    assert all(c["cross_entropy"] + c["virtual"] == 6 for c in counts)
+    assert last.error < 90
+    always = train(run(method="sba", objective="either_or", eta=1.0, omega=0.0, update=update), small)
+    assert [set(r.terms) for r in always] == [{"virtual"}, {"virtual"}]
+    assert set(record_of(always)["epochs"][0]["terms"]) == {"virtual"}
+
+
+# ---------------------------------------------------------------------------------------------------------- every switch
+
+
+@settings(max_examples=60)
+@given(
+    fields=st.fixed_dictionaries({
+        **{name: st.sampled_from(choices(field)) for name, field in definitions(SBA).items() if choices(field)},
+        **{name: st.booleans() for name, field in definitions(SBA).items() if field.annotation is bool},
+        "folds": st.integers(1, 4), "gaussian_share": st.sampled_from([0.0, 0.5, 1.0]), "sigma": st.floats(0, 2),
+        "tau": st.floats(0.1, 5), "dropout_rate": st.floats(0, 0.9),
+        "layers": st.sampled_from([("input",), ("conv1",), ("conv2",), ("flatten",), ("fc1",)]),
+    }),
+    half=st.booleans(),
+)  # fmt: skip
+def test_every_combination_of_switches_is_finite_and_has_gradients(fields, half):
+    network = small_network()
+    method = SBA(omega=0.0, eta=1.0, **fields)
+    method.check(network)
+    memory = method.memory(network)
+    before = {name: id(value) for name, value in network.named_buffers()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        terms = method.terms(network, torch.randn(5, 1, 8, 8), torch.arange(5), Moment(0), memory)
+    assert list(terms) == (["virtual"] if method.objective == "either_or" else ["cross_entropy", "virtual"])
+    assert all(t.shape == () and t.isfinite() and t.dtype == torch.float32 for t in terms.values())
+    gradients = torch.autograd.grad(sum(terms.values()), list(network.parameters()), allow_unused=True)
+    assert all(g is None or g.isfinite().all() for g in gradients)
+    assert before == {name: id(value) for name, value in network.named_buffers()}
+    assert all(m.training for m in network.modules())
+    if method.label == "soft" and not half:
+        assert terms["virtual"] >= -1e-6
+
+
+@functools.cache
+def small_network():
+    """Maps, batch normalisation and dropout, with few features."""
+    torch.manual_seed(0)
+    stages = [
+        ("conv1", nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())),
+        ("conv2", nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3))),
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))),
+        ("fc2", nn.Linear(8, 10)),
+    ]
+    return Staged(stages, (1, 8, 8)).train()
 
 
 @pytest.mark.parametrize("detach", [True, False])

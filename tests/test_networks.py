@@ -43,6 +43,74 @@ def test_staged_composition_is_bit_for_bit_at_every_stage(name, training):
         assert torch.equal(h, before), f"what follows {layer} wrote into its input"
 
 
+@pytest.mark.parametrize(("name", "training"), [*((name, True) for name in NETWORKS), ("digits_dropout", False)])
+@torch.no_grad()
+def test_shapes_of_all_layers_without_a_pass(name, training):
+    net, x = network(name).train(training), images(name)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    shapes = {layer: net.shape(layer) for layer in (INPUT, *net.stages)}
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert {m.training for m in net.modules()} == {training}
+    h = x
+    for layer, stage in zip((INPUT, *net.stages), (nn.Identity(), *net), strict=True):
+        h = stage(h)
+        assert shapes[layer] == tuple(h.shape[1:]), layer
+
+
+def test_a_shape_costs_no_memory_and_leaves_the_parameters_in_their_place():
+    net = network("vgg16_512")
+    places = [p.data_ptr() for p in net.parameters()]
+    seen = []
+
+    def note(module, inputs):
+        seen.append((inputs[0].device.type, module[0].weight.device.type, len(inputs[0])))
+
+    hook = net.get_submodule("conv1_1").register_forward_pre_hook(note)
+    assert net.shape("conv1_1") == (64, 32, 32)
+    hook.remove()
+    assert seen == [("meta", "meta", 2)]
+    assert [p.data_ptr() for p in net.parameters()] == places and not any(p.is_meta for p in net.parameters())
+
+
+def test_a_network_of_ones_own_gives_shapes_where_it_knows_its_input():
+    stages = [("conv1", nn.Conv2d(1, 4, 3)), ("norm", nn.BatchNorm2d(4)), ("flatten", nn.Flatten())]
+    assert Staged(stages, [1, 8, 8]).shape("norm") == (4, 6, 6)
+    assert Staged(stages, (1, 8, 8)).input_shape == (1, 8, 8)
+    with pytest.raises(ConfigError, match=r"input_shape: None is not enough .* give Staged\(stages, \(C, H, W\)\)"):
+        Staged(stages).shape("norm")
+    for net in (Staged(stages), Staged(stages, (1, 8, 8))):
+        with pytest.raises(ConfigError, match="there is no layer 'fc9'"):
+            net.shape("fc9")
+
+
+@every_network
+def test_networks_of_the_table_know_their_input(name):
+    side = SIDES[name]
+    assert network(name).input_shape == network(name).shape(INPUT) == (3, side, side)
+
+
+def test_after_lists_what_follows():
+    net = network("digits")
+    assert net.after(INPUT) == list(net) and net.after("fc2") == []
+    assert net.after("flatten") == [net.get_submodule("fc1"), net.get_submodule("fc2")]
+
+
+@pytest.mark.parametrize(("until", "after"), [("conv1", "conv2"), (INPUT, "conv1"), ("fc1", "fc2")])
+def test_a_part_that_would_run_backwards_is_refused(until, after):
+    with pytest.raises(
+        ConfigError, match=f"until: '{until}' comes before '{after}' in this network; give a later stage"
+    ):
+        network("digits")(torch.zeros(1), until=until, after=after)
+
+
+def test_a_part_of_no_stages_is_its_input():
+    x = images("digits")
+    assert network("digits")(x, until="conv1", after="conv1") is x and network("digits")(x, until=INPUT) is x
+
+
 @pytest.mark.parametrize("name", ["mlp", "digits", "alexnet", "vgg16_512", "resnet44"])
 def test_two_passes_from_one_activation_have_gradients(name):
     """An in-place operation on h would break the second pass or the backward pass."""

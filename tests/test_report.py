@@ -125,3 +125,24 @@ def test_the_generated_table_stays_between_its_markers(tmp_path):
     with pytest.raises(ResultsError, match="must hold the lines"):
         report.insert_table(path, "new")
     assert path.read_text() == "no markers"
+
+
+def test_hyperparameters_name_what_is_not_the_default():
+    settings = make_run("cifar10", "alexnet", "sba", eta=0.1, detach=False).settings()
+    assert report.hyperparameters(settings) == "η=0.1, ω=1.047, M=32, detach=False"
+    assert report.hyperparameters(make_run("cifar10", "alexnet").settings()) == ""
+
+
+def test_a_record_older_than_a_field_is_one_variant_with_a_newer_one():
+    old, new = record(20.0, "sba"), record(21.0, "sba", seed=1)
+    del old["settings"]["method"]["update"], old["settings"]["vote"]
+    assert report.cell([old, new]).n == 2
+
+
+def test_seconds_to_an_error_are_those_of_the_steps_until_then():
+    epochs = [{"seconds": 2.0, "error": e} for e in (50.0, 30.0, 21.1, 20.4, 20.6)]
+    run = {"error": 20.6, "epochs": epochs}
+    assert report.seconds_to(run, 30.0) == 4.0
+    assert report.seconds_to(run) == 8.0
+    assert report.seconds_to(run, margin=0.5) == 6.0
+    assert report.seconds_to(run, 5.0) is None

@@ -23,8 +23,22 @@ from sba.errors import ConfigError
             "digits", None, "sba", layers=("flatten", "fc1"), lr=0.01, milestones=(3, 7), epochs=9, channels_last=False
         ),
         make_run("moons", None, "erm", nesterov=True, batch_size=20),
+        make_run("digits", None, "sba", preset="paper", eta=0.3, vote=True),
+        make_run(
+            "digits",
+            "digits_dropout",
+            "sba",
+            teacher="evaluation",
+            virtual_dropout=False,
+            update="sequential_fresh",
+            objective="either_or",
+            batch_norm="running",
+            basis="hadamard",
+            scale="running",
+        ),
+        make_run("digits", None, "implicit-sba", omega=0.2, expectation="bound", gaussian_share=0.25, epochs=2),
     ],
-    ids=["defaults", "sba", "lists", "switches"],
+    ids=["defaults", "sba", "lists", "switches", "preset", "readings", "implicit"],
 )
 def test_the_command_gives_the_run_back(run, monkeypatch):
     text = trace.command({"settings": run.settings(), "device": "cpu", "threads": 3})

@@ -18,10 +18,14 @@ class Method(abc.ABC):
     Attributes:
         name: as written on the command line and in records.
         title: as written in tables.
+        presets: named choices of several hyper-parameters.
+        update: how the terms become a step, one of :data:`sba.updates.UPDATES`; a method may make it a hyper-parameter.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    update: ClassVar[str] = "joint"
 
     @abc.abstractmethod
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
@@ -35,7 +39,7 @@ class Method(abc.ABC):
             memory: what :meth:`memory` returned.
 
         Returns:
-            Name → scalar. "cross_entropy" is always among them.
+            Name → scalar. "cross_entropy", where it is among them, is that of the raw points.
         """
 
     def memory(self, network: Staged) -> nn.Module | None:

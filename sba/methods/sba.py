@@ -1,10 +1,12 @@
 """Stochastic Batch Augmentation (Li et al., 2020)."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
+from sba.bases import check_basis
 from sba.divergence import sba_objective
 from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
@@ -12,6 +14,8 @@ from sba.methods.method import Method
 from sba.moment import Moment
 from sba.networks import Staged
 from sba.scheduler import Scheduler
+from sba.spread import RunningSpread, batch_variance
+from sba.tail import Tail
 from sba.vicinity import Vicinity
 
 
@@ -21,6 +25,11 @@ class SBA(Method):
 
     name: ClassVar[str] = "sba"
     title: ClassVar[str] = "SBA"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        # the literal reading of Eqs. 5-12: no unit for σ, no rescaling, no stop-gradient, one training pass for all rows
+        "paper": {"scale": "absolute", "dropout_rescale": False, "detach": False, "batch_norm": "tracked"},
+    }
 
     omega: float = hyper(
         math.pi / 3, "angle of the scheduler; a step is augmented with probability cos ω", symbol="ω", unit="rad",
@@ -39,12 +48,15 @@ class SBA(Method):
         le=1,
     )
     sigma: float = hyper(0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0)
-    scale: Literal["batch", "absolute"] = hyper(
-        "batch", "σ counts in each feature's standard deviation over the batch, or in absolute units", source="ours"
+    scale: Literal["batch", "running", "absolute"] = hyper(
+        "batch",
+        "σ counts in each feature's standard deviation over the batch, or over a running average, or in absolute units",
+        symbol="s",
+        source="ours; the paper has no unit",
     )
     tau: float = hyper(2.0, "bound of the noise as a multiple of σ", symbol="τ/σ", source="§3.3; no value given", gt=0)
     bound: Literal["clip", "truncate"] = hyper("clip", "how the noise is bounded", source="§3.3")
-    basis: Literal["colnorm", "orthogonal", "identity"] = hyper(
+    basis: Literal["colnorm", "orthogonal", "identity", "hadamard", "channel"] = hyper(
         "colnorm", "the random normalised basis matrix", symbol="Σ", source="§3.3, undefined there"
     )
     dropout_rate: float = hyper(0.5, "probability of deleting a feature", source="Eq. 8; no value given", ge=0, lt=1)
@@ -55,8 +67,30 @@ class SBA(Method):
     schedule: Literal["iteration", "epoch"] = hyper(
         "iteration", "how often λ is drawn", symbol="λ(t)", source="§3.2 and Algorithm 1; the opening of §3 says epoch"
     )
-    detach: bool = hyper(True, "treat the raw point's prediction as a constant", source="§3.3 calls it the teacher")
+    objective: Literal["sum", "either_or"] = hyper(
+        "sum",
+        "where λ(t) = 1, add the virtual term to the cross-entropy, or put it in its place",
+        source="Eq. 11, or Eq. 4",
+    )
     label: Literal["soft", "hard"] = hyper("soft", "what virtual points are pulled to", source="Eq. 10 or Eq. 9")
+    teacher: Literal["training", "evaluation"] = hyper(
+        "training",
+        "the raw prediction is that of the cross-entropy's pass, or of one more pass behind k in evaluation mode",
+        source="Figure 1 draws one pass",
+    )
+    detach: bool = hyper(True, "treat the raw point's prediction as a constant", source="§3.3 calls it the teacher")
+    virtual_dropout: bool = hyper(True, "the network's own dropout behind k acts on virtual points", source="ours")
+    batch_norm: Literal["raw", "tracked", "untracked", "running"] = hyper(
+        "raw",
+        "virtual points are normalised behind k with the raw batch's statistics, with their own that enter the running averages "
+        "or do not, or with the running averages",
+        source="ours; the paper is silent",
+    )
+    update: Literal["joint", "sequential_stale", "sequential_fresh"] = hyper(
+        "joint",
+        "one step on the sum, or Algorithm 1's two, the second on the gradient before the first or after it",
+        source="Eq. 11, or Algorithm 1",
+    )
 
     @property
     def vicinity(self) -> Vicinity:
@@ -66,6 +100,11 @@ class SBA(Method):
     def eligible(self, network: Staged) -> tuple[str, ...]:
         """Return S, the layers one of which is drawn at each augmented iteration."""
         return self.layers or network.linear_inputs
+
+    def memory(self, network: Staged) -> nn.Module | None:
+        if self.scale != "running":
+            return None
+        return RunningSpread({layer: math.prod(network.shape(layer)) for layer in self.eligible(network)})
 
     def check(self, network: Staged) -> None:
         if not self.eligible(network):
@@ -78,6 +117,8 @@ class SBA(Method):
                 raise ConfigError(
                     f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
                 )
+            if self.vicinity.gaussian and network.input_shape:
+                check_basis(self.basis, network.shape(layer), layer)
 
     def augmented_layer(self, network: Staged, now: Moment) -> str | None:
         """Return the layer k to augment at this iteration, or None where λ(t) = 0. Equal on all ranks.
@@ -89,11 +130,43 @@ class SBA(Method):
         layers = self.eligible(network)
         return layers[now.index("layer", len(layers))]
 
+    def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
+        """Return the unit of σ for each feature, of shape (Q,), or None where it is absolute.
+
+        Args:
+            h: activations of shape (B, …).
+            layer: whose they are; matters for a running scale only.
+            memory: what :meth:`memory` returned; a running average takes the batch in.
+        """
+        if self.scale == "absolute":
+            return None
+        if self.scale == "batch":
+            return batch_variance(h).sqrt()
+        if memory is None:
+            raise ConfigError("scale (s): 'running' needs the method's memory; give method.memory(network), or 'batch'")
+        return memory.update(layer, h)
+
+    def virtual_points(
+        self, h: Tensor, generator: torch.Generator, layer: str = "", memory: nn.Module | None = None
+    ) -> Tensor:
+        """Draw the virtual points of a batch, of shape (M·B, …), as training does.
+
+        Args:
+            h: activations of shape (B, …).
+            generator: see :meth:`sba.vicinity.Vicinity.sample`.
+            layer: see :meth:`spread`.
+            memory: likewise.
+        """
+        return self.vicinity.sample(h, generator, self.spread(h, layer, memory))
+
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = self.augmented_layer(network, now)
         if layer is None:
             return sba_objective(network(x), y, None, self.eta)
+        tail = Tail(network, layer, self.virtual_dropout, self.batch_norm)
         h = network(x, until=layer)
-        logits = network(h, after=layer)
-        virtual = network(self.vicinity.sample(h, now.generator("vicinity", h.device)), after=layer)
-        return sba_objective(logits, y, virtual, self.eta, self.detach, self.label)
+        logits = tail.raw(h)
+        reference = logits if self.teacher == "training" else tail.evaluation(h)
+        virtual = tail.virtual(self.virtual_points(h, now.generator("vicinity", h.device), layer, memory))
+        terms = sba_objective(logits, y, virtual, self.eta, self.detach, self.label, reference)
+        return terms if self.objective == "sum" else {"virtual": terms["virtual"]}

@@ -1,0 +1,214 @@
+"""What the paper's open points change: one training for each switch and seed, beside the setting it departs from.
+
+The networks are small and the data are a hundred of scikit-learn's digits, so that everybody can repeat it in minutes; η is larger
+than the paper's, so that the second term matters. It says which switches matter here, not which matter on CIFAR.
+"""
+
+import math
+import pathlib
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sba.config import Run, from_settings, make_run
+from sba.data import Data, load
+from sba.hyper import definitions
+from sba.methods import METHODS, SBA
+from sba.report import interval
+from sba.results import append, record_of, records
+from sba.training import Training
+
+STUDY = "switches"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting.
+
+    Attributes:
+        point: of ``book/decisions.md``; 0 where none asks for it.
+        label: what it is, in the words of the fields.
+        changes: to the parameters of its group's reference.
+    """
+
+    point: int
+    label: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that are compared with one reference.
+
+    Attributes:
+        title: for tables.
+        base: parameters of the reference, for :func:`sba.config.make_run`.
+        variants: what departs from it.
+    """
+
+    title: str
+    base: dict[str, Any]
+    variants: tuple[Variant, ...]
+
+    def parameters(self, variant: Variant | None) -> dict[str, Any]:
+        """Return the parameters of a variant, or of the reference for None."""
+        changes = variant.changes if variant else {}
+        method = METHODS[changes.get("method", "sba")]
+        kept = {k: v for k, v in self.base.items() if k not in definitions(SBA) or k in definitions(method)}
+        return kept | changes
+
+
+FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 120, "milestones": (60, 96), "lr": 0.02}
+"""A hundred images to learn from and all others to evaluate on: enough is left to learn that regularisation matters."""
+COMMON = FEW | {"method": "sba", "eta": 1.0, "vote": True}
+
+GROUPS: tuple[Group, ...] = (
+    Group(
+        "the default layers",
+        COMMON | {"network": "digits"},
+        (
+            Variant(0, "baseline, no second term", {"method": "erm"}),
+            Variant(1, "λ drawn once an epoch", {"schedule": "epoch"}),
+            Variant(2, "ω = 0: every step", {"omega": 0.0}),
+            Variant(2, "ω = 5π/12", {"omega": 5 * math.pi / 12}),
+            Variant(3, "either-or, soft label", {"objective": "either_or"}),
+            Variant(3, "either-or, hard label (Eq. 4)", {"objective": "either_or", "label": "hard"}),
+            Variant(5, "Gaussian points only", {"gaussian_share": 1.0}),
+            Variant(5, "dropout points only", {"gaussian_share": 0.0}),
+            Variant(6, "σ absolute", {"scale": "absolute"}),
+            Variant(6, "σ relative to a running spread", {"scale": "running"}),
+            Variant(7, "truncated noise", {"bound": "truncate"}),
+            Variant(8, "Σ orthogonal", {"basis": "orthogonal"}),
+            Variant(8, "Σ Hadamard", {"basis": "hadamard"}),
+            Variant(8, "no Σ", {"basis": "identity"}),
+            Variant(11, "dropout not rescaled (Eq. 8)", {"dropout_rescale": False}),
+            Variant(12, "the last layer only", {"layers": ("fc1",)}),
+            Variant(12, "the input", {"layers": ("input",)}),
+            Variant(15, "teacher not detached", {"detach": False}),
+            Variant(17, "two updates, stale", {"update": "sequential_stale"}),
+            Variant(17, "two updates, fresh", {"update": "sequential_fresh"}),
+            Variant(0, "hard label (Eq. 9)", {"label": "hard"}),
+            Variant(0, "preset paper", {"preset": "paper"}),
+        ),
+    ),
+    Group(
+        "the last layer",
+        COMMON | {"network": "digits", "layers": ("fc1",)},
+        (
+            Variant(4, "M = 2", {"folds": 2}),
+            Variant(4, "M → ∞, second order", {"method": "implicit-sba", "expectation": "second_order"}),
+            Variant(4, "M → ∞, bound", {"method": "implicit-sba", "expectation": "bound"}),
+        ),
+    ),
+    Group(
+        "dropout behind the layer",
+        COMMON | {"network": "digits_dropout", "layers": ("flatten",)},
+        (
+            Variant(13, "teacher in evaluation mode", {"teacher": "evaluation"}),
+            Variant(13, "no dropout of virtual points", {"virtual_dropout": False}),
+            Variant(13, "evaluation mode, no virtual dropout", {"teacher": "evaluation", "virtual_dropout": False}),
+        ),
+    ),
+    Group(
+        "batch normalisation behind the layer",
+        COMMON | {"network": "digits", "layers": ("conv1",), "basis": "channel", "folds": 4},
+        (
+            Variant(14, "own statistics, tracked", {"batch_norm": "tracked"}),
+            Variant(14, "own statistics, not tracked", {"batch_norm": "untracked"}),
+            Variant(14, "running averages", {"batch_norm": "running"}),
+        ),
+    ),
+)
+
+
+def runs(seeds: Iterable[int]) -> Iterator[Run]:
+    """List all runs, one seed everywhere before a second seed anywhere; what two groups share comes once."""
+    for seed in seeds:
+        wanted = (make_run(**g.parameters(v), seed=seed) for g in GROUPS for v in (None, *g.variants))
+        yield from {run.key: run for run in wanted}.values()
+
+
+def missing(seeds: Iterable[int], known: Iterable[dict[str, Any]], fingerprint: str) -> list[Run]:
+    """List the runs that have no record yet."""
+    done = {(key_of(r), r["fingerprint"]) for r in known if r.get("study") == STUDY}
+    return [run for run in runs(seeds) if (run.key, fingerprint) not in done]
+
+
+def measure(results: pathlib.Path, seeds: Iterable[int], data: Data | None = None) -> Iterator[dict[str, Any]]:
+    """Do the runs that have no record yet, and append the record of each.
+
+    Args:
+        results: file of records.
+        seeds: of the runs.
+        data: what they train on, if it is loaded already.
+
+    Yields:
+        Each new record.
+    """
+    data = data or load(COMMON["dataset"], holdout=COMMON["holdout"])
+    known = records(results) if results.exists() else []
+    for run in missing(seeds, known, data.fingerprint):
+        training = Training(run, data)
+        for _ in training:
+            pass
+        record = record_of(training, STUDY)
+        append(results, record)
+        yield record
+
+
+def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare every variant with its group's reference at equal seeds.
+
+    Args:
+        found: records, of which those of this study count; where a run was repeated the first one does.
+
+    Returns:
+        For each variant that has a seed in common with its reference: ``group``, ``point``, ``label``, ``n`` (pairs),
+        ``ids``, ``error`` and ``nll`` (mean difference, and half of its 95 % interval by Student's t, None for one pair;
+        percentage points and nats, each run's median of the last five epochs), and ``vote`` (mean difference of the
+        vote's error from the single pass's at the last epoch, of the variant itself; likewise), ``levels`` (its mean error, nll).
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for record in found:
+        if record.get("study") == STUDY:
+            known.setdefault(key_of(record), record)
+    seeds = sorted({r["settings"]["seed"] for r in known.values()})
+    rows = []
+    for group in GROUPS:
+        for variant in (None, *group.variants):
+            pairs = [
+                tuple(known.get(make_run(**group.parameters(v), seed=seed).key) for v in (variant, None))
+                for seed in seeds
+            ]
+            pairs = [pair for pair in pairs if None not in pair]
+            if pairs:
+                rows.append({"group": group.title, **describe(variant, pairs)})
+    return rows
+
+
+def key_of(record: dict[str, Any]) -> str:
+    """Return the key of a record's run as this version computes it: newer fields have their defaults."""
+    return from_settings(record["settings"]).key
+
+
+def describe(variant: Variant | None, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """Summarise (variant, reference) pairs of records; the reference is compared with itself."""
+    return {
+        "point": variant.point if variant else 0,
+        "label": variant.label if variant else "reference",
+        "n": len(pairs),
+        "ids": [own["id"] for own, _ in pairs],
+        "error": interval([own["error"] - other["error"] for own, other in pairs]),
+        "nll": interval([final_nll(own) - final_nll(other) for own, other in pairs]),
+        "vote": interval([own["error_vote"] - own["error_last"] for own, _ in pairs]),
+        "levels": (
+            statistics.mean(own["error"] for own, _ in pairs),
+            statistics.mean(final_nll(own) for own, _ in pairs),
+        ),
+    }
+
+
+def final_nll(record: dict[str, Any]) -> float:
+    """Return the median negative log-likelihood of the last five epochs, in nats."""
+    return statistics.median(epoch["nll"] for epoch in record["epochs"][-5:])

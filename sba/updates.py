@@ -1,0 +1,79 @@
+"""From the terms of a loss to a step of the optimiser: Eq. 11's one step, or Algorithm 1's two (open point 17)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Terms = dict[str, Tensor]
+FIRST = "cross_entropy"
+"""The term of Algorithm 1's first update, I₁; the rest is its second."""
+
+
+def total(terms: Terms) -> Tensor:
+    """Return the sum of the terms."""
+    return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+
+
+def descend(loss: Tensor, optimizer: Optimizer) -> None:
+    """Do one step down a loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def halves(terms: Terms) -> tuple[Terms, Terms]:
+    """Split the terms into those of the first and of the second update; a half may be empty."""
+    return {k: v for k, v in terms.items() if k == FIRST}, {k: v for k, v in terms.items() if k != FIRST}
+
+
+def joint(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
+    """Do one step on the sum: Eq. 11."""
+    terms = compute()
+    descend(total(terms), optimizer)
+    return terms
+
+
+def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
+    """Do Algorithm 1's two updates, both gradients taken before the first.
+
+    Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
+    time through the buffer; weight decay acts twice in any case.
+    """
+    terms = compute()
+    first, second = halves(terms)
+    if not first or not second:
+        descend(total(terms), optimizer)
+        return terms
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    stale = torch.autograd.grad(total(second), parameters, retain_graph=True, allow_unused=True)
+    descend(total(first), optimizer)
+    for parameter, gradient in zip(parameters, stale, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    return terms
+
+
+def sequential_fresh(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
+    """Do Algorithm 1's two updates, the second on terms computed anew at the weights the first one left.
+
+    The second pass has the first one's draws. It costs a whole pass, and running averages see its raw rows twice.
+    """
+    terms = compute()
+    first, second = halves(terms)
+    if not first or not second:
+        descend(total(terms), optimizer)
+        return terms
+    descend(total(first), optimizer)
+    second = halves(compute())[1]
+    descend(total(second), optimizer)
+    return first | second
+
+
+UPDATES: dict[str, Callable[[Callable[[], Terms], Optimizer], Terms]] = {
+    "joint": joint,
+    "sequential_stale": sequential_stale,
+    "sequential_fresh": sequential_fresh,
+}
+"""Name → function that calls ``compute()`` for the terms of a step, moves the weights, and returns the terms."""

@@ -1,0 +1,83 @@
+"""The paper's rule at test time: the majority vote of the raw prediction and its virtual points' (§3.4, open point 22).
+
+It is a form of test-time augmentation that any network can use, so it is measured for baselines, too.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sba.augment import normalise
+from sba.data import Split
+from sba.evaluation import EVALUATION_BATCH, Evaluation
+from sba.hyper import definitions
+from sba.methods import SBA, Method
+from sba.moment import Moment
+from sba.networks import Staged
+
+
+def electorate(method: Method) -> SBA:
+    """Return the SBA whose virtual points vote for networks trained by ``method``: with the method's own vicinity as far as it has
+    one, and the defaults otherwise. A running scale gives way to the batch's: its averages belong to the training set."""
+    own = {name: getattr(method, name) for name in definitions(SBA) if name in definitions(type(method))}
+    return SBA(**{**own, "scale": "batch"} if own.get("scale") == "running" else own)
+
+
+def winners(predictions: Tensor) -> Tensor:
+    """Return the class with the most votes; among equals, the one with the highest mean probability.
+
+    Args:
+        predictions: distributions of shape (voters, B, C).
+
+    Returns:
+        Classes of shape (B,).
+    """
+    votes = F.one_hot(predictions.argmax(-1), predictions.shape[-1]).sum(0)
+    # a mean probability is at most 1, so half of it decides between equals only
+    return (votes + predictions.mean(0) / 2).argmax(-1)
+
+
+@torch.no_grad()
+def majority_vote(
+    network: Staged,
+    split: Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    method: SBA,
+    seed: int = 0,
+    batch: int = EVALUATION_BATCH,
+) -> Evaluation:
+    """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
+
+    Args:
+        network: on the split's device; runs in evaluation mode, and its mode is put back afterwards.
+        split: images and labels.
+        mean: of each channel in [0, 1].
+        std: likewise.
+        method: whose vicinity and layers are used (:func:`electorate`); η and ω play no part.
+        seed: of the virtual points.
+        batch: images per pass of the raw points. They also are the batch whose spread is the unit of σ.
+
+    Returns:
+        ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.
+    """
+    was_training, layers = network.training, method.eligible(network)
+    network.eval()
+    wrong, nll = 0, 0.0
+    try:
+        for step, (images, labels) in enumerate(zip(split.images.split(batch), split.labels.split(batch), strict=True)):
+            now = Moment(seed, step)
+            layer = layers[now.index("layer", len(layers))]
+            h = network(normalise(images, mean, std), until=layer)
+            points = method.virtual_points(h, now.generator("vote", h.device))
+            voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])
+            predictions = voters.log_softmax(-1).unflatten(0, (-1, len(h)))
+            wrong += (winners(predictions.exp()) != labels).sum().item()
+            mean_log = predictions.logsumexp(0) - math.log(len(predictions))
+            nll += F.nll_loss(mean_log, labels, reduction="sum").item()
+    finally:
+        network.train(was_training)
+    return Evaluation(100 * wrong / len(split), nll / len(split), len(split))
