@@ -150,7 +150,11 @@ def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
         raise ConfigError(f"basis: {kind!r} is not known; give one of {', '.join(KINDS)}")
     rows = {"colnorm": math.prod(shape), "orthogonal": math.prod(shape), "channel": shape[0]}.get(kind, 0)
     if rows > DENSE_LIMIT:
-        others = "'hadamard' or 'identity'" if kind == "channel" or len(shape) == 1 else "'hadamard', 'channel' or 'identity'"
+        others = (
+            "'hadamard' or 'identity'"
+            if kind == "channel" or len(shape) == 1
+            else "'hadamard', 'channel' or 'identity'"
+        )
         raise ConfigError(
             f"basis (Σ): {kind!r} needs {rows}×{rows} numbers, {rows**2 * 4 / 2**30:.1f} GiB, for "
             f"{layer or 'an activation'} of shape {tuple(shape)}; give basis {others}, or a layer of at most {DENSE_LIMIT} features"
