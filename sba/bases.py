@@ -15,6 +15,8 @@ from sba.errors import ConfigError
 
 DENSE_LIMIT = 8192
 """Most rows of a dense Σ: 8192² numbers are 256 MiB in float32."""
+ORTHOGONAL_LIMIT = 2048
+"""Most rows of a dense orthogonal Σ: its QR takes a time that grows as the cube, at every augmented step."""
 
 
 class Basis(abc.ABC):
@@ -146,18 +148,24 @@ def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
     Raises:
         ConfigError: with the size of Σ and the alternatives.
     """
+    if any(n < 1 for n in shape) or not shape:
+        raise ConfigError(
+            f"basis (Σ): an activation of shape {tuple(shape)} has no features; give a layer that has some"
+        )
     if kind not in KINDS:
         raise ConfigError(f"basis: {kind!r} is not known; give one of {', '.join(KINDS)}")
     rows = {"colnorm": math.prod(shape), "orthogonal": math.prod(shape), "channel": shape[0]}.get(kind, 0)
-    if rows > DENSE_LIMIT:
+    limit = ORTHOGONAL_LIMIT if kind == "orthogonal" else DENSE_LIMIT
+    if rows > limit:
         others = (
             "'hadamard' or 'identity'"
             if kind == "channel" or len(shape) == 1
             else "'hadamard', 'channel' or 'identity'"
         )
+        work = ", and their QR at every augmented step" if kind == "orthogonal" else ""
         raise ConfigError(
-            f"basis (Σ): {kind!r} needs {rows}×{rows} numbers, {rows**2 * 4 / 2**30:.1f} GiB, for "
-            f"{layer or 'an activation'} of shape {tuple(shape)}; give basis {others}, or a layer of at most {DENSE_LIMIT} features"
+            f"basis (Σ): {kind!r} needs {rows}×{rows} numbers, {rows**2 * 4 / 2**30:.1f} GiB{work}, for "
+            f"{layer or 'an activation'} of shape {tuple(shape)}; give basis {others}, or a layer of at most {limit} features"
         )
 
 

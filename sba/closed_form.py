@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sba.divergence import full_precision, kl
+from sba.errors import ConfigError
 
 
 def bregman(reference: Tensor, virtual: Tensor) -> Tensor:
@@ -42,6 +43,10 @@ def noise_variance(sigma: float, tau: float, bound: str = "clip") -> float:
         tau: bound τ > 0 in multiples of σ.
         bound: "clip" or "truncate", as for :func:`sba.vicinity.bounded_noise`.
     """
+    if sigma < 0 or tau <= 0 or bound not in ("clip", "truncate"):
+        raise ConfigError(
+            f"sigma (σ), tau (τ), bound: {sigma!r}, {tau!r}, {bound!r} are not allowed; give σ from 0, τ above 0, clip or truncate"
+        )
     tau = min(tau, 40.0)  # nothing is left beyond, and τ² must not overflow
     inside = math.erf(tau / math.sqrt(2))
     # E ε² over |ε| ≤ τ is a regularised incomplete gamma function, the law of χ² with three degrees of freedom at τ²

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sba.errors import ConfigError
+
 
 def full_precision(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or unchanged where it is more precise already."""
@@ -71,6 +73,8 @@ def sba_objective(
         label: "soft" (Eq. 10) or "hard" (Eq. 9).
         reference: logits of the teacher, shape (B, C), where they are not ``logits`` (open point 13).
     """
+    if label not in ("soft", "hard"):
+        raise ConfigError(f"label: {label!r} is not known; give soft or hard")
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
         teacher = logits if reference is None else reference

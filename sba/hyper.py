@@ -58,9 +58,17 @@ def definitions(cls: type) -> dict[str, Any]:
     return cls.__pydantic_fields__
 
 
-def shared(cls: type, name: str) -> Any:
-    """Define a field as the one of the same name of another :func:`configuration` class: one definition for several methods."""
-    return copy.copy(definitions(cls)[name])
+def shared(cls: type, name: str, note: str = "") -> Any:
+    """Define a field as the one of the same name of another :func:`configuration` class: one definition for several methods.
+
+    Args:
+        cls: the other class.
+        name: of the field.
+        note: what is different here, to be added to the description.
+    """
+    field = copy.copy(definitions(cls)[name])
+    field.description = f"{field.description}; {note}" if note else field.description
+    return field
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:

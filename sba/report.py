@@ -51,7 +51,7 @@ def variant(record: dict[str, Any]) -> tuple[Any, ...]:
     """Return everything that decides a training record but its seed: records of equal variants may be averaged."""
     # read back, so that fields which are newer than a record have their defaults
     whole = from_settings(record["settings"]).settings()
-    settings = {k: v for k, v in whole.items() if k not in ("seed", "method")}
+    settings = {k: v for k, v in whole.items() if k not in ("seed", "method", "vote")}
     method = whole["method"]
     flat = {**settings, **{f"method.{k}": v for k, v in method.items()}, "fingerprint": record["fingerprint"]}
     return tuple(sorted((k, str(v)) for k, v in flat.items()))
@@ -60,7 +60,7 @@ def variant(record: dict[str, Any]) -> tuple[Any, ...]:
 def deviations(settings: dict[str, Any]) -> list[str]:
     """List in what a run differs from its network's regime, as "lr=0.5"; epochs, Cutout and precision are not counted."""
     usual = make_run(settings["dataset"], settings["network"], epochs=settings["epochs"]).settings()
-    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout"}
+    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout", "vote"}
     own = from_settings(settings).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 

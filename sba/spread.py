@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sba.errors import ConfigError
+
 MOMENTUM = 0.1
 """Share of the newest batch in the running variance; that of torch's batch normalisation."""
 
@@ -42,6 +44,9 @@ class RunningSpread(nn.Module):
             layer: one of those given.
             h: its activations, of shape (B, …).
         """
+        if f"variance_{layer}" not in self._buffers:
+            known = ", ".join(name.removeprefix("variance_") for name in self._buffers if name.startswith("variance_"))
+            raise ConfigError(f"layer: no running spread is kept for {layer!r}; give one of {known}")
         variance = self.get_buffer(f"variance_{layer}")
         updates = self.get_buffer(f"updates_{layer}")
         variance.lerp_(batch_variance(h).to(variance.dtype), MOMENTUM)

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from sba.errors import ConfigError
 from sba.networks import Staged
+
+MODES = ("raw", "tracked", "untracked", "running")
 
 
 @dataclass
@@ -30,6 +33,10 @@ class Tail:
     dropout: bool
     batch_norm: str
     statistics: dict[_BatchNorm, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in MODES:
+            raise ConfigError(f"batch_norm: {self.batch_norm!r} is not known; give one of {', '.join(MODES)}")
 
     def modules(self, kind: type[nn.Module]) -> list:
         """List the tail's modules of a kind."""
@@ -69,6 +76,10 @@ class Tail:
                 stack.enter_context(switched(norms, training=False))
             if self.batch_norm == "raw":
                 for norm in norms:
+                    if norm not in self.statistics:
+                        raise ConfigError(
+                            "batch_norm: 'raw' needs the raw batch's statistics; call raw() before virtual()"
+                        )
                     mean, variance = self.statistics[norm]
                     stack.enter_context(switched([norm], running_mean=mean, running_var=variance))
             return self.network(points, after=self.layer)

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
+
+from sba.errors import ConfigError
 
 Terms = dict[str, Tensor]
 FIRST = "cross_entropy"
@@ -39,15 +42,24 @@ def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Term
     """Do Algorithm 1's two updates, both gradients taken before the first.
 
     Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
-    time through the buffer; weight decay acts twice in any case.
+    time through the buffer; weight decay acts twice on every parameter that the second term reaches.
+
+    Raises:
+        ConfigError: in a run of several processes.
     """
     terms = compute()
     first, second = halves(terms)
     if not first or not second:
         descend(total(terms), optimizer)
         return terms
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        # a data-parallel wrapper averages the gradients of one backward pass for each forward pass
+        raise ConfigError("update: 'sequential_stale' cannot be spread over processes; give joint or sequential_fresh")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    stale = torch.autograd.grad(total(second), parameters, retain_graph=True, allow_unused=True)
+    optimizer.zero_grad(set_to_none=True)
+    # .backward() and not autograd.grad(): it gives gradients their parameters' memory order, which fused optimisers rely on
+    total(second).backward(retain_graph=True)
+    stale = [parameter.grad for parameter in parameters]
     descend(total(first), optimizer)
     for parameter, gradient in zip(parameters, stale, strict=True):
         parameter.grad = gradient
@@ -58,7 +70,8 @@ def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Term
 def sequential_fresh(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
     """Do Algorithm 1's two updates, the second on terms computed anew at the weights the first one left.
 
-    The second pass has the first one's draws. It costs a whole pass, and running averages see its raw rows twice.
+    The second pass has the first one's draws. It costs a whole pass, and running averages, those of batch normalisation and those
+    of the unit of σ, see its raw rows twice.
     """
     terms = compute()
     first, second = halves(terms)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sba.bases import Basis, basis
+from sba.bases import KINDS, Basis, basis
+from sba.errors import ConfigError
 
 
 def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: str = "clip") -> Tensor:
@@ -21,7 +22,12 @@ def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: str = "clip
         tau: bound τ, in the same units as σ.
         bound: "clip" as §3.3 describes it (mass piles up at ±τ), or "truncate", the truncated Gaussian its citation names, by the
             inverse distribution function (open point 7).
+
+    Raises:
+        ConfigError: there is no such bound.
     """
+    if bound not in ("clip", "truncate"):
+        raise ConfigError(f"bound: {bound!r} is not known; give clip or truncate")
     if bound == "clip":
         return (sigma * standard).clamp(-tau, tau)
     if sigma == 0:
@@ -73,6 +79,20 @@ class Vicinity:
     basis: str
     dropout_rate: float
     dropout_rescale: bool
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "folds": (self.folds >= 1, "an integer from 1"),
+            "gaussian_share": (0 <= self.gaussian_share <= 1, "a number in [0, 1]"),
+            "sigma (σ)": (self.sigma >= 0, "a number from 0"),
+            "tau (τ/σ)": (self.tau > 0, "a number above 0"),
+            "bound": (self.bound in ("clip", "truncate"), "clip or truncate"),
+            "basis (Σ)": (self.basis in KINDS, f"one of {', '.join(KINDS)}"),
+            "dropout_rate": (0 <= self.dropout_rate < 1, "a number in [0, 1)"),
+        }
+        for name, (fits, fix) in allowed.items():
+            if not fits:
+                raise ConfigError(f"{name}: {getattr(self, name.split()[0])!r} is not allowed; give {fix}")
 
     @property
     def gaussian(self) -> int:

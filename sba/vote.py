@@ -40,6 +40,18 @@ def winners(predictions: Tensor) -> Tensor:
     return (votes + predictions.mean(0) / 2).argmax(-1)
 
 
+LIMIT = 2**27
+"""Most numbers in the virtual points of a batch: half a GiB in float32."""
+
+
+def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int) -> int:
+    """Return how many images a pass may take."""
+    if network.input_shape is None:
+        return EVALUATION_BATCH
+    widest = max(math.prod(network.shape(layer)) for layer in layers)
+    return max(1, min(EVALUATION_BATCH, limit // (folds * widest)))
+
+
 @torch.no_grad()
 def majority_vote(
     network: Staged,
@@ -48,7 +60,7 @@ def majority_vote(
     std: Sequence[float],
     method: SBA,
     seed: int = 0,
-    batch: int = EVALUATION_BATCH,
+    batch: int | None = None,
 ) -> Evaluation:
     """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
 
@@ -59,12 +71,14 @@ def majority_vote(
         std: likewise.
         method: whose vicinity and layers are used (:func:`electorate`); η and ω play no part.
         seed: of the virtual points.
-        batch: images per pass of the raw points. They also are the batch whose spread is the unit of σ.
+        batch: images per pass of the raw points, whose spread is the unit of σ; by default as many as evaluation takes, or fewer
+            where their virtual points would not fit into :data:`LIMIT`.
 
     Returns:
         ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.
     """
     was_training, layers = network.training, method.eligible(network)
+    batch = batch or batch_within(LIMIT, network, layers, method.folds)
     network.eval()
     wrong, nll = 0, 0.0
     try:

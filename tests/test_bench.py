@@ -11,6 +11,7 @@ from sba import bench
 def test_a_ratio_pairs_its_rounds():
     found = bench.ratio("a over b", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], {})
     assert (found.value, found.low, found.high, found.rounds) == (2.0, 1.0, 3.0, 3)
+    assert (found.details["lower quartile"], found.details["upper quartile"]) == (1.5, 2.5)
     with pytest.raises(ValueError):
         bench.ratio("unpaired", [1.0], [1.0, 2.0], {})
 

@@ -89,6 +89,14 @@ def test_eq11_with_a_teacher_of_its_own():
     assert torch.equal(hard["virtual"], sba_objective(raw, labels, virtual, eta=0.3, label="hard")["virtual"])
 
 
+def test_the_teacher_is_detached_unless_told_otherwise():
+    reference, virtual, labels = scene()
+    reference.requires_grad_()
+    virtual.requires_grad_()
+    for loss in (soft_loss(reference, virtual), sba_objective(reference, labels, virtual, eta=1.0)["virtual"]):
+        assert torch.autograd.grad(loss, reference, allow_unused=True) == (None,)
+
+
 @pytest.mark.parametrize("detach", [True, False])
 def test_eq11_detaches_the_teacher_it_is_given(detach):
     raw, virtual, labels = scene()

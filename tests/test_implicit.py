@@ -92,6 +92,18 @@ def test_the_bound_is_one(share):
         assert (excess > -1e-7).all() and (excess > 1e-3).any()
 
 
+@pytest.mark.parametrize("rescale", [True, False])
+def test_the_bound_of_dropout_points_is_around_their_own_mean(rescale):
+    scene = Scene(3, 1.0)
+    weight, kept = scene.network[-1].weight, 1.0 if rescale else 0.7
+    centre = scene.network(kept * scene.h, after="flatten")
+    expected = closed_form.expected_divergence(
+        scene.logits, centre, closed_form.dropout_bound(centre, scene.h, weight, 0.3, rescale)
+    )
+    fields = {"gaussian_share": 0.0, "expectation": "bound", "dropout_rate": 0.3, "dropout_rescale": rescale}
+    torch.testing.assert_close(scene.divergence(**fields), expected)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("expectation", ["second_order", "bound"])
 def test_the_expectation_chooses_the_form(share, expectation):

@@ -213,21 +213,27 @@ def test_eq4_either_the_raw_points_or_the_virtual_ones(label):
     assert terms["virtual"].item() == pytest.approx(expected[label], rel=1e-12)
 
 
-@pytest.mark.parametrize("update", UPDATES)
-def test_either_or_trains(run, small, update):
-    training = train(run(method="sba", objective="either_or", label="hard", eta=1.0, update=update), small)
-    *_, last = training
-    counts = [r.counts for r in training.history]
-    assert all(c["cross_entropy"] + c["virtual"] == 6 for c in counts)
-    assert last.error < 90
-    always = train(run(method="sba", objective="either_or", eta=1.0, omega=0.0, update=update), small)
-    assert [set(r.terms) for r in always] == [{"virtual"}, {"virtual"}]
-    assert set(record_of(always)["epochs"][0]["terms"]) == {"virtual"}
+def test_either_or_trains_and_makes_one_step_in_every_mode_of_update(run, small):
+    given = {"method": "sba", "objective": "either_or", "label": "hard", "eta": 1.0, "epochs": 10}
+    records, _ = trained(run(**given), small)
+    training = train(run(**given), small)
+    counts = [r.counts for r in training]
+    assert all(sum(c.values()) == 6 for c in counts) and {"cross_entropy", "virtual"} == set().union(*counts)
+    assert records[-1][1] < 50
+    for update in UPDATES:
+        assert trained(run(**given, update=update), small)[0] == records
+
+
+def test_either_or_without_a_plain_step_has_records_without_a_cross_entropy(run, small):
+    training = train(run(method="sba", objective="either_or", eta=1.0, omega=0.0), small)
+    assert [set(r.terms) for r in training] == [{"virtual"}, {"virtual"}]
+    assert set(record_of(training)["epochs"][0]["terms"]) == {"virtual"}
 
 
 # ---------------------------------------------------------------------------------------------------------- every switch
 
 
+@pytest.mark.parametrize("half", [False, True])
 @settings(max_examples=60)
 @given(
     fields=st.fixed_dictionaries({
@@ -237,7 +243,6 @@ def test_either_or_trains(run, small, update):
         "tau": st.floats(0.1, 5), "dropout_rate": st.floats(0, 0.9),
         "layers": st.sampled_from([("input",), ("conv1",), ("conv2",), ("flatten",), ("fc1",)]),
     }),
-    half=st.booleans(),
 )  # fmt: skip
 def test_every_combination_of_switches_is_finite_and_has_gradients(fields, half):
     network = small_network()

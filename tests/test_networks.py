@@ -92,6 +92,12 @@ def test_networks_of_the_table_know_their_input(name):
     assert network(name).input_shape == network(name).shape(INPUT) == (3, side, side)
 
 
+def test_a_network_for_images_of_any_size_knows_theirs():
+    net = build("resnet44", 10, 1, 16)
+    assert net.input_shape == (1, 16, 16)
+    assert net.shape("conv1") == (16, 16, 16) and net.shape("pool") == (64,)
+
+
 def test_after_lists_what_follows():
     net = network("digits")
     assert net.after(INPUT) == list(net) and net.after("fc2") == []

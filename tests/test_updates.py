@@ -9,6 +9,7 @@ from test_training import assert_same, in_parts, whole
 from torch import nn
 
 from sba import SBA, Moment, build, train
+from sba.errors import ConfigError
 from sba.updates import FIRST, UPDATES, halves, joint, sequential_fresh, sequential_stale, total
 
 SEQUENTIAL = ["sequential_stale", "sequential_fresh"]
@@ -247,3 +248,29 @@ def test_fresh_update_of_sba_by_hand():
                 p.sub_(0.2 * v)
     for ours, theirs in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_stale_equals_joint_whatever_the_memory_order_of_the_weights(memory_format):
+    """A fused optimiser reads weight and gradient in the order of their memory, so the two must have the same."""
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)).contiguous(
+        memory_format=torch.channels_last
+    )
+    method, ends = SBA(omega=0.0, eta=0.5, layers=("conv1",), basis="channel"), []
+    for update in ("joint", "sequential_stale"):
+        torch.manual_seed(0)
+        network = build("digits", 10, 1, 8).to(memory_format=memory_format)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, fused=True)
+        UPDATES[update](lambda: method.terms(network, x, torch.arange(8), Moment(0), None), optimizer)  # noqa: B023
+        ends.append(network.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_stale_gradients_are_refused_where_the_wrapper_could_not_average_them(monkeypatch):
+    monkeypatch.setattr("sba.updates.dist.is_initialized", lambda: True)
+    monkeypatch.setattr("sba.updates.dist.get_world_size", lambda: 2)
+    weight = torch.nn.Parameter(torch.ones(2))
+    terms = {"cross_entropy": weight.sum(), "virtual": weight.square().sum()}
+    with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be spread over processes; give joint"):
+        UPDATES["sequential_stale"](lambda: terms, torch.optim.SGD([weight], lr=0.1))

@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -222,19 +222,20 @@ def test_the_spread_of_the_batch_is_the_methods_unit_and_a_constant():
 shapes = st.one_of(st.tuples(st.integers(1, 12)), st.tuples(*[st.integers(1, 4)] * 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15)
 @given(
     batch=st.integers(1, 5),
     shape=shapes,
     folds=st.integers(1, 7),
-    share=st.floats(0, 1),
+    share=st.sampled_from([0.0, 0.4, 0.5, 1.0]),
     sigma=st.floats(0, 10),
     tau=st.floats(1e-2, 10),
     rate=st.floats(0, 0.99),
     rescale=st.booleans(),
-    kind=st.sampled_from(KINDS),
     bound=st.sampled_from(["clip", "truncate"]),
     relative=st.booleans(),
-    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
 )
 def test_every_vicinity_keeps_shape_type_groups_and_bounds(
     batch, shape, folds, share, sigma, tau, rate, rescale, kind, bound, relative, dtype
@@ -244,7 +245,8 @@ def test_every_vicinity_keeps_shape_type_groups_and_bounds(
     h, width = normal(batch, *shape).to(dtype), math.prod(shape)
     # rows 100 apart, so that a point in the wrong group would be far from its raw point; dropout leaves few of them
     h = h + 100 * torch.arange(batch, dtype=dtype).reshape(batch, *[1] * len(shape))
-    spread = normal(width, seed=1).abs().to(dtype) if relative else None
+    # of low precision activations it is float32, too
+    spread = normal(width, seed=1).abs().to(torch.promote_types(dtype, torch.float32)) if relative else None
     points = v.sample(h, generator(), spread)
     assert points.shape == (folds * batch, *shape) and points.dtype == dtype and points.isfinite().all()
     gaussian, dropout = points.double().unflatten(0, (folds, batch)).flatten(2).split([v.gaussian, v.dropout])
@@ -256,6 +258,7 @@ def test_every_vicinity_keeps_shape_type_groups_and_bounds(
         assert not moved[..., spread == 0].any()
         moved = moved[..., spread > 0.01] / spread[spread > 0.01].double()
         coarse = 100 * coarse
+    # Σ has norm 1 where it is orthogonal, and columns of norm 1 else
     reach = {"identity": 1, "hadamard": math.sqrt(width), "orthogonal": math.sqrt(width)}.get(kind, width)
     bfloat16_sums = 1.1 if dtype == torch.bfloat16 else 1 + 1e-4
     assert (moved <= reach * tau * sigma * bfloat16_sums + 2 * coarse).all()

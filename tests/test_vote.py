@@ -60,6 +60,7 @@ def test_winners_of_distributions_against_the_loop():
 def test_a_majority_wins_however_sure_the_minority_is():
     sure, unsure = [0.0, 1.0], [0.51, 0.49]
     assert winners(torch.tensor([[sure], [unsure], [unsure]])).tolist() == [0]
+    assert winners(torch.tensor([[sure]] * 10 + [[unsure]] * 11)).tolist() == [0]
 
 
 def test_among_equals_the_highest_mean_probability_decides():

@@ -40,7 +40,7 @@ class ImplicitSBA(Method):
     dropout_rate: float = shared(SBA, "dropout_rate")
     dropout_rescale: bool = shared(SBA, "dropout_rescale")
     schedule: Literal["iteration", "epoch"] = shared(SBA, "schedule")
-    detach: bool = shared(SBA, "detach")
+    detach: bool = shared(SBA, "detach", "matters here for dropout points that are not rescaled")
     update: Literal["joint", "sequential_stale", "sequential_fresh"] = shared(SBA, "update")
     expectation: Literal["second_order", "bound"] = hyper(
         "second_order",
@@ -91,9 +91,8 @@ class ImplicitSBA(Method):
 
     def gaussian_spread(self, h: Tensor, logits: Tensor, weight: Tensor, memory: nn.Module | None) -> Tensor:
         """Return E lse(z′) − lse(z) over the Gaussian vicinity, of shape (B,); the mean of z′ is z."""
-        variance = torch.full_like(
-            h[0], closed_form.noise_variance(self.sigma, self.tau, self.bound), dtype=torch.float32
-        )
+        dtype = torch.promote_types(h.dtype, torch.float32)
+        variance = torch.full_like(h[0], closed_form.noise_variance(self.sigma, self.tau, self.bound), dtype=dtype)
         if self.scale == "batch":
             variance = variance * batch_variance(h)
         elif self.scale == "running":
