@@ -223,7 +223,8 @@ def test_unknown_kind():
     [
         ("colnorm", (64, 32, 32), r"'colnorm' needs 65536×65536 numbers, 16.0 GiB, for conv1_1 of shape \(64, 32, 32\); "
                                   r"give basis 'hadamard', 'channel' or 'identity', or a layer of at most 8192 features"),
-        ("orthogonal", (9216,), r"'orthogonal' needs 9216×9216 numbers, 0.3 GiB, and their QR at every augmented step, for conv1_1 of shape \(9216,\); "
+        ("orthogonal", (9216,), r"'orthogonal' needs 9216×9216 numbers, 0.3 GiB, and their QR at every augmented step, "
+                                r"for conv1_1 of shape \(9216,\); "
                                 r"give basis 'hadamard' or 'identity', or a layer of at most"),
         ("channel", (10_000, 1, 1), r"'channel' needs 10000×10000 numbers, 0.4 GiB, for conv1_1 of shape \(10000, 1, 1\); "
                                     r"give basis 'hadamard' or 'identity', or a layer"),
