@@ -182,7 +182,9 @@ def test_methods_that_share_a_parameter_share_its_definition():
     common = [name for name in definitions(ImplicitSBA) if name in definitions(SBA)]
     assert len(common) == len(definitions(ImplicitSBA)) - 1
     for name in common:
-        assert facts(ImplicitSBA, name) == facts(SBA, name)
+        own, other = facts(ImplicitSBA, name), facts(SBA, name)
+        assert own.pop("description").startswith(other.pop("description"))  # a note may follow
+        assert own == other
         assert getattr(ImplicitSBA(), name) == getattr(SBA(), name)
     with pytest.raises(ConfigError, match=r"omega \(ω\): 2.0 is not allowed; give a number in \[0, π/2"):
         ImplicitSBA(omega=2.0)
