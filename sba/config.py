@@ -77,6 +77,14 @@ class Run:
     padding: int = hyper(0, "pixels of black around an image before the random crop; 0 for none", ge=0)
     flip: bool = hyper(False, "mirror images with probability ½")
     cutout: int = hyper(0, "side of the Cutout square in pixels; 0 for none", ge=0)
+    views: int = hyper(
+        1, "augmented copies of each image in a step (Batch Augmentation)", symbol="M", source="Hoffer et al.", ge=1
+    )
+    chunked: bool = hyper(
+        False,
+        "pass the copies one after the other, each with batch statistics of its own, in the memory of a plain step",
+        source="ghost batches; Hoffer et al.",
+    )
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
     vote: bool = hyper(False, "after the last epoch, evaluate by the majority vote of raw and virtual predictions, too")
     amp: Literal["none", "bf16"] = hyper("none", "automatic mixed precision of the network's passes")
@@ -86,6 +94,8 @@ class Run:
         source(self.dataset)
         if self.nesterov and not self.momentum:
             raise ConfigError("nesterov: true is not allowed with momentum 0; give a momentum above 0")
+        if self.chunked and self.method.update != "joint":
+            raise ConfigError(f"chunked: true is not allowed with update {self.method.update!r}; give update joint")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ConfigError(f"milestones: {self.milestones} must increase; give each epoch once, in order")
 

@@ -45,6 +45,7 @@ class Moment:
         epoch: epochs done, from 0.
         progress: fraction of the training done, in [0, 1).
         rank: the process of a distributed run.
+        view: which of a batch's several augmented copies is being worked on, from 0.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Moment:
     epoch: int = 0
     progress: float = 0.0
     rank: int = 0
+    view: int = 0
 
     def uniform(self, purpose: str) -> float:
         """Draw from U[0, 1) for this iteration; equal on all ranks."""
@@ -61,6 +63,11 @@ class Moment:
         """Draw one of 0 … n−1 with equal probability for this iteration; equal on all ranks."""
         return int(self.uniform(purpose) * n)
 
+    def bits(self, purpose: str) -> int:
+        """Return the 64 bits that seed the tensors of this iteration; different on every rank and in every view."""
+        # the first view has the stream of a batch that has no other
+        return fold(self.seed, f"{purpose}, view {self.view}" if self.view else purpose, self.step, self.rank)
+
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """Return a fresh generator for the tensors of this iteration; different on every rank."""
-        return torch.Generator(device).manual_seed(fold(self.seed, purpose, self.step, self.rank))
+        """Return a fresh generator for the tensors of this iteration, seeded with :meth:`bits`."""
+        return torch.Generator(device).manual_seed(self.bits(purpose))

@@ -42,8 +42,12 @@ class Cell:
 
 
 def column(record: dict[str, Any]) -> str:
-    """Name the column of Table 1 that a training record belongs to: its method, and whether Cutout was on."""
-    method, cutout = record["settings"]["method"]["name"], record["settings"]["cutout"] > 0
+    """Name the column of Table 1 that a training record belongs to: its method, "ba" for plain training on several views, and
+    whether Cutout was on."""
+    settings = record["settings"]
+    method, cutout = settings["method"]["name"], settings["cutout"] > 0
+    if settings.get("views", 1) > 1:
+        method = "ba" if method == "erm" else f"ba+{method}"
     return "cutout" if cutout and method == "erm" else f"cutout+{method}" if cutout else method
 
 
@@ -60,7 +64,7 @@ def variant(record: dict[str, Any]) -> tuple[Any, ...]:
 def deviations(settings: dict[str, Any]) -> list[str]:
     """List in what a run differs from its network's regime, as "lr=0.5"; epochs, Cutout and precision are not counted."""
     usual = make_run(settings["dataset"], settings["network"], epochs=settings["epochs"]).settings()
-    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout", "vote"}
+    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout", "vote", "views", "chunked"}
     own = from_settings(settings).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 
@@ -190,6 +194,8 @@ def hyperparameters(settings: dict[str, Any]) -> str:
     method = from_settings(settings).method.settings()
     usual = METHODS[method["name"]]().settings()
     own = [f"{s}={method[name]:.4g}" for name, s in symbols.items() if name in method]
+    if settings.get("views", 1) > 1:
+        own.append(f"{settings['views']} views{', chunked' if settings.get('chunked') else ''}")
     return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in symbols and v != usual[k]])
 
 

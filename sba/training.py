@@ -1,6 +1,7 @@
 """Training: an iterator of epoch records. It knows no method by name."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from sba import checkpoint
 from sba.config import Run
-from sba.data import Data, load
+from sba.data import Data, Split, load
 from sba.errors import ConfigError, SBAError
 from sba.evaluation import evaluate
 from sba.methods import Method
@@ -224,21 +225,32 @@ class Training:
 
     def run_step(self, rows: Tensor) -> None:
         """Train on one batch."""
-        now, data = self.now(), self.data
-        batch = data.train[rows]
-        x = self.run.augmentation(batch.images, data.mean, data.std, now)
-        if self.run.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-
-        def compute() -> dict[str, Tensor]:
-            torch.manual_seed(fold(now.seed, "network", now.step, now.rank))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
-                return self.objective(x, batch.labels, now)
-
-        for name, term in UPDATES[self.run.method.update](compute, self.optimizer).items():
+        chunks = self.chunks(self.data.train[rows], self.now())
+        for name, term in UPDATES[self.run.method.update](chunks, self.optimizer).items():
             self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
+
+    def chunks(self, batch: Split, now: Moment) -> list[Callable[[], dict[str, Tensor]]]:
+        """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
+        moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
+        groups = [[moment] for moment in moments] if self.run.chunked else [moments]
+        return [functools.partial(self.compute, batch, group) for group in groups]
+
+    def compute(self, batch: Split, moments: list[Moment]) -> dict[str, Tensor]:
+        """Augment a batch once for each moment, and return the terms of the loss over all copies.
+
+        The draws are those of the moments, so that a second call gives the same.
+        """
+        mean, std = self.data.mean, self.data.std
+        views = [self.run.augmentation(batch.images, mean, std, moment) for moment in moments]
+        x = views[0] if len(views) == 1 else torch.cat(views)
+        y = batch.labels if len(views) == 1 else batch.labels.repeat(len(views))
+        if self.run.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        torch.manual_seed(moments[0].bits("network"))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
+            return self.objective(x, y, moments[0])
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""

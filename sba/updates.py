@@ -1,6 +1,9 @@
-"""From the terms of a loss to a step of the optimiser: Eq. 11's one step, or Algorithm 1's two (open point 17)."""
+"""From the terms of a loss to a step of the optimiser: Eq. 11's one step, or Algorithm 1's two (open point 17).
 
-from collections.abc import Callable
+The loss of a step may be cut into chunks, whose mean it is: functions that compute the terms of one chunk each.
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -10,6 +13,7 @@ from torch.optim import Optimizer
 from sba.errors import ConfigError
 
 Terms = dict[str, Tensor]
+Chunks = Sequence[Callable[[], Terms]]
 FIRST = "cross_entropy"
 """The term of Algorithm 1's first update, I₁; the rest is its second."""
 
@@ -31,14 +35,22 @@ def halves(terms: Terms) -> tuple[Terms, Terms]:
     return {k: v for k, v in terms.items() if k == FIRST}, {k: v for k, v in terms.items() if k != FIRST}
 
 
-def joint(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
-    """Do one step on the sum: Eq. 11."""
-    terms = compute()
-    descend(total(terms), optimizer)
-    return terms
+def joint(chunks: Chunks, optimizer: Optimizer) -> Terms:
+    """Do one step on the sum: Eq. 11. Of several chunks, whose gradients add up, only one graph is held at a time."""
+    optimizer.zero_grad(set_to_none=True)
+    means: Terms = {}
+    for compute in chunks:
+        terms = compute()
+        # a single chunk is divided by nothing, so that it gives the bits of the plain step
+        (total(terms) if len(chunks) == 1 else total(terms) / len(chunks)).backward()
+        for name, term in terms.items():
+            part = term.detach() if len(chunks) == 1 else term.detach() / len(chunks)
+            means[name] = means[name] + part if name in means else part
+    optimizer.step()
+    return means
 
 
-def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
+def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     """Do Algorithm 1's two updates, both gradients taken before the first.
 
     Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
@@ -47,6 +59,7 @@ def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Term
     Raises:
         ConfigError: in a run of several processes.
     """
+    (compute,) = chunks
     terms = compute()
     first, second = halves(terms)
     if not first or not second:
@@ -67,12 +80,13 @@ def sequential_stale(compute: Callable[[], Terms], optimizer: Optimizer) -> Term
     return terms
 
 
-def sequential_fresh(compute: Callable[[], Terms], optimizer: Optimizer) -> Terms:
+def sequential_fresh(chunks: Chunks, optimizer: Optimizer) -> Terms:
     """Do Algorithm 1's two updates, the second on terms computed anew at the weights the first one left.
 
     The second pass has the first one's draws. It costs a whole pass, and running averages, those of batch normalisation and those
     of the unit of σ, see its raw rows twice.
     """
+    (compute,) = chunks
     terms = compute()
     first, second = halves(terms)
     if not first or not second:
@@ -84,9 +98,9 @@ def sequential_fresh(compute: Callable[[], Terms], optimizer: Optimizer) -> Term
     return first | second
 
 
-UPDATES: dict[str, Callable[[Callable[[], Terms], Optimizer], Terms]] = {
+UPDATES: dict[str, Callable[[Chunks, Optimizer], Terms]] = {
     "joint": joint,
     "sequential_stale": sequential_stale,
     "sequential_fresh": sequential_fresh,
 }
-"""Name → function that calls ``compute()`` for the terms of a step, moves the weights, and returns the terms."""
+"""Name → function that computes the terms of a step, moves the weights, and returns the terms. Two updates need a single chunk."""

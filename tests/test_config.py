@@ -293,8 +293,8 @@ def test_settings_of_another_program_are_refused():
     settings = make_run(method="sba").settings()
     with pytest.raises(ConfigError, match="warmup: Run has no such parameter"):
         from_settings({**settings, "warmup": 5})
-    with pytest.raises(ConfigError, match="method: 'mixup' is not known"):
-        from_settings({**settings, "method": {"name": "mixup"}})
+    with pytest.raises(ConfigError, match="method: 'mixdown' is not known"):
+        from_settings({**settings, "method": {"name": "mixdown"}})
 
 
 @pytest.mark.parametrize("cls", [Run, *METHODS.values()])

@@ -68,7 +68,7 @@ def descended(update, steps, lr, momentum, decay):
     tiny = Tiny()
     optimizer = torch.optim.SGD(tiny.parameters(), lr=lr, momentum=momentum, weight_decay=decay, fused=True)
     for _ in range(steps):
-        UPDATES[update](tiny.compute, optimizer)
+        UPDATES[update]([tiny.compute], optimizer)
     return tiny
 
 
@@ -97,7 +97,7 @@ def test_the_three_differ_where_they_should():
 def test_the_terms_of_the_step_are_returned(update):
     tiny = Tiny()
     start = tiny.weight.detach().clone()
-    terms = UPDATES[update](tiny.compute, torch.optim.SGD(tiny.parameters(), lr=0.1))
+    terms = UPDATES[update]([tiny.compute], torch.optim.SGD(tiny.parameters(), lr=0.1))
     assert list(terms) == [FIRST, "virtual"]
     assert terms[FIRST].item() == Tiny.first(start).item()
     where = start - 0.1 * gradient(Tiny.first, start) if update == "sequential_fresh" else start
@@ -108,7 +108,7 @@ def test_the_terms_of_the_step_are_returned(update):
 def test_gradients_left_over_do_not_count(update):
     tiny = Tiny()
     tiny.weight.grad = torch.full_like(tiny.weight, 1e6)
-    UPDATES[update](tiny.compute, torch.optim.SGD(tiny.parameters(), lr=0.1))
+    UPDATES[update]([tiny.compute], torch.optim.SGD(tiny.parameters(), lr=0.1))
     torch.testing.assert_close(tiny.weight.detach(), by_hand(update, 1, 0.1, 0.0, 0.0))
 
 
@@ -120,7 +120,7 @@ def test_a_step_of_one_term_is_one_step_in_every_mode(update, name):
     start = tiny.weight.detach().clone()
     optimizer = torch.optim.SGD(tiny.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     optimizer.register_step_post_hook(lambda *_: steps.append(1))
-    terms = UPDATES[update](lambda: {name: tiny.compute()[name]}, optimizer)
+    terms = UPDATES[update]([lambda: {name: tiny.compute()[name]}], optimizer)
     slope = gradient({FIRST: Tiny.first, "virtual": Tiny.second}[name], start) + 0.1 * start
     assert (list(terms), len(steps), tiny.calls) == ([name], 1, 1)
     torch.testing.assert_close(tiny.weight.detach(), start - 0.1 * slope)
@@ -130,7 +130,7 @@ def test_a_step_of_one_term_is_one_step_in_every_mode(update, name):
 def test_parameters_that_the_second_term_does_not_reach_move_once(update):
     a, b = (nn.Parameter(torch.tensor([v], dtype=torch.float64)) for v in (1.0, 2.0))
     optimizer = torch.optim.SGD([a, b], lr=0.1, weight_decay=0.5)
-    UPDATES[update](lambda: {FIRST: (a * b).sum(), "virtual": b.square().sum()}, optimizer)
+    UPDATES[update]([lambda: {FIRST: (a * b).sum(), "virtual": b.square().sum()}], optimizer)
     first = [1.0 - 0.1 * (2.0 + 0.5), 2.0 - 0.1 * (1.0 + 1.0)]
     stale = 2.0 if update == "sequential_stale" else first[1]
     assert a.item() == pytest.approx(first[0])
@@ -226,7 +226,7 @@ def test_fresh_update_of_sba_by_hand():
     x, now = X.reshape(3, 2, 1, 1), Moment(0, 3)
     method = SBA(eta=1.0, omega=0.0, folds=4, layers=("fc1",), update="sequential_fresh")
     sequential_fresh(
-        lambda: method.terms(net, x, Y, now, None), torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
+        [lambda: method.terms(net, x, Y, now, None)], torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
     )
 
     velocities = [torch.zeros_like(p) for p in twin.parameters()]
@@ -261,7 +261,7 @@ def test_stale_equals_joint_whatever_the_memory_order_of_the_weights(memory_form
         torch.manual_seed(0)
         network = build("digits", 10, 1, 8).to(memory_format=memory_format)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1, fused=True)
-        UPDATES[update](lambda: method.terms(network, x, torch.arange(8), Moment(0), None), optimizer)  # noqa: B023
+        UPDATES[update]([lambda: method.terms(network, x, torch.arange(8), Moment(0), None)], optimizer)  # noqa: B023
         ends.append(network.state_dict())
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-6)
@@ -273,4 +273,4 @@ def test_stale_gradients_are_refused_where_the_wrapper_could_not_average_them(mo
     weight = torch.nn.Parameter(torch.ones(2))
     terms = {"cross_entropy": weight.sum(), "virtual": weight.square().sum()}
     with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be spread over processes; give joint"):
-        UPDATES["sequential_stale"](lambda: terms, torch.optim.SGD([weight], lr=0.1))
+        UPDATES["sequential_stale"]([lambda: terms], torch.optim.SGD([weight], lr=0.1))
