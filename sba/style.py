@@ -26,11 +26,12 @@ COLOURS: dict[str, str] = {
     "sba": "#D55E00",
     "ba": "#0072B2",
     "mixup": "#009E73",
-    "manifold mixup": "#56B4E9",
+    "manifold-mixup": "#56B4E9",
     "k-mixup": "#E69F00",
     "isda": "#CC79A7",
     "decoupled": "#B8A800",
     "implicit-sba": "#7A2E00",
+    "bamboo": "#6F7F3F",
 }
 """The eight colours of Okabe and Ito (2008), one per method; their yellow is darkened, since its lines vanish on white. The limit
 of SBA has a darker tone of SBA's own.
@@ -39,7 +40,7 @@ Cutout belongs to the data and not to the method: "cutout" and "cutout+sba" are 
 dashed and hollow.
 """
 
-MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX", strict=True))
+MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*", strict=True))
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 """For text and what matters; for what is secondary; for what is only a ground."""

@@ -45,7 +45,7 @@ def deep_network(classes=10, channels=1, side=8):
     for i in (1, 2):
         block = [nn.Linear(widths[i - 1], widths[i]), nn.BatchNorm1d(widths[i]), nn.ReLU(), nn.Dropout(0.5)]
         stages.append((f"fc{i}", nn.Sequential(*block)))
-    return sba.Staged([*stages, ("fc3", nn.Linear(widths[-1], classes))])
+    return sba.Staged([*stages, ("fc3", nn.Linear(widths[-1], classes))], (channels, side, side))
 
 
 @pytest.fixture

@@ -1,10 +1,30 @@
 """The training methods, by name. A new one is one file and one line here."""
 
+from sba.methods.bamboo import Bamboo
+from sba.methods.decoupled import DecoupledMixup
 from sba.methods.erm import ERM
 from sba.methods.implicit import ImplicitSBA
+from sba.methods.isda import ISDA
+from sba.methods.kmixup import KMixup
+from sba.methods.manifold_mixup import ManifoldMixup
 from sba.methods.method import Method
+from sba.methods.mixup import Mixup
 from sba.methods.sba import SBA
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (ERM, SBA, ImplicitSBA)}
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA)
+}
 
-__all__ = ["ERM", "METHODS", "SBA", "ImplicitSBA", "Method"]
+__all__ = [
+    "ERM",
+    "ISDA",
+    "METHODS",
+    "SBA",
+    "Bamboo",
+    "DecoupledMixup",
+    "ImplicitSBA",
+    "KMixup",
+    "ManifoldMixup",
+    "Method",
+    "Mixup",
+]

@@ -1,0 +1,64 @@
+"""Decoupled mixup (Liu et al., 2022): any mixup, and a term that tells each mixed class from all but the other."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from sba.decoupled import decoupled_binary_cross_entropy, decoupled_loss
+from sba.errors import ConfigError
+from sba.hyper import configuration, hyper
+from sba.methods.method import Method
+from sba.methods.mixup import check_layers, drawn, other_order
+from sba.mixing import beta, cutmix, cutmix_box, mix, mixed_cross_entropy
+from sba.moment import Moment
+from sba.networks import Staged
+
+
+@configuration
+class DecoupledMixup(Method):
+    """Add η times the decoupled term to the mixed cross-entropy, or take the rescaled binary cross-entropy in its place."""
+
+    name: ClassVar[str] = "decoupled"
+    title: ClassVar[str] = "decoupled mixup"
+
+    mixer: Literal["mixup", "cutmix"] = hyper(
+        "mixup", "all pixels or features are mixed, or a box of pixels", source="Liu et al."
+    )
+    alpha: float = hyper(
+        1.0, "λ ~ Beta(α, α); 0 for λ = 1, plain training", symbol="α", source="Zhang et al.; Yun et al.", ge=0
+    )
+    layers: tuple[str, ...] = hyper(
+        ("input",), "layers, one of which is mixed at each step", symbol="S", source="input"
+    )
+    eta: float = hyper(0.1, "weight of the decoupled term", symbol="η", source="openmixup's configurations", ge=0)
+    mode: Literal["both", "more", "less"] = hyper(
+        "both", "classes that take part: both, those with a share of at least ½, or of at most ½", source="openmixup"
+    )
+    power: float = hyper(1.0, "exponent of a class's share in its weight", source="openmixup: 0, 0.5 or 1", ge=0, le=1)
+    loss: Literal["ce", "bce"] = hyper("ce", "softmax form, or binary form with rescaled targets", source="Liu et al.")
+
+    def check(self, network: Staged) -> None:
+        check_layers(self.layers, network)
+        if self.mixer == "cutmix" and self.layers != ("input",):
+            raise ConfigError(f"layers: {self.layers} cannot be cut as images are; give layers input with mixer cutmix")
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        lam = beta(now.uniform("weight"), self.alpha)
+        partners = other_order(len(x), now, x.device)
+        layer = drawn(self.layers, now)
+        h, lam = self.mixed(network(x, until=layer), partners, lam, now)
+        logits = network(h, after=layer)
+        if self.loss == "bce" and lam < 1:
+            return {"cross_entropy": decoupled_binary_cross_entropy(logits, y, y[partners], lam, self.power)}
+        terms = {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
+        if self.eta and 0 < lam < 1:
+            terms["decoupled"] = self.eta * decoupled_loss(logits, y, y[partners], lam, self.mode, self.power)
+        return terms
+
+    def mixed(self, h: Tensor, partners: Tensor, lam: float, now: Moment) -> tuple[Tensor, float]:
+        """Mix, and return the mixture and the share of the first sample in it."""
+        if self.mixer == "mixup":
+            return mix(h, partners, lam), lam
+        height, width = h.shape[-2:]
+        row, column = now.index("box row", height), now.index("box column", width)
+        return cutmix(h, partners, cutmix_box(lam, height, width, row, column))

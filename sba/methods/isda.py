@@ -1,0 +1,51 @@
+"""Implicit semantic data augmentation (Wang et al., 2019): the expected loss over features that vary as their class does."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from sba.distributed import total
+from sba.divergence import sba_objective
+from sba.errors import ConfigError
+from sba.hyper import configuration, hyper
+from sba.isda import ClassCovariances, check_covariances, isda_logits, quadratic_table, strength
+from sba.methods.method import Method
+from sba.moment import Moment
+from sba.networks import Staged
+
+
+@configuration
+class ISDA(Method):
+    """Replace the cross-entropy by a bound of its expectation over features that vary as their class does."""
+
+    name: ClassVar[str] = "isda"
+    title: ClassVar[str] = "ISDA"
+
+    lambda0: float = hyper(
+        0.5, "λ₀ of the strength λ₀·t/T", symbol="λ₀", source="Wang et al., CIFAR; 7.5 on ImageNet", ge=0
+    )
+    form: Literal["full", "diagonal"] = hyper(
+        "full",
+        "covariances of each class, or its variances alone",
+        source="Wang et al.: full on CIFAR, diagonal on ImageNet",
+    )
+
+    def memory(self, network: Staged) -> nn.Module | None:
+        return ClassCovariances(network[-1].out_features, network[-1].in_features, self.form, layer=network.stages[-2])
+
+    def check(self, network: Staged) -> None:
+        if len(network) < 2 or not isinstance(network[-1], nn.Linear):
+            raise ConfigError(
+                f"method: {self.name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}"
+            )
+        check_covariances(self.form, network[-1].out_features, network[-1].in_features, layer=network.stages[-2])
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        h = network(x, until=network.stages[-2])
+        logits = network(h, after=network.stages[-2])
+        if self.lambda0:
+            memory.update(h, y, total)
+            now_strength = strength(self.lambda0, now.progress)
+            if now_strength:
+                logits = isda_logits(logits, y, quadratic_table(network[-1].weight, memory.covariance), now_strength)
+        return sba_objective(logits, y, None, 0.0)

@@ -1,0 +1,62 @@
+"""k-mixup (Greenewald et al., 2021): mix samples that optimal transport matches within blocks of k."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sba.errors import ConfigError
+from sba.hyper import configuration, hyper
+from sba.methods.method import Method
+from sba.methods.mixup import check_layers, drawn, other_order
+from sba.mixing import beta, mix, mixed_cross_entropy
+from sba.moment import Moment
+from sba.networks import Staged
+from sba.pairing import alpha_for, pairs, shrinkage
+
+
+@configuration
+class KMixup(Method):
+    """Match two orders of a batch in blocks of k by least squared distance, then mix as mixup does; k = 1 is mixup."""
+
+    name: ClassVar[str] = "k-mixup"
+    title: ClassVar[str] = "k-mixup"
+
+    k: int = hyper(16, "samples in a block that is matched", symbol="k", source="example of the authors' code", ge=1)
+    alpha: float = hyper(
+        10.0, "λ ~ Beta(α, α); 0 for λ = 1, plain training", symbol="α", source="example of the authors' code", ge=0
+    )
+    match_mixup: bool = hyper(
+        False,
+        "raise α so that points move as far as mixup's do with the given α",
+        source="in the authors' code, unused there",
+    )
+    layers: tuple[str, ...] = hyper(
+        ("input",), "layers, one of which is mixed at each step", symbol="S", source="input"
+    )
+
+    def check(self, network: Staged) -> None:
+        check_layers(self.layers, network)
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        layer = drawn(self.layers, now)
+        h = network(x, until=layer)
+        order = self.second_order(len(x), now, x.device)
+        partners = pairs(h, order, self.k) if self.alpha else order
+        alpha = alpha_for(self.alpha, shrinkage(h, order, partners)) if self.match_mixup else self.alpha
+        lam = beta(now.uniform("weight"), alpha)
+        logits = network(mix(h, partners, lam), after=layer)
+        return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
+
+    def second_order(self, n: int, now: Moment, device: torch.device) -> Tensor:
+        """Return the order that the batch is matched with: drawn for k = 1, as in mixup; else such that no block meets itself.
+
+        Batches are shuffled already, so blocks matched with the next ones are independent.
+        """
+        if self.k == 1 or not self.alpha:
+            return other_order(n, now, device)
+        if n < 2 * self.k:
+            raise ConfigError(
+                f"k: {self.k} leaves a batch of {n} no two blocks to match; give at most {max(1, n // 2)}"
+            )
+        return torch.arange(n, device=device).roll(self.k)

@@ -1,0 +1,62 @@
+"""mixup (Zhang et al., 2018): train on convex combinations of pairs of samples and of their labels."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sba.errors import ConfigError
+from sba.hyper import configuration, hyper
+from sba.methods.method import Method
+from sba.mixing import beta, mix, mixed_cross_entropy
+from sba.moment import Moment
+from sba.networks import Staged
+
+
+@configuration
+class Mixup(Method):
+    """Mix each batch with itself in another order at a layer, by default the input; one weight λ for the batch."""
+
+    name: ClassVar[str] = "mixup"
+    title: ClassVar[str] = "mixup"
+
+    alpha: float = hyper(
+        1.0,
+        "λ ~ Beta(α, α); 0 for λ = 1, plain training",
+        symbol="α",
+        source="Zhang et al., CIFAR; the authors advise 0.2 to 0.4 for small networks",
+        ge=0,
+    )
+    layers: tuple[str, ...] = hyper(
+        ("input",), "layers, one of which is mixed at each step", symbol="S", source="input"
+    )
+
+    def check(self, network: Staged) -> None:
+        check_layers(self.layers, network)
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        lam = beta(now.uniform("weight"), self.alpha)
+        partners = other_order(len(x), now, x.device)
+        layer = drawn(self.layers, now)
+        logits = network(mix(network(x, until=layer), partners, lam), after=layer)
+        return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
+
+
+def other_order(n: int, now: Moment, device: torch.device) -> Tensor:
+    """Draw the batch's second order, of shape (n,)."""
+    return torch.randperm(n, generator=now.generator("partners", device), device=device)
+
+
+def drawn(layers: tuple[str, ...], now: Moment) -> str:
+    """Draw one of the layers for this iteration; equal on all ranks."""
+    return layers[now.index("layer", len(layers))]
+
+
+def check_layers(layers: tuple[str, ...], network: Staged) -> None:
+    """Raise :class:`ConfigError` where a layer does not exist, or none is given."""
+    if not layers:
+        raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
+    for layer in layers:
+        network.position(layer)
+        if layer == network.stages[-1]:
+            raise ConfigError(f"layers: {layer!r} puts out the logits; choose an earlier layer")

@@ -1,0 +1,192 @@
+"""What every method must do, whatever it is; a new one is under these tests as soon as it is in the registry."""
+
+import json
+import math
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import deep_network
+from torch.nn.parallel import DistributedDataParallel
+
+from sba import METHODS, train
+from sba.config import from_settings, make_run
+from sba.moment import Moment
+from sba.training import Objective
+
+NULL = {
+    "erm": {},
+    "sba": {"eta": 0.0},
+    "implicit-sba": {"omega": math.pi / 2},
+    "bamboo": {"eta": 0.0},
+    "mixup": {"alpha": 0.0},
+    "manifold-mixup": {"alpha": 0.0},
+    "k-mixup": {"alpha": 0.0},
+    "decoupled": {"alpha": 0.0},
+    "isda": {"lambda0": 0.0},
+}
+"""The setting of each method that does nothing."""
+ACTIVE = {"sba": {"omega": 0.0, "eta": 0.5}, "implicit-sba": {"omega": 0.0, "eta": 0.5}, "isda": {"lambda0": 5.0}}
+ACTIVE["k-mixup"] = {"k": 4}
+"""Settings under which a few steps differ visibly from plain training, where the defaults do not."""
+
+every = pytest.mark.parametrize("name", METHODS)
+
+
+def settings(name):
+    return {"method": name, **ACTIVE.get(name, {})}
+
+
+def outcome(run, data):
+    training = train(run, data)
+    records = [(r.terms, r.error, r.nll) for r in training]
+    return records, {k: v.clone() for k, v in training.objective.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def network_of(state):
+    return {k: v for k, v in state.items() if k.startswith("network.")}
+
+
+def scene(seed=0):
+    torch.manual_seed(seed)
+    network = deep_network().train()
+    return network, torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+
+
+def test_every_method_has_a_null_setting():
+    assert NULL.keys() == METHODS.keys()
+
+
+@every
+def test_the_null_setting_equals_erm_bit_for_bit(run, small, deep, name):
+    """With batch normalisation and dropout in the network."""
+    plain, null = outcome(run(), small), outcome(run(method=name, **NULL[name]), small)
+    assert null[0] == plain[0]
+    assert same(network_of(null[1]), network_of(plain[1]))
+
+
+@every
+def test_any_other_setting_does_not(run, small, name):
+    if name != "erm":
+        plain, active = outcome(run(), small)[1], outcome(run(**settings(name)), small)[1]
+        assert not same(network_of(plain), network_of(active))
+
+
+@every
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    network, x, y = scene()
+    method = METHODS[name](**ACTIVE.get(name, {}))
+    terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+    assert all(t.shape == () and t.isfinite() for t in terms.values())
+    sum(terms.values()).backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any()
+
+
+@every
+def test_one_seed_gives_one_result_and_another_seed_another(run, small, name):
+    first, again, other = (outcome(run(**settings(name), seed=seed), small)[1] for seed in (0, 0, 1))
+    assert same(first, again) and not same(first, other)
+
+
+@every
+def test_torchs_global_generator_plays_no_part(name):
+    network, x, y = scene()
+    network.eval()  # the network's own dropout does draw from it
+    method = METHODS[name](**ACTIVE.get(name, {}))
+    values = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+        values.append({k: v.item() for k, v in terms.items()})
+    assert values[0] == values[1]
+
+
+@every
+def test_bfloat16_is_near_float32(name):
+    losses = []
+    for enabled in (False, True):
+        network, x, y = scene()
+        method = METHODS[name](**ACTIVE.get(name, {}))
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+        assert all(t.dtype == torch.float32 for t in terms.values())
+        losses.append(sum(terms.values()).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+@every
+def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(run, small, tmp_path, name):
+    whole = outcome(run(**settings(name)), small)
+    calls = iter(range(100))
+    part = train(run(**settings(name)), small, folder=tmp_path, stop=lambda: next(calls) == 4)
+    list(part)
+    assert not part.finished
+    rest = train(run(**settings(name)), small, folder=tmp_path)
+    records = [(r.terms, r.error, r.nll) for r in rest]
+    assert rest.finished and records == whole[0]
+    assert same(rest.objective.state_dict(), whole[1])
+
+
+@every
+def test_the_configuration_survives_json(name):
+    run = make_run(**settings(name))
+    assert from_settings(json.loads(json.dumps(run.settings()))) == run
+
+
+def worker(rank, port, queue):
+    """Train every method for a few steps on one half of each batch."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = {}
+    try:
+        for name, cls in METHODS.items():
+            network, x, y = scene()
+            objective = Objective(network, cls(**ACTIVE.get(name, {})))
+            wrapped = DistributedDataParallel(objective)
+            optimizer = torch.optim.SGD(objective.parameters(), 0.1, 0.9)
+            half = slice(8 * rank, 8 * rank + 8)
+            for step in range(3):
+                terms = wrapped(x[half], y[half], Moment(0, step, step, step / 3, rank))
+                optimizer.zero_grad()
+                sum(terms.values()).backward()
+                optimizer.step()
+            weights = {k: v.tolist() for k, v in network.named_parameters()}
+            memory = {} if objective.memory is None else {k: v.tolist() for k, v in objective.memory.named_buffers()}
+            found[name] = weights, memory
+        queue.put((rank, found))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = dict(queue.get(timeout=300) for _ in processes)
+    for process in processes:
+        process.join()
+    return found
+
+
+@every
+def test_two_ranks_end_with_identical_parameters(ranks, name):
+    """Weights, and what a method remembers, after steps on different halves of the batches."""
+    assert ranks[0][name] == ranks[1][name]
+    start = scene()[0]
+    assert any(ranks[0][name][0][k] != v.tolist() for k, v in start.named_parameters())

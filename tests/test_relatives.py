@@ -1,0 +1,220 @@
+"""The relatives as methods: what each adds to its mathematics, whose own tests are elsewhere."""
+
+import math
+
+import oracles
+import pytest
+import torch
+from test_every_method import network_of, outcome, same
+
+from sba import build, train
+from sba.config import make_run
+from sba.errors import ConfigError
+from sba.methods import ISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
+from sba.methods.manifold_mixup import resolution_ends
+from sba.mixing import beta
+from sba.moment import Moment
+from sba.report import column, hyperparameters
+
+# ----------------------------------------------------------------------------------------------------- mixup and its kin
+
+
+def plane(rows=8):
+    torch.manual_seed(0)
+    return build("mlp", 3, 2, 1).double(), torch.randn(rows, 2, 1, 1, dtype=torch.float64), torch.arange(rows) % 3
+
+
+@pytest.mark.parametrize("layer", ["input", "fc1"])
+def test_mixup_is_the_loss_of_mixed_activations_and_labels_by_hand(layer):
+    network, x, y = plane()
+    now = Moment(0, 5)
+    loss = Mixup(layers=(layer,)).terms(network, x, y, now, None)["cross_entropy"]
+    lam = beta(now.uniform("weight"), 1.0)
+    partners = torch.randperm(8, generator=now.generator("partners"))
+    h = network(x, until=layer)
+    logits = network(lam * h + (1 - lam) * h[partners], after=layer).tolist()
+    expected = lam * oracles.cross_entropy(logits, y.tolist())
+    expected += (1 - lam) * oracles.cross_entropy(logits, y[partners].tolist())
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_weight_follows_its_beta_law_over_the_steps():
+    draws = torch.tensor([beta(Moment(0, step).uniform("weight"), 2.0) for step in range(4000)])
+    assert draws.mean().item() == pytest.approx(0.5, abs=4 * math.sqrt(0.05 / 4000))
+    assert draws.var().item() == pytest.approx(0.05, rel=0.1)  # 1 / (4 (2α + 1))
+
+
+def test_k_mixup_with_blocks_of_one_is_mixup(run, small):
+    mixup, single = outcome(run(method="mixup"), small), outcome(run(method="k-mixup", k=1, alpha=1.0), small)
+    assert mixup[0] == single[0] and same(mixup[1], single[1])
+
+
+def test_k_mixup_pairs_no_row_with_itself_or_its_own_block():
+    order = KMixup(k=4).second_order(16, Moment(0), torch.device("cpu"))
+    assert (order // 4 != torch.arange(16) // 4).all()
+
+
+def test_k_mixup_refuses_a_batch_of_less_than_two_blocks(run, small):
+    with pytest.raises(ConfigError, match="k: 16 leaves a batch of 16 no two blocks to match; give at most 8"):
+        list(train(run(method="k-mixup"), small))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "side", "ends"),
+    [
+        ("resnet44", 3, 32, ["block1_7", "block2_7"]),
+        ("vgg16", 3, 32, ["conv1_1", "conv2_1"]),
+        ("digits", 1, 8, ["conv1", "conv2"]),
+        ("mlp", 2, 1, []),
+    ],
+)
+def test_manifold_mixup_mixes_at_the_input_and_the_ends_of_the_first_two_resolutions(name, channels, side, ends):
+    network = build(name, 10, channels, side)
+    assert resolution_ends(network)[:2] == ends
+    method = ManifoldMixup()
+    assert method.eligible(network) == ("input", *ends)
+    method.check(network)
+
+
+def test_manifold_mixup_draws_its_layer_anew():
+    method = ManifoldMixup(layers=("input", "fc1", "fc2"))
+    network, x, y = plane()
+    values = {method.terms(network, x, y, Moment(0, step), None)["cross_entropy"].item() for step in range(3)}
+    assert len(values) == 3
+
+
+def test_decoupled_mixup_without_its_term_is_mixup(run, small):
+    mixup, decoupled = outcome(run(method="mixup"), small), outcome(run(method="decoupled", eta=0.0), small)
+    assert mixup[0] == decoupled[0] and same(mixup[1], decoupled[1])
+
+
+@pytest.mark.parametrize("options", [{"mixer": "cutmix"}, {"loss": "bce"}, {"mode": "more", "power": 0.5}])
+def test_decoupled_mixup_trains_in_every_form(run, small, options):
+    records, state = outcome(run(method="decoupled", **options), small)
+    assert all(math.isfinite(nll) for _, _, nll in records)
+    assert not same(network_of(state), network_of(outcome(run(method="decoupled"), small)[1]))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (DecoupledMixup(mixer="cutmix", layers=("fc1",)), r"layers: .*cannot be cut as images are"),
+        (Mixup(layers=()), "layers: none is given; choose from input, flatten"),
+        (Mixup(layers=("fc3",)), "layers: 'fc3' puts out the logits"),
+        (Bamboo(layers=("fc7",)), "layers: there is no layer 'fc7'"),
+    ],
+)
+def test_layers_that_cannot_serve_are_refused(method, message):
+    with pytest.raises(ConfigError, match=message):
+        method.check(build("mlp", 3, 2, 1))
+
+
+# --------------------------------------------------------------------------------------------------------- ISDA and Bamboo
+
+
+def test_isda_is_plain_at_the_start_and_stronger_with_time():
+    network, x, y = plane(rows=30)
+    method, losses = ISDA(lambda0=5.0), []
+    for progress in (0.0, 0.3, 0.9):
+        terms = method.terms(network, x, y, Moment(0, 1, 1, progress), method.memory(network))
+        losses.append(terms["cross_entropy"].item())
+    assert losses[0] == pytest.approx(oracles.cross_entropy(network(x).tolist(), y.tolist()), rel=1e-6)
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_isda_needs_a_linear_layer_at_the_end_and_covariances_that_fit():
+    network = build("digits", 10, 1, 8)
+    ISDA().check(network)
+    with pytest.raises(ConfigError, match=r"form: 'full' needs .* GiB"):
+        ISDA().check(build("alexnet_fc", 100, 3, 32))
+    ISDA(form="diagonal").check(build("alexnet_fc", 100, 3, 32))
+
+
+@pytest.mark.parametrize("norm", ["1", "2", "inf"])
+def test_bamboos_points_lie_in_the_ball_whose_unit_is_the_spread(norm):
+    h = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3, 0.5, 0])
+    points = Bamboo(folds=200, radius=0.5, norm=norm).points(h, Moment(0)).unflatten(0, (200, 6))
+    lengths = torch.linalg.vector_norm(points - h, float(norm), dim=-1)
+    unit = torch.linalg.vector_norm(h.std(0, correction=0), float(norm))
+    assert lengths.max() <= 0.5 * unit * (1 + 1e-5)
+    assert lengths.max() > 0.45 * unit
+
+
+def test_bamboos_term_is_the_hard_loss_of_its_points(monkeypatch):
+    network, x, y = plane()
+    method = Bamboo(eta=0.7, folds=3, layers=("fc1",))
+    now = Moment(0, 2)
+    points = method.points(network(x, until="fc1"), now)
+    terms = method.terms(network, x, y, now, None)
+    expected = 0.7 * oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
+    assert terms["virtual"].item() == pytest.approx(expected, rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------ Batch Augmentation
+
+
+@pytest.mark.parametrize("method", ["erm", "sba"])
+def test_views_in_chunks_equal_views_at_once_without_batch_statistics(method):
+    """AlexNet has no batch normalisation, and no dropout with a single linear layer."""
+    import dataclasses
+
+    import sba
+
+    moons = sba.load("moons")
+    few = dataclasses.replace(moons, train=moons.train[:60], test=moons.test[:30])
+    options = {"dataset": "moons", "network": "mlp", "views": 3, "epochs": 1, "batch_size": 20, "channels_last": False}
+    if method == "erm":
+        once, chunked = (outcome(make_run(**options, chunked=c), few)[1] for c in (False, True))
+        for name, value in once.items():
+            torch.testing.assert_close(chunked[name], value, rtol=1e-4, atol=1e-6)
+    else:
+        # virtual points are drawn for all rows at once, or view by view: other draws, the same law
+        records, _ = outcome(make_run(**options, method="sba", omega=0.0, chunked=True), few)
+        assert math.isfinite(records[-1][2])
+
+
+def test_one_view_is_plain_training(run, small):
+    plain = outcome(run(), small)
+    for options in ({"views": 1}, {"views": 1, "chunked": True}):
+        views = outcome(run(**options), small)
+        assert views[0] == plain[0] and same(views[1], plain[1])
+
+
+def test_views_are_augmented_independently_and_the_first_is_the_plain_one(run, small):
+    training = train(run(views=3), small)
+    seen = []
+    training.objective.forward = lambda x, y, now: seen.append((x, y)) or {"cross_entropy": x.sum()}
+    (compute,) = training.chunks(small.train[:16], training.now())
+    compute()
+    ((x, y),) = seen
+    views = x.unflatten(0, (3, 16))
+    assert torch.equal(y, small.train.labels[:16].repeat(3))
+    assert not torch.equal(views[0], views[1]) and not torch.equal(views[1], views[2])
+    plain = training.run.augmentation(small.train.images[:16], small.mean, small.std, training.now())
+    assert torch.equal(views[0], plain)
+
+
+def test_chunks_hold_one_view_of_every_image_and_dropout_of_its_own(run, small):
+    training = train(run(views=2, chunked=True), small)
+    seen = []
+    training.objective.forward = lambda x, y, now: (
+        seen.append((x, now.view, torch.rand(1))) or {"cross_entropy": x.sum()}
+    )
+    for compute in training.chunks(small.train[:16], training.now()):
+        compute()
+    assert [view for _, view, _ in seen] == [0, 1] and all(len(x) == 16 for x, _, _ in seen)
+    assert not torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[0][2], seen[1][2])
+
+
+def test_chunks_and_two_updates_exclude_each_other():
+    with pytest.raises(
+        ConfigError, match="chunked: true is not allowed with update 'sequential_fresh'; give update joint"
+    ):
+        make_run(method="sba", update="sequential_fresh", views=2, chunked=True)
+
+
+def test_batch_augmentation_has_a_column_of_its_own():
+    settings = make_run("cifar10", "alexnet", views=4, cutout=16).settings()
+    assert column({"settings": settings}) == "cutout+ba"
+    assert hyperparameters(settings) == "4 views"
+    assert column({"settings": make_run("cifar10", "alexnet").settings()}) == "erm"
