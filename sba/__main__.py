@@ -226,7 +226,9 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
-@click.option("--only", multiple=True, type=click.Choice(["loop", "step", "folds", "layers"]), help="all by default")
+@click.option(
+    "--only", multiple=True, type=click.Choice(["loop", "step", "folds", "layers", "relatives"]), help="all by default"
+)
 def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, only: tuple[str, ...]) -> None:
     """Measure speeds as ratios within one process."""
     import os

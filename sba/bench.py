@@ -16,20 +16,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import distance_matrix
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from sba.config import make_run
 from sba.data import Data, Split
+from sba.isda import isda_logits, quadratic_table
 from sba.networks import build
+from sba.pairing import pairs as k_mixup_pairs
 from sba.results import append, identify, provenance
 from sba.scheduler import probability
 from sba.training import Training
 
 BATCH = 128
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-FAMILIES = ("loop", "step", "folds", "layers")
+FAMILIES = ("loop", "step", "folds", "layers", "relatives")
+ALWAYS = {"omega": 0.0}
+"""λ(t) = 1 at every step."""
+RELATIVES = {"mixup": 1.05, "manifold-mixup": None, "k-mixup": None, "decoupled": 1.05, "isda": 1.05}
+"""Methods whose step is compared with a plain one, and what it should cost at most."""
 FOLDS = (1, 2, 4, 8, 16, 40, 80)
 RESNET_LAYERS = ("conv1", "block1_4", "block2_1", "block2_4", "block3_1", "block3_4", "pool")
 VGG_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "flatten", "fc2")
@@ -188,7 +196,7 @@ def step_costs(
 
     Args:
         network: trained on random images of CIFAR's shape.
-        contestants: name → parameters of :func:`sba.config.make_run`; λ(t) = 1 throughout.
+        contestants: name → parameters of :func:`sba.config.make_run`.
         pairs: steps of each.
         batch: images per step.
 
@@ -198,7 +206,7 @@ def step_costs(
     data = on_device(RandomImages(batch * 20))
     plain = steps_of(Training(make_run("cifar10", network, batch_size=batch), data), batch)
     steps = {
-        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, omega=0.0, **given), data), batch)
+        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
         for name, given in contestants.items()
     }
     bottom: list[float] = []
@@ -230,9 +238,9 @@ def at_last_layer(
     """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer; ``limits`` are for the one and the other."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
     contestants = {
-        f"SBA step (M={folds}, layer {last})": {"method": "sba", "folds": folds, "layers": (last,)},
-        "SBA step (M → ∞, second order)": {"method": "implicit-sba", "expectation": "second_order"},
-        "SBA step (M → ∞, bound)": {"method": "implicit-sba", "expectation": "bound"},
+        f"SBA step (M={folds}, layer {last})": ALWAYS | {"method": "sba", "folds": folds, "layers": (last,)},
+        "SBA step (M → ∞, second order)": ALWAYS | {"method": "implicit-sba", "expectation": "second_order"},
+        "SBA step (M → ∞, bound)": ALWAYS | {"method": "implicit-sba", "expectation": "bound"},
     }
     plain, augmented = step_costs(network, contestants, pairs)
     wanted = [limits[0], limits[1], limits[1]]
@@ -245,7 +253,7 @@ def at_last_layer(
 def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]:
     """Cost of an augmented step at the last fully connected layer against M."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
-    contestants = {str(m): {"method": "sba", "folds": m, "layers": (last,)} for m in folds}
+    contestants = {str(m): ALWAYS | {"method": "sba", "folds": m, "layers": (last,)} for m in folds}
     plain, augmented = step_costs(network, contestants, pairs)
     return [
         expected_cost(f"{network}: cost, M={m}, layer {last}", times, plain, 0.0, sweep="folds", x=float(m))
@@ -257,11 +265,78 @@ def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, 
     """Cost of an augmented step against the layer, with the basis that fits every one of them."""
     found = []
     for layer in layers:
-        given = {"method": "sba", "folds": folds, "layers": (layer,), "basis": "hadamard"}
+        given = ALWAYS | {"method": "sba", "folds": folds, "layers": (layer,), "basis": "hadamard"}
         plain, augmented = step_costs(network, {layer: given}, pairs, batch)
         name = f"{network}: cost, layer {layer}, M={folds}, B={batch}, Hadamard"
         found.append(expected_cost(name, augmented[layer], plain, 0.0, sweep="layer", x=layer))
     return found
+
+
+def of_relatives(network: str, pairs: int) -> list[Ratio]:
+    """Cost of a step of each relative with its defaults."""
+    plain, times = step_costs(network, {name: {"method": name} for name in RELATIVES}, pairs)
+    return [
+        dataclasses.replace(
+            ratio(
+                f"{network}: {name} step over a plain step",
+                times[name],
+                plain,
+                {"plain ms": 1e3 * statistics.median(plain)},
+            ),
+            limit=limit,
+        )
+        for name, limit in RELATIVES.items()
+    ]
+
+
+def isda_table(rounds: int, batch: int = BATCH, classes: int = 100, features: int = 64) -> Ratio:
+    """Time of ISDA's loss and gradient by the table of C×C numbers over that of the direct form, which builds B×C×C of them."""
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.randn(shape, generator=generator) for shape in ((batch, features), (classes, features))]
+    h, weight = (d.requires_grad_() for d in draws)
+    roots = torch.randn(classes, features, features, generator=generator)
+    covariance, labels = roots @ roots.mT / features, torch.randint(classes, (batch,), generator=generator)
+
+    def table() -> None:
+        logits = isda_logits(h @ weight.T, labels, quadratic_table(weight, covariance), 0.5)
+        F.cross_entropy(logits, labels).backward()
+
+    def direct() -> None:
+        steps = weight.expand(batch, -1, -1) - weight[labels][:, None]
+        products = torch.bmm(torch.bmm(steps, covariance[labels]), steps.mT)
+        F.cross_entropy(h @ weight.T + 0.25 * products.diagonal(dim1=1, dim2=2), labels).backward()
+
+    name = f"ISDA loss and gradient, N={batch}, C={classes}, A={features}: table over direct form"
+    return in_turns(name, table, direct, rounds, 1 / 3)
+
+
+def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 3072) -> Ratio:
+    """Time of k-mixup's pairing over that of a distance matrix for each block and one padded assignment for the batch."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, features, generator=generator)
+    order = torch.arange(batch).roll(k)
+    left, right = x.numpy(), x[order].numpy()
+
+    def padded() -> None:
+        cost = np.full((batch, batch), 1000.0)
+        for start in range(0, batch, k):
+            block = slice(start, start + k)
+            cost[block, block] = distance_matrix(left[block], right[block])
+        linear_sum_assignment(cost)
+
+    name = f"k-mixup's pairing, B={batch}, k={k}: blocks over one padded assignment"
+    return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1)
+
+
+def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, limit: float) -> Ratio:
+    """Compare two functions that take turns, ten calls at a time."""
+    timed(ours, 2), timed(theirs, 2)
+    top, bottom = [], []
+    for _ in range(rounds):
+        top.append(timed(ours, 10))
+        bottom.append(timed(theirs, 10))
+    details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
+    return dataclasses.replace(ratio(name, top, bottom, details), limit=limit)
 
 
 def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = ()) -> None:
@@ -293,6 +368,11 @@ def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none",
             *against_layers("vgg16", VGG_LAYERS, 4, 32, few),
         ],
     }
+    comparisons["relatives"] = lambda: [
+        *of_relatives("resnet44", pairs // 2 or 1),
+        isda_table(4 * rounds),
+        k_mixup_pairing(2 * rounds),
+    ]
     for name, compare in comparisons.items():
         if only and name not in only:
             continue

@@ -31,6 +31,7 @@ class Staged(nn.Sequential):
     def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
         super().__init__(OrderedDict(stages))
         self.input_shape = None if input_shape is None else tuple(input_shape)
+        self._shapes: dict[tuple, tuple[int, ...]] = {}
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -74,10 +75,14 @@ class Staged(nn.Sequential):
             raise ConfigError(
                 "input_shape: None is not enough to know the layers' shapes; give Staged(stages, (C, H, W))"
             )
-        tensors = [*self.named_parameters(), *self.named_buffers()]
-        meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-        images = torch.empty(2, *self.input_shape, device="meta")
-        return tuple(torch.func.functional_call(self, meta, (images,), {"until": layer}).shape[1:])
+        key = (self.input_shape, layer)
+        if key not in self._shapes:
+            tensors = [*self.named_parameters(), *self.named_buffers()]
+            meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+            images = torch.empty(2, *self.input_shape, device="meta")
+            activation = torch.func.functional_call(self, meta, (images,), {"until": layer})
+            self._shapes[key] = tuple(activation.shape[1:])
+        return self._shapes[key]
 
     def forward(self, x: Tensor, until: str | None = None, after: str | None = None) -> Tensor:
         """Run the chain, or a part of it.

@@ -57,7 +57,8 @@ def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
 def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
     turns = []
     monkeypatch.setattr(bench, "steps_of", lambda training, batch: lambda: turns.append(training.run.method.name))
-    plain, augmented = bench.step_costs("alexnet", {"a": {"method": "sba", "folds": 2}}, pairs=3, batch=4)
+    contestants = {"a": bench.ALWAYS | {"method": "sba", "folds": 2}}
+    plain, augmented = bench.step_costs("alexnet", contestants, pairs=3, batch=4)
     assert turns == ["erm", "sba"] * 4  # the first of each is a warm-up
     assert len(plain) == 3 and {name: len(t) for name, t in augmented.items()} == {"a": 3}
 
@@ -66,3 +67,27 @@ def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
 def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
     stages = bench.build(network, 10, 3, 32).stages
     assert set(layers) <= set(stages[:-1])
+
+
+def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
+    """ISDA's table and its direct form leave equal gradients; both pairings match equal rows, up to the unsquared distance."""
+    found = []
+
+    def once(name, ours, theirs, rounds, limit):
+        found.append((ours, theirs))
+
+    monkeypatch.setattr(bench, "in_turns", once)
+    bench.isda_table(1, batch=12, classes=5, features=4)
+    (ours, theirs) = found[0]
+    ours()
+    weight = next(c.cell_contents for c in ours.__closure__ if getattr(c.cell_contents, "shape", None) == (5, 4))
+    first, weight.grad = weight.grad, None
+    theirs()
+    torch.testing.assert_close(weight.grad, first, rtol=1e-4, atol=1e-6)
+
+
+def test_a_limit_is_judged():
+    found = bench.ratio("a", [1.0], [2.0], {})
+    assert "limit" not in str(found)
+    assert "limit 0.6 kept" in str(bench.dataclasses.replace(found, limit=0.6))
+    assert "limit 0.4 MISSED" in str(bench.dataclasses.replace(found, limit=0.4))

@@ -233,3 +233,11 @@ def test_build_refuses_an_unknown_network_and_images_of_another_size():
         ConfigError, match=r"'alexnet' is made for images of 32×32 pixels, the data has 8×8; .*: digits"
     ):
         build("alexnet", 10, 1, 8)
+
+
+def test_a_shape_is_found_once(monkeypatch):
+    """A method may ask at every step."""
+    network = build("digits", 10, 1, 8)
+    first = [network.shape(layer) for layer in network.stages]
+    monkeypatch.setattr(torch.func, "functional_call", None)
+    assert [network.shape(layer) for layer in network.stages] == first
