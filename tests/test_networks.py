@@ -61,7 +61,7 @@ def test_shapes_of_all_layers_without_a_pass(name, training):
 
 
 def test_a_shape_costs_no_memory_and_leaves_the_parameters_in_their_place():
-    net = network("vgg16_512")
+    net = build("vgg16_512", 10, 3, 32)
     places = [p.data_ptr() for p in net.parameters()]
     seen = []
 
