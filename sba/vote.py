@@ -15,6 +15,7 @@ from sba.data import Split
 from sba.evaluation import EVALUATION_BATCH, Evaluation
 from sba.hyper import definitions
 from sba.methods import SBA, Method
+from sba.methods.method import drawn
 from sba.moment import Moment
 from sba.networks import Staged
 
@@ -84,7 +85,7 @@ def majority_vote(
     try:
         for step, (images, labels) in enumerate(zip(split.images.split(batch), split.labels.split(batch), strict=True)):
             now = Moment(seed, step)
-            layer = layers[now.index("layer", len(layers))]
+            layer = drawn(layers, now)
             h = network(normalise(images, mean, std), until=layer)
             points = method.virtual_points(h, now.generator("vote", h.device))
             voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])

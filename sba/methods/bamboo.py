@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from sba.balls import ball
 from sba.divergence import sba_objective
 from sba.hyper import configuration, hyper
-from sba.methods.method import Method
-from sba.methods.mixup import check_layers, drawn
+from sba.methods.method import Method, check_layers, drawn
 from sba.moment import Moment
 from sba.networks import Staged
 from sba.spread import batch_variance

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from sba.decoupled import decoupled_binary_cross_entropy, decoupled_loss
 from sba.errors import ConfigError
-from sba.hyper import configuration, hyper
-from sba.methods.method import Method
-from sba.methods.mixup import check_layers, drawn, other_order
+from sba.hyper import configuration, hyper, shared
+from sba.methods.method import Method, check_layers, drawn
+from sba.methods.mixup import Mixup, other_order
 from sba.mixing import beta, cutmix, cutmix_box, mix, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
@@ -27,9 +27,7 @@ class DecoupledMixup(Method):
     alpha: float = hyper(
         1.0, "λ ~ Beta(α, α); 0 for λ = 1, plain training", symbol="α", source="Zhang et al.; Yun et al.", ge=0
     )
-    layers: tuple[str, ...] = hyper(
-        ("input",), "layers, one of which is mixed at each step", symbol="S", source="input"
-    )
+    layers: tuple[str, ...] = shared(Mixup, "layers")
     eta: float = hyper(0.1, "weight of the decoupled term", symbol="η", source="openmixup's configurations", ge=0)
     mode: Literal["both", "more", "less"] = hyper(
         "both", "classes that take part: both, those with a share of at least ½, or of at most ½", source="openmixup"

@@ -10,7 +10,7 @@ from sba import closed_form
 from sba.divergence import sba_objective
 from sba.errors import ConfigError
 from sba.hyper import configuration, hyper, shared
-from sba.methods.method import Method
+from sba.methods.method import Method, check_linear_end
 from sba.methods.sba import SBA
 from sba.moment import Moment
 from sba.networks import Staged
@@ -52,11 +52,7 @@ class ImplicitSBA(Method):
         return RunningSpread({"last": network[-1].in_features}) if self.scale == "running" else None
 
     def check(self, network: Staged) -> None:
-        if len(network) < 2 or not isinstance(network[-1], nn.Linear):
-            raise ConfigError(
-                f"method: {self.name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; "
-                "give sba"
-            )
+        check_linear_end(self.name, network)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])

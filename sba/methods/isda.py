@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from sba.distributed import total
 from sba.divergence import sba_objective
-from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
 from sba.isda import ClassCovariances, check_covariances, isda_logits, quadratic_table, strength
-from sba.methods.method import Method
+from sba.methods.method import Method, check_linear_end
 from sba.moment import Moment
 from sba.networks import Staged
 
@@ -34,10 +33,7 @@ class ISDA(Method):
         return ClassCovariances(network[-1].out_features, network[-1].in_features, self.form, layer=network.stages[-2])
 
     def check(self, network: Staged) -> None:
-        if len(network) < 2 or not isinstance(network[-1], nn.Linear):
-            raise ConfigError(
-                f"method: {self.name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}"
-            )
+        check_linear_end(self.name, network)
         check_covariances(self.form, network[-1].out_features, network[-1].in_features, layer=network.stages[-2])
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from sba.errors import ConfigError
-from sba.hyper import configuration, hyper
-from sba.methods.method import Method
-from sba.methods.mixup import check_layers, drawn, other_order
+from sba.hyper import configuration, hyper, shared
+from sba.methods.method import Method, check_layers, drawn
+from sba.methods.mixup import Mixup, other_order
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
@@ -31,9 +31,7 @@ class KMixup(Method):
         "raise α so that points move as far as mixup's do with the given α",
         source="in the authors' code, unused there",
     )
-    layers: tuple[str, ...] = hyper(
-        ("input",), "layers, one of which is mixed at each step", symbol="S", source="input"
-    )
+    layers: tuple[str, ...] = shared(Mixup, "layers")
 
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from sba.hyper import configuration, hyper
-from sba.methods.method import Method
-from sba.methods.mixup import check_layers, drawn, other_order
+from sba.methods.method import Method, check_layers, drawn
+from sba.methods.mixup import other_order
 from sba.mixing import beta, mix, mixed_binary_cross_entropy, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from sba.errors import ConfigError
 from sba.moment import Moment
 from sba.networks import Staged
 
@@ -53,3 +54,28 @@ class Method(abc.ABC):
         """Return the method's name and hyper-parameters as JSON can hold them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def drawn(layers: tuple[str, ...], now: Moment) -> str:
+    """Draw one of the layers for this iteration; equal on all ranks."""
+    return layers[now.index("layer", len(layers))]
+
+
+def check_layers(layers: tuple[str, ...], network: Staged) -> None:
+    """Raise :class:`ConfigError` where a layer does not exist, or none is given."""
+    if not layers:
+        raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
+    for layer in layers:
+        network.position(layer)
+        if layer == network.stages[-1]:
+            raise ConfigError(
+                f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
+            )
+
+
+def check_linear_end(name: str, network: Staged) -> None:
+    """Raise :class:`ConfigError` where a method that works on the last linear layer is given a network without one."""
+    if len(network) < 2 or not isinstance(network[-1], nn.Linear):
+        raise ConfigError(
+            f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
+        )

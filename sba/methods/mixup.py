@@ -5,9 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
-from sba.methods.method import Method
+from sba.methods.method import Method, check_layers, drawn
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
@@ -45,18 +44,3 @@ class Mixup(Method):
 def other_order(n: int, now: Moment, device: torch.device) -> Tensor:
     """Draw the batch's second order, of shape (n,)."""
     return torch.randperm(n, generator=now.generator("partners", device), device=device)
-
-
-def drawn(layers: tuple[str, ...], now: Moment) -> str:
-    """Draw one of the layers for this iteration; equal on all ranks."""
-    return layers[now.index("layer", len(layers))]
-
-
-def check_layers(layers: tuple[str, ...], network: Staged) -> None:
-    """Raise :class:`ConfigError` where a layer does not exist, or none is given."""
-    if not layers:
-        raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
-    for layer in layers:
-        network.position(layer)
-        if layer == network.stages[-1]:
-            raise ConfigError(f"layers: {layer!r} puts out the logits; choose an earlier layer")

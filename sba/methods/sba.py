@@ -10,7 +10,7 @@ from sba.bases import check_basis
 from sba.divergence import sba_objective
 from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
-from sba.methods.method import Method
+from sba.methods.method import Method, check_layers, drawn
 from sba.moment import Moment
 from sba.networks import Staged
 from sba.scheduler import Scheduler
@@ -111,12 +111,8 @@ class SBA(Method):
             raise ConfigError(
                 "layers: this network has no linear layer whose input could be augmented; name the layers"
             )
+        check_layers(self.eligible(network), network)
         for layer in self.eligible(network):
-            network.position(layer)
-            if layer == network.stages[-1]:
-                raise ConfigError(
-                    f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
-                )
             if self.vicinity.gaussian and network.input_shape:
                 check_basis(self.basis, network.shape(layer), layer)
 
@@ -127,8 +123,7 @@ class SBA(Method):
         """
         if self.eta == 0 or not Scheduler(self.omega, self.schedule).state(now):
             return None
-        layers = self.eligible(network)
-        return layers[now.index("layer", len(layers))]
+        return drawn(self.eligible(network), now)
 
     def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
         """Return the unit of σ for each feature, of shape (Q,), or None where it is absolute.
