@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sba import bench
+from sba import bench, timing
 
 
 def test_a_ratio_pairs_its_rounds():
@@ -19,7 +19,7 @@ def test_a_ratio_pairs_its_rounds():
 def test_both_contestants_see_the_same_pixels():
     images = bench.RandomImages(5)
     data = bench.on_device(images)
-    images.transform = bench.v2.PILToTensor()
+    images.transform = timing.v2.PILToTensor()
     for i in range(5):
         pixels, label = images[i]
         assert torch.equal(pixels, data.train.images[i]) and label == data.train.labels[i]
@@ -56,7 +56,7 @@ def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
 
 def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
     turns = []
-    monkeypatch.setattr(bench, "steps_of", lambda training, batch: lambda: turns.append(training.run.method.name))
+    monkeypatch.setattr(timing, "steps_of", lambda training, batch: lambda: turns.append(training.run.method.name))
     contestants = {"a": bench.ALWAYS | {"method": "sba", "folds": 2}}
     plain, augmented = bench.step_costs("alexnet", contestants, pairs=3, batch=4)
     assert turns == ["erm", "sba"] * 4  # the first of each is a warm-up
