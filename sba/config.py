@@ -85,6 +85,11 @@ class Run:
         "pass the copies one after the other, each with batch statistics of its own, in the memory of a plain step",
         source="ghost batches; Hoffer et al.",
     )
+    adapt_norm: bool = hyper(
+        False,
+        "give the mean gradient of the copies the mean length of each one's own; needs chunked",
+        source="--adapt-grad-norm of Hoffer et al.'s code",
+    )
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
     vote: bool = hyper(False, "after the last epoch, evaluate by the majority vote of raw and virtual predictions, too")
     amp: Literal["none", "bf16"] = hyper("none", "automatic mixed precision of the network's passes")
@@ -96,6 +101,10 @@ class Run:
             raise ConfigError("nesterov: true is not allowed with momentum 0; give a momentum above 0")
         if self.chunked and self.method.update != "joint":
             raise ConfigError(f"chunked: true is not allowed with update {self.method.update!r}; give update joint")
+        if self.adapt_norm and not self.chunked:
+            raise ConfigError(
+                "adapt_norm: true needs the gradient of each copy by itself; give chunked (and views above 1)"
+            )
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ConfigError(f"milestones: {self.milestones} must increase; give each epoch once, in order")
 

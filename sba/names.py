@@ -1,6 +1,9 @@
 """How data sets, networks and methods are written for people: in tables, in figures and in the README."""
 
+from sba.methods import METHODS
+
 NAMES = {
+    **{name: method.title for name, method in METHODS.items()},
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet",
@@ -13,19 +16,10 @@ NAMES = {
     "vgg16_imagenet": "VGG-16",
     "resnet44": "ResNet-44",
     "resnet50": "ResNet-50",
-    "erm": "Baseline",
     "cutout": "Cutout",
     "cutout+ba": "Cutout + BA",
     "cutout+sba": "Cutout + SBA",
-    "sba": "SBA",
-    "implicit-sba": "SBA, M → ∞",
     "ba": "BA",
-    "mixup": "mixup",
-    "manifold-mixup": "manifold mixup",
-    "bamboo": "Bamboo",
-    "k-mixup": "k-mixup",
-    "isda": "ISDA",
-    "decoupled": "decoupled mixup",
 }
 """Name in code → name in the book."""
 

@@ -64,7 +64,7 @@ def variant(record: dict[str, Any]) -> tuple[Any, ...]:
 def deviations(settings: dict[str, Any]) -> list[str]:
     """List in what a run differs from its network's regime, as "lr=0.5"; epochs, Cutout and precision are not counted."""
     usual = make_run(settings["dataset"], settings["network"], epochs=settings["epochs"]).settings()
-    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout", "vote", "views", "chunked"}
+    free = {"method", "seed", "cutout", "amp", "channels_last", "holdout", "vote", "views", "chunked", "adapt_norm"}
     own = from_settings(settings).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 
@@ -195,7 +195,8 @@ def hyperparameters(settings: dict[str, Any]) -> str:
     usual = METHODS[method["name"]]().settings()
     own = [f"{s}={method[name]:.4g}" for name, s in symbols.items() if name in method]
     if settings.get("views", 1) > 1:
-        own.append(f"{settings['views']} views{', chunked' if settings.get('chunked') else ''}")
+        how = [k.replace("_", " ") for k in ("chunked", "adapt_norm") if settings.get(k)]
+        own.append(", ".join([f"{settings['views']} views", *how]))
     return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in symbols and v != usual[k]])
 
 

@@ -42,13 +42,13 @@ class Tail:
         """List the tail's modules of a kind."""
         return [m for stage in self.network.after(self.layer) for m in stage.modules() if isinstance(m, kind)]
 
-    def raw(self, h: Tensor) -> Tensor:
-        """Return the logits of raw activations of shape (B, …), as plain training computes them."""
+    def raw(self, h: Tensor, until: str | None = None) -> Tensor:
+        """Return the logits of raw activations of shape (B, …), or what a later stage puts out, as plain training computes them."""
         hooks = []
         if self.batch_norm == "raw":
             hooks = [norm.register_forward_pre_hook(self.observe) for norm in self.modules(_BatchNorm)]
         try:
-            return self.network(h, after=self.layer)
+            return self.network(h, until=until, after=self.layer)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -20,7 +20,7 @@ from sba.evaluation import evaluate
 from sba.methods import Method
 from sba.moment import Moment, fold
 from sba.networks import Staged, build, to_device
-from sba.updates import UPDATES
+from sba.updates import UPDATES, adapted
 from sba.vote import electorate
 
 SAVE_SECONDS = 30.0
@@ -139,6 +139,10 @@ class Training:
             raise ConfigError(
                 f"batch_size: {run.batch_size} exceeds the {len(self.data.train)} training images; give fewer"
             )
+        if run.cutout > self.data.side:
+            raise ConfigError(
+                f"cutout: a square of side {run.cutout} is larger than the images of side {self.data.side}; give at most that"
+            )
         with self.own_randomness():
             torch.manual_seed(fold(run.seed, "weights"))
             network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
@@ -226,7 +230,8 @@ class Training:
     def run_step(self, rows: Tensor) -> None:
         """Train on one batch."""
         chunks = self.chunks(self.data.train[rows], self.now())
-        for name, term in UPDATES[self.run.method.update](chunks, self.optimizer).items():
+        update = adapted if self.run.adapt_norm else UPDATES[self.run.method.update]
+        for name, term in update(chunks, self.optimizer).items():
             self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1

@@ -39,9 +39,25 @@ class ISDA(Method):
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])
         logits = network(h, after=network.stages[-2])
-        if self.lambda0:
-            memory.update(h, y, total)
-            now_strength = strength(self.lambda0, now.progress)
-            if now_strength:
-                logits = isda_logits(logits, y, quadratic_table(network[-1].weight, memory.covariance), now_strength)
-        return sba_objective(logits, y, None, 0.0)
+        return sba_objective(self.widened(network, h, logits, y, now, memory), y, None, 0.0)
+
+    def widened(
+        self, network: Staged, h: Tensor, logits: Tensor, y: Tensor, now: Moment, memory: nn.Module | None
+    ) -> Tensor:
+        """Take a batch into the covariances, and return logits whose cross-entropy is the bound.
+
+        Args:
+            network: whose last stage is linear.
+            h: what enters that stage, of shape (B, Q).
+            logits: what it puts out, of shape (B, C).
+            y: labels of shape (B,).
+            now: where training stands.
+            memory: what :meth:`memory` returned.
+        """
+        if not self.lambda0:
+            return logits
+        memory.update(h, y, total)
+        now_strength = strength(self.lambda0, now.progress)
+        if not now_strength:
+            return logits
+        return isda_logits(logits, y, quadratic_table(network[-1].weight, memory.covariance), now_strength)

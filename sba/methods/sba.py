@@ -29,6 +29,8 @@ class SBA(Method):
         "default": {},
         # the literal reading of Eqs. 5-12: no unit for σ, no rescaling, no stop-gradient, one training pass for all rows
         "paper": {"scale": "absolute", "dropout_rescale": False, "detach": False, "batch_norm": "tracked"},
+        # Batch Augmentation at a layer (Hoffer et al.): M dropout masks on each activation and its own label, at every step
+        "latent-ba": {"omega": 0.0, "eta": 1.0, "gaussian_share": 0.0, "label": "hard", "objective": "either_or"},
     }
 
     omega: float = hyper(
@@ -91,6 +93,12 @@ class SBA(Method):
         "one step on the sum, or Algorithm 1's two, the second on the gradient before the first or after it",
         source="Eq. 11, or Algorithm 1",
     )
+
+    def __post_init__(self) -> None:
+        if self.objective == "either_or" and self.update != "joint":
+            raise ConfigError(
+                f"update: {self.update!r} is not allowed with objective 'either_or', which leaves a step one term; give joint"
+            )
 
     @property
     def vicinity(self) -> Vicinity:
