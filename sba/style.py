@@ -32,15 +32,16 @@ COLOURS: dict[str, str] = {
     "decoupled": "#B8A800",
     "implicit-sba": "#7A2E00",
     "bamboo": "#6F7F3F",
+    "sba+isda": "#8F3F97",
 }
 """The eight colours of Okabe and Ito (2008), one per method; their yellow is darkened, since its lines vanish on white. The limit
-of SBA has a darker tone of SBA's own.
+of SBA has a darker tone of SBA's own, SBA + ISDA one between the two.
 
 Cutout belongs to the data and not to the method: "cutout" and "cutout+sba" are drawn in the colours of "erm" and "sba",
 dashed and hollow.
 """
 
-MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*", strict=True))
+MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*h", strict=True))
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 """For text and what matters; for what is secondary; for what is only a ground."""

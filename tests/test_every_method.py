@@ -27,9 +27,11 @@ NULL = {
     "k-mixup": {"alpha": 0.0},
     "decoupled": {"alpha": 0.0},
     "isda": {"lambda0": 0.0},
+    "sba+isda": {"eta": 0.0, "lambda0": 0.0},
 }
 """The setting of each method that does nothing."""
 ACTIVE = {"sba": {"omega": 0.0, "eta": 0.5}, "implicit-sba": {"omega": 0.0, "eta": 0.5}, "isda": {"lambda0": 5.0}}
+ACTIVE["sba+isda"] = {"omega": 0.0, "eta": 0.5, "lambda0": 5.0}
 ACTIVE["k-mixup"] = {"k": 4}
 """Settings under which a few steps differ visibly from plain training, where the defaults do not."""
 

@@ -10,9 +10,11 @@ from sba.methods.manifold_mixup import ManifoldMixup
 from sba.methods.method import Method
 from sba.methods.mixup import Mixup
 from sba.methods.sba import SBA
+from sba.methods.sba_isda import SBAISDA
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA)
+    cls.name: cls
+    for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA, SBAISDA)
 }
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "ISDA",
     "METHODS",
     "SBA",
+    "SBAISDA",
     "Bamboo",
     "DecoupledMixup",
     "ImplicitSBA",
