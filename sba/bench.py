@@ -37,8 +37,20 @@ from sba.training import Training
 FAMILIES = ("loop", "step", "folds", "layers", "relatives")
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
-RELATIVES = {"mixup": 1.05, "manifold-mixup": None, "k-mixup": None, "decoupled": 1.05, "isda": 1.05}
-"""Methods whose step is compared with a plain one, and what it should cost at most."""
+RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
+    "cutout": ({"cutout": 16}, None),
+    "mixup": ({"method": "mixup"}, 1.05),
+    "manifold-mixup": ({"method": "manifold-mixup"}, None),
+    "k-mixup": ({"method": "k-mixup"}, None),
+    "decoupled": ({"method": "decoupled"}, 1.05),
+    "isda": ({"method": "isda"}, 1.05),
+    "bamboo": ({"method": "bamboo"}, None),
+    "sba+isda": (ALWAYS | {"method": "sba+isda", "folds": 40}, None),
+    "latent-ba": ({"method": "sba", "preset": "latent-ba", "folds": 40}, None),
+    "ba": ({"views": 4}, None),
+    "ba, chunked": ({"views": 4, "chunked": True}, None),
+}
+"""What is compared with a plain step: its parameters, and what it should cost at most."""
 FOLDS = (1, 2, 4, 8, 16, 40, 80)
 RESNET_LAYERS = ("conv1", "block1_4", "block2_1", "block2_4", "block3_1", "block3_4", "pool")
 VGG_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "flatten", "fc2")
@@ -143,7 +155,7 @@ def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, 
 
 def of_relatives(network: str, pairs: int) -> list[Ratio]:
     """Cost of a step of each relative with its defaults."""
-    plain, times = step_costs(network, {name: {"method": name} for name in RELATIVES}, pairs)
+    plain, times = step_costs(network, {name: given for name, (given, _) in RELATIVES.items()}, pairs)
     return [
         dataclasses.replace(
             ratio(
@@ -154,7 +166,7 @@ def of_relatives(network: str, pairs: int) -> list[Ratio]:
             ),
             limit=limit,
         )
-        for name, limit in RELATIVES.items()
+        for name, (_, limit) in RELATIVES.items()
     ]
 
 

@@ -126,8 +126,11 @@ def test_flags_reach_the_run_and_the_method():
 
 def test_every_hyper_parameter_has_a_flag_with_its_range():
     text = CliRunner().invoke(main, ["train", "--help"], terminal_width=500).output
-    assert "--omega" in text and "[sba, implicit-sba] angle of the scheduler" in text and "[0, π/2" in text
-    assert "[sba, bamboo] virtual points per raw point; an integer in [1, ∞)" in text and "--vote / --no-vote" in text
+    assert "--omega" in text and "[sba, implicit-sba, sba+isda] angle of the scheduler" in text and "[0, π/2" in text
+    assert (
+        "[sba, bamboo, sba+isda] virtual points per raw point; an integer in [1, ∞)" in text
+        and "--vote / --no-vote" in text
+    )
     assert "[run] raw images per step; an integer in [1, ∞)" in text
 
 

@@ -10,11 +10,12 @@ from test_every_method import network_of, outcome, same
 from sba import build, train
 from sba.config import make_run
 from sba.errors import ConfigError
-from sba.methods import ISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
+from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
 from sba.methods.manifold_mixup import resolution_ends
 from sba.mixing import beta
 from sba.moment import Moment
 from sba.report import column, hyperparameters
+from sba.updates import adapted
 
 # ----------------------------------------------------------------------------------------------------- mixup and its kin
 
@@ -175,7 +176,8 @@ def test_views_in_chunks_equal_views_at_once_without_batch_statistics(method):
 
 def test_one_view_is_plain_training(run, small):
     plain = outcome(run(), small)
-    for options in ({"views": 1}, {"views": 1, "chunked": True}):
+    chunked = {"views": 1, "chunked": True}
+    for options in ({"views": 1}, chunked, chunked | {"adapt_norm": True}):
         views = outcome(run(**options), small)
         assert views[0] == plain[0] and same(views[1], plain[1])
 
@@ -213,8 +215,125 @@ def test_chunks_and_two_updates_exclude_each_other():
         make_run(method="sba", update="sequential_fresh", views=2, chunked=True)
 
 
+def test_the_adapted_gradient_has_the_mean_length_of_the_views_own():
+    """Against gradients taken view by view, in float64, through one step without momentum."""
+    import dataclasses
+
+    import sba
+
+    moons = sba.load("moons")
+    few = dataclasses.replace(moons, train=moons.train[:60], test=moons.test[:30])
+    options = {"dataset": "moons", "network": "mlp", "views": 3, "padding": 1, "batch_size": 20, "epochs": 1}
+    options |= {"momentum": 0.0, "weight_decay": 0.0, "milestones": (), "lr": 0.1}
+    training = train(make_run(**options, chunked=True, adapt_norm=True), few)
+    # moons have no augmentation that differs much between views: noise makes their gradients disagree
+    noise = torch.Generator().manual_seed(0)
+    views = [torch.randn(20, 2, 1, 1, generator=noise) for _ in range(3)]
+    labels = few.train.labels[:20]
+    training.chunks = lambda batch, now: [
+        lambda v=v: {"cross_entropy": torch.nn.functional.cross_entropy(training.network(v), labels)} for v in views
+    ]
+    weights = list(training.network.parameters())
+    before = [w.detach().double() for w in weights]
+    own = []
+    for v in views:
+        loss = torch.nn.functional.cross_entropy(training.network(v), labels)
+        own.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]).double())
+    mean = torch.stack(own).mean(0)
+    expected = mean * torch.stack(own).norm(dim=1).mean() / mean.norm()
+    assert expected.norm() > 1.05 * mean.norm()
+    training.run_step(torch.arange(20))
+    moved = torch.cat([((b - w.detach().double()) / 0.1).flatten() for b, w in zip(before, weights, strict=True)])
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_adapted_gradient_of_nothing_is_nothing():
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    adapted([lambda: {"loss": (0 * weight).sum()}, lambda: {"loss": (0 * weight).sum()}], optimizer)
+    assert torch.equal(weight.detach(), torch.ones(3))
+
+
+def test_adaptation_needs_the_gradient_of_each_view():
+    with pytest.raises(ConfigError, match=r"adapt_norm: true needs .*; give chunked"):
+        make_run(views=4, adapt_norm=True)
+    settings = make_run("cifar10", "alexnet", views=4, chunked=True, adapt_norm=True).settings()
+    assert hyperparameters(settings) == "4 views, chunked, adapt norm"
+
+
 def test_batch_augmentation_has_a_column_of_its_own():
     settings = make_run("cifar10", "alexnet", views=4, cutout=16).settings()
     assert column({"settings": settings}) == "cutout+ba"
     assert hyperparameters(settings) == "4 views"
     assert column({"settings": make_run("cifar10", "alexnet").settings()}) == "erm"
+
+
+def test_latent_batch_augmentation_is_the_cross_entropy_of_dropout_masks():
+    """M masks on what enters a layer, each with the sample's own label, and nothing else; as M dropout layers would draw them."""
+    network, x, y = plane()
+    method = SBA(**SBA.presets["latent-ba"], folds=5, layers=("fc1",))
+    now = Moment(0, 4)
+    terms = method.terms(network, x, y, now, None)
+    h = network(x, until="fc1")
+    points = method.virtual_points(h, now.generator("vicinity", h.device))
+    masks = points.unflatten(0, (5, 8)) / h
+    kept = masks[h.expand_as(masks) != 0]
+    assert set(kept.round(decimals=9).tolist()) == {0.0, 2.0}
+    expected = oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
+    assert terms.keys() == {"virtual"} and terms["virtual"].item() == pytest.approx(expected, rel=1e-9)
+    assert all(method.augmented_layer(network, Moment(0, step)) == "fc1" for step in range(50))
+
+
+# ------------------------------------------------------------------------------------------------------------ SBA with ISDA
+
+
+@pytest.mark.parametrize(
+    ("off", "alone"),
+    [
+        ({"lambda0": 0.0}, {"method": "sba", "omega": 0.5, "eta": 0.7}),
+        ({"eta": 0.0}, {"method": "isda", "lambda0": 5.0}),
+    ],
+)
+def test_sba_with_isda_is_either_where_the_other_is_off(run, small, off, alone):
+    """Bit for bit, with batch normalisation and dropout behind some of the layers."""
+    both = outcome(run(**{"method": "sba+isda", "omega": 0.5, "eta": 0.7, "lambda0": 5.0} | off), small)
+    one = outcome(run(**alone), small)
+    assert both[0] == one[0] and same(network_of(both[1]), network_of(one[1]))
+
+
+@pytest.mark.parametrize("layer", ["input", "fc1"])
+def test_sba_with_isda_has_isdas_term_and_sbas(layer):
+    network, x, y = plane(rows=30)
+    now = Moment(0, 3, 1, 0.5)
+    method = SBAISDA(omega=0.0, eta=0.7, lambda0=5.0, layers=(layer,))
+    memories = [method.memory(network) for _ in range(2)]
+    terms = method.terms(network, x, y, now, memories[0])
+    isda, sba = method.isda.terms(network, x, y, now, memories[1]), method.sba.terms(network, x, y, now, None)
+    assert terms["cross_entropy"].item() == isda["cross_entropy"].item() > sba["cross_entropy"].item()
+    assert terms["virtual"].item() == sba["virtual"].item() > 0
+    assert all(torch.equal(a, b) for a, b in zip(*(m.buffers() for m in memories), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------ what makes no sense
+
+
+@pytest.mark.parametrize("update", ["sequential_stale", "sequential_fresh"])
+def test_two_updates_need_two_terms(update):
+    with pytest.raises(ConfigError, match=f"update: '{update}' is not allowed with objective 'either_or'"):
+        SBA(objective="either_or", update=update)
+
+
+def test_a_cutout_square_larger_than_the_image_is_refused(run, small):
+    with pytest.raises(ConfigError, match="cutout: a square of side 9 is larger than the images of side 8"):
+        train(run(cutout=9), small)
+    train(run(cutout=8), small)
+
+
+def test_isda_and_sba_with_it_need_a_linear_end():
+    network = build("digits", 10, 1, 8)
+    del network[-1]
+    for method in (ISDA(), SBAISDA()):
+        with pytest.raises(
+            ConfigError, match=f"method: '{method.isda.name if method.name != 'isda' else 'isda'}' needs"
+        ):
+            method.check(network)
