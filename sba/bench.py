@@ -216,7 +216,7 @@ def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none",
         results: file of records; None for none.
         quick: one short round of each, to see that they run; never recorded.
         amp: precision of our loop in the comparisons with the plain one: "none" or "bf16".
-        only: families of comparisons among :data:`FAMILIES`; all by default.
+        only: families of comparisons among ``FAMILIES``; all by default.
     """
     rounds, steps, pairs, few = (1, 1, 1, 1) if quick else (5, 8, 30, 5)
     fair = float(np.pi / 3)

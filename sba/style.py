@@ -48,7 +48,7 @@ INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 SHADES = ("#0B3C6B", "#2F7EBC", "#8FC2DE")
 """Dark to light, for a series of settings of one thing (several ω, several layers), never for methods."""
 CLASSES = ("#4B2A7B", "#A85A00")
-"""The two classes of a plane, drawn with :data:`CLASS_MARKERS` as well."""
+"""The two classes of a plane, drawn with ``CLASS_MARKERS`` as well."""
 CLASS_MARKERS = ("o", "^")
 REGIONS = LinearSegmentedColormap.from_list("regions", ["#F2B36B", "#FBE6CC", "#FFFFFF", "#E2DAF0", "#A78FD0"])
 """Probability of the first class, from 0 to 1; white is one half."""

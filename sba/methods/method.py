@@ -37,7 +37,7 @@ class Method(abc.ABC):
             x: augmented, normalised images of shape (B, C, H, W).
             y: labels of shape (B,).
             now: where training stands; the only source of randomness.
-            memory: what :meth:`memory` returned.
+            memory: what :meth:`Method.memory` returned.
 
         Returns:
             Name → scalar. "cross_entropy", where it is among them, is that of the raw points.

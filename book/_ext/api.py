@@ -1,0 +1,48 @@
+"""Sphinx extension: what autodoc and napoleon make of this project's docstrings, put right in two places.
+
+* The docstring of a constant or a property is prose. Napoleon takes its words before a colon for a type.
+* A docstring names what it refers to as its reader would, `ConfigError` or `Tail.raw`: where one object only bears the
+  name, the reference leads there.
+"""
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+PROSE = {"attribute", "data", "property"}
+
+
+def remember(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Keep a docstring as it was written; runs before napoleon."""
+    if what in PROSE:
+        app.prose = list(lines)
+
+
+def restore(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Put it back; runs after napoleon."""
+    if what in PROSE:
+        lines[:] = app.prose
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.reference | None:
+    """Find the one object whose name ends as a reference does."""
+    if node.get("refdomain") != "py":
+        return None
+    ending = "." + node["reftarget"].split("sba.")[-1].rsplit("methods.")[-1]
+    objects = env.domains["py"].objects
+    found = [name for name, entry in objects.items() if name.endswith(ending) and not entry.aliased]
+    if len(found) != 1:
+        return None
+    entry = objects[found[0]]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, [text], found[0])
+
+
+def setup(app: Sphinx) -> dict:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.connect("autodoc-process-docstring", remember, priority=400)
+    app.connect("autodoc-process-docstring", restore, priority=600)
+    app.connect("missing-reference", resolve)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
