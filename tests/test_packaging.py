@@ -115,3 +115,20 @@ def test_the_ci_script_runs():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name)
+def test_a_workflow_runs_what_the_project_has(path):
+    """The hosted workflows are examples: they call make's targets, .ci/run and verbs of the command line, and nothing of their own."""
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert commands or path.name == "none"
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for command in commands:
+        word, _, rest = command.partition(" ")
+        if word == "make":
+            assert rest in targets
+        elif word == ".venv/bin/python":
+            assert rest.split()[:2] == ["-m", "sba"] and rest.split()[2] in {"notebooks", "bench"}
+        else:
+            assert command == ".ci/run" and (ROOT / ".ci" / "run").exists()

@@ -1,0 +1,84 @@
+"""Faults planted in a small book fail its build, under the configuration and the extensions of the real one.
+
+A notebook with an error in its outputs is refused before the build (test_notebooks.py), a widget that the page cannot draw after
+it (test_site.py).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
+
+PAGE = """# A page
+
+Text with $x$, {eq}`eq-one` and {cite}`li2020sba`.
+
+$$
+x = 1
+$$ (eq-one)
+
+```{bibliography}
+```
+"""
+FAULTS = {
+    "equation": ("{eq}`eq-two`", "eq-two"),
+    "citation": ("{cite}`nobody2020`", "nobody2020"),
+    "document": ("[another](nowhere.md)", "nowhere"),
+    "figure": ("{numref}`fig-nowhere`", "fig-nowhere"),
+    "anchor": ("{ref}`point-99`", "point-99"),
+    "glue key": ('{glue:text}`"never-glued"`', "never-glued"),
+    "function": ("{py:func}`sba.scheduler.no_such_function`", "no_such_function"),
+    "picture": ("![a picture](nothing.png)", "nothing.png"),
+    "role": ("{eqq}`eq-one`", "eqq"),
+}
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A tree with one page and one notebook, the project's configuration and its own files."""
+    tree = tmp_path_factory.mktemp("book")
+    shutil.copytree(ROOT / "book" / "_ext", tree / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "book" / "_assets", tree / "book" / "_assets")
+    shutil.copy(ROOT / "book" / "references.bib", tree / "book")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    (tree / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/chapter"}]}
+    (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
+    cells = [nbformat.v4.new_markdown_cell("# A chapter"), nbformat.v4.new_code_cell("1 + 1", execution_count=1)]
+    cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
+    about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), tree / "book" / "chapter.ipynb")
+    return tree
+
+
+def build(tree, text):
+    """Build as ``make book`` does."""
+    (tree / "book" / "index.md").write_text(text, encoding="utf-8")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment)
+
+
+def test_the_book_builds_without_a_fault(book):
+    found = build(book, PAGE)
+    assert found.returncode == 0, found.stderr + found.stdout
+    assert (book / "_build" / "html" / "book" / "chapter.html").exists()
+
+
+def test_every_planted_fault_is_a_warning_and_warnings_fail_the_build(book):
+    found = build(book, "\n\n".join([PAGE, *(text for text, _ in FAULTS.values())]))
+    assert found.returncode != 0
+    unseen = [fault for fault, (_, name) in FAULTS.items() if name not in found.stderr]
+    assert unseen == []
+
+
+def test_a_single_warning_fails_the_build(book):
+    assert build(book, f"{PAGE}\n{FAULTS['anchor'][0]}\n").returncode != 0
