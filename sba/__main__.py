@@ -101,12 +101,13 @@ def train(
     quiet: bool,
     **parameters: Any,
 ) -> None:
-    """Train one network; resume it where its folder holds a checkpoint; append its record when it is finished."""
+    """Train one network; resume it where its folder holds a checkpoint; append its record when it is finished.
+
+    Under torchrun the processes share each batch.
+    """
     import torch
 
-    from sba.progress import follow
-    from sba.results import append, check_writable, provenance, record_of, records
-    from sba.training import Training
+    from sba import distributed
 
     if threads:
         torch.set_num_threads(threads)
@@ -114,37 +115,44 @@ def train(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
     run = make_run(**parameters)
-    check_writable(results)
-    training = Training(
-        run,
-        device=device,
-        folder=folder or pathlib.Path("runs") / run.title,
-        budget=budget,
-        stop=lambda: bool(stopped),
-        data_root=data_root,
-        download=download,
-    )
-    provided = provenance(training.device)
-    known = [
-        r["id"]
-        for r in (records(results) if results.exists() else [])
-        if all(r.get(k) == provided[k] for k in ("source", "device_name"))
-        and (r.get("key"), r.get("fingerprint")) == (run.key, training.data.fingerprint)
-    ]
-    if known:
-        click.echo(
-            f"{results} has this run already, made by the same code on the same data and machine: {known[0]}", err=True
+    with distributed.launched(device) as own:
+        message, status = train_once(
+            run,
+            results,
+            quiet or distributed.rank() > 0,
+            device=own,
+            folder=folder or pathlib.Path("runs") / run.title,
+            budget=budget,
+            stop=lambda: bool(stopped),
+            data_root=data_root,
+            download=download,
         )
-        return
+        if distributed.rank() == 0:
+            click.echo(message, err=status != 0)
+        # torchrun takes any other status for a crash and would start a run anew that was to stop
+        sys.exit(status if distributed.world() == 1 else 0)
+
+
+def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> tuple[str, int]:
+    """Train a run that has no record yet; return what to say and the exit status."""
+    from sba import distributed
+    from sba.progress import follow
+    from sba.results import append, check_writable, known, record_of
+    from sba.training import Training
+
+    check_writable(results)
+    training = Training(run, **options)
+    if found := distributed.of_first(known(results, training)):
+        return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
     follow(training, quiet)
     if not training.finished:
-        click.echo(f"stopped at step {training.step}; the same command goes on from {training.folder}", err=True)
-        sys.exit(3)
+        return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
+    if distributed.rank():
+        return "", 0
     record = record_of(training)
     append(results, record)
-    click.echo(
-        f"record {record['id']} appended to {results}: error {record['error']:.2f} % (median of the last five epochs)"
-    )
+    error = f"error {record['error']:.2f} % (median of the last five epochs)"
+    return f"record {record['id']} appended to {results}: {error}", 0
 
 
 @main.command()

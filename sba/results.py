@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from sba import distributed
 from sba.errors import ResultsError
 from sba.training import Training
 from sba.vote import electorate, majority_vote
@@ -70,6 +71,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
+        **({"processes": distributed.world()} if distributed.world() > 1 else {}),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,  # with its build, which the package's version leaves out
@@ -123,6 +125,16 @@ def record_of(training: Training, study: str = "") -> dict[str, Any]:
         **provenance(training.device),
     }
     return {"id": identify(content), **content}
+
+
+def known(results: pathlib.Path, training: Training) -> str | None:
+    """Return the id of the record that a run already has in a results file: same code, data and machine; None for none."""
+    made = provenance(training.device)
+    for record in records(results) if results.exists() else []:
+        same = all(record.get(k) == made[k] for k in ("source", "device_name"))
+        if same and (record.get("key"), record.get("fingerprint")) == (training.run.key, training.data.fingerprint):
+            return record["id"]
+    return None
 
 
 def vote_of(training: Training) -> float:

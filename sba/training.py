@@ -11,20 +11,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from sba import checkpoint
+from sba import checkpoint, distributed
 from sba.config import Run
 from sba.data import Data, Split, load
 from sba.errors import ConfigError, SBAError
 from sba.evaluation import evaluate
-from sba.methods import Method
 from sba.moment import Moment, fold
-from sba.networks import Staged, build, to_device
+from sba.networks import build, to_device
+from sba.objective import Objective
 from sba.updates import UPDATES, adapted
 from sba.vote import electorate
 
 SAVE_SECONDS = 30.0
 """A checkpoint is written at most this often, and when a run stops or ends."""
+AGREE_STEPS = 8
+"""Several processes ask each other this often whether to stop, since they must all do it at the same step."""
 
 
 class Diverged(SBAError):
@@ -54,26 +57,6 @@ class EpochRecord:
     nll: float
     seconds: float
     images: int
-
-
-class Objective(nn.Module):
-    """Network, method and memory together; its forward gives the loss. Data-parallel wrappers go around this, not the network."""
-
-    def __init__(self, network: Staged, method: Method):
-        super().__init__()
-        self.network = network
-        self.method = method
-        self.memory = method.memory(network)
-
-    def forward(self, x: Tensor, y: Tensor, now: Moment) -> dict[str, Tensor]:
-        """Return the terms of the loss, which is their sum.
-
-        Args:
-            x: augmented, normalised images of shape (B, C, H, W).
-            y: labels of shape (B,).
-            now: where training stands.
-        """
-        return self.method.terms(self.network, x, y, now, self.memory)
 
 
 def pick_device(name: str) -> torch.device:
@@ -151,6 +134,11 @@ class Training:
                 electorate(run.method).check(network)
             self.network = to_device(network, self.device, run.channels_last)
             self.objective = Objective(self.network, run.method).to(self.device)
+        self.share = distributed.share(run.batch_size, "batch_size")
+        self.model: nn.Module = self.objective
+        if distributed.world() > 1:
+            cards = [self.device.index] if self.device.type == "cuda" else None
+            self.model = DistributedDataParallel(self.objective, device_ids=cards)
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
             lr=run.lr,
@@ -192,7 +180,9 @@ class Training:
     def now(self) -> Moment:
         """Return the moment of the next step."""
         total = self.run.epochs * self.steps_per_epoch
-        return Moment(self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total)
+        return Moment(
+            self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total, distributed.rank()
+        )
 
     def __iter__(self) -> Iterator[EpochRecord]:
         deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
@@ -202,7 +192,7 @@ class Training:
                 self.save()
                 return
             self.history.append(self.close_epoch())
-            if self.finished or time.monotonic() - self.saved_at > SAVE_SECONDS:
+            if self.finished or distributed.of_first(time.monotonic() - self.saved_at > SAVE_SECONDS):
                 self.save()
             yield self.history[-1]
 
@@ -219,7 +209,7 @@ class Training:
         complete = True
         with self.own_randomness():
             for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
-                if time.monotonic() > deadline or self.stop():
+                if self.must_stop(deadline):
                     complete = False
                     break
                 self.run_step(order[i * self.run.batch_size : (i + 1) * self.run.batch_size])
@@ -227,8 +217,17 @@ class Training:
         self.seconds += time.perf_counter() - start
         return complete
 
+    def must_stop(self, deadline: float) -> bool:
+        """Say whether to stop before the next step; all processes give the same answer."""
+        if distributed.world() == 1:
+            return time.monotonic() > deadline or self.stop()
+        if self.step % AGREE_STEPS:
+            return False
+        return any(distributed.gathered(time.monotonic() > deadline or self.stop()))
+
     def run_step(self, rows: Tensor) -> None:
-        """Train on one batch."""
+        """Train on one batch, of which each process takes its share."""
+        rows = rows[self.share]
         chunks = self.chunks(self.data.train[rows], self.now())
         update = adapted if self.run.adapt_norm else UPDATES[self.run.method.update]
         for name, term in update(chunks, self.optimizer).items():
@@ -255,12 +254,17 @@ class Training:
             x = x.contiguous(memory_format=torch.channels_last)
         torch.manual_seed(moments[0].bits("network"))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
-            return self.objective(x, y, moments[0])
+            return self.model(x, y, moments[0])
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""
-        terms = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
-        result = evaluate(self.network, self.data.test, self.data.mean, self.data.std)
+        parts = distributed.gathered({name: total.item() / self.counts[name] for name, total in self.sums.items()})
+        terms = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        first = distributed.rank() == 0
+        # buffers differ between ranks until the next pass: the first one's network is the one that is saved
+        result = distributed.of_first(
+            evaluate(self.network, self.data.test, self.data.mean, self.data.std) if first else None
+        )
         if not all(map(math.isfinite, [*terms.values(), result.nll])):
             raise Diverged(
                 f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} "
@@ -284,16 +288,19 @@ class Training:
             torch.cuda.synchronize(self.device)
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a folder for it."""
+        """Write a checkpoint, where there is a folder for it; the first of several processes does."""
         self.saved_at = time.monotonic()
         if self.folder is None:
+            return
+        sums = distributed.gathered({name: total.cpu() for name, total in self.sums.items()})
+        if distributed.rank():
             return
         state = {
             "step": self.step,
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": json.dumps([dataclasses.asdict(r) for r in self.history]),
-            "sums": self.sums,
+            "sums": sums[0] if len(sums) == 1 else {name: torch.stack([s[name] for s in sums]) for name in sums[0]},
             "counts": self.counts,
             "seconds": self.seconds,
         }
@@ -308,7 +315,13 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
         self.step, self.counts, self.seconds = state["step"], dict(state["counts"]), state["seconds"]
-        self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+        self.sums = {name: self.own_part(total).to(self.device) for name, total in state["sums"].items()}
+
+    def own_part(self, total: Tensor) -> Tensor:
+        """Return this rank's part of a saved sum; the mean of the parts where the number of processes has changed."""
+        if total.shape == (distributed.world(),):
+            return total[distributed.rank()]
+        return total.mean()
 
 
 def train(run: Run, data: Data | None = None, **options: Any) -> Training:
