@@ -31,14 +31,14 @@ from sba.errors import ConfigError
             teacher="evaluation",
             virtual_dropout=False,
             update="sequential_fresh",
-            objective="either_or",
             batch_norm="running",
             basis="hadamard",
             scale="running",
         ),
+        make_run("digits", None, "sba", objective="either_or", schedule="epoch"),
         make_run("digits", None, "implicit-sba", omega=0.2, expectation="bound", gaussian_share=0.25, epochs=2),
     ],
-    ids=["defaults", "sba", "lists", "switches", "preset", "readings", "implicit"],
+    ids=["defaults", "sba", "lists", "switches", "preset", "readings", "either", "implicit"],
 )
 def test_the_command_gives_the_run_back(run, monkeypatch):
     text = trace.command({"settings": run.settings(), "device": "cpu", "threads": 3})
