@@ -20,6 +20,12 @@ class Bamboo(Method):
 
     name: ClassVar[str] = "bamboo"
     title: ClassVar[str] = "Bamboo"
+    formula: ClassVar[str] = (
+        r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) "
+        r"+ \frac{\eta}{MB} \sum_{i,j} \operatorname{CE}(\mathbf 1_{y_i}, Y_{ij}),\quad "
+        r"\lVert \mathbf h_{ij} - \mathbf h_i \rVert_p \le r"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("yang2019bamboo", "li2020sba")
 
     eta: float = hyper(1.0, "weight of the balls' cross-entropy", symbol="η", source="ours", ge=0)
     folds: int = hyper(4, "points in each ball", symbol="M", source="ours", ge=1)

@@ -20,6 +20,12 @@ class DecoupledMixup(Method):
 
     name: ClassVar[str] = "decoupled"
     title: ClassVar[str] = "decoupled mixup"
+    formula: ClassVar[str] = (
+        r"\mathcal L_{\text{mixup}} "
+        r"- \frac \eta B \sum_i \bigl[f(\lambda) \log \phi_i^{a, b} + f(1 - \lambda) \log \phi_i^{b, a}\bigr],\quad "
+        r"\phi^{a, b} = e^{z^a} \big/ \textstyle\sum_{c \ne b} e^{z^c}"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("liu2023decoupled",)
 
     mixer: Literal["mixup", "cutmix"] = hyper(
         "mixup", "all pixels or features are mixed, or a box of pixels", source="Liu et al."

@@ -17,6 +17,7 @@ class ERM(Method):
 
     name: ClassVar[str] = "erm"
     title: ClassVar[str] = "Baseline"
+    formula: ClassVar[str] = r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i)"
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         return sba_objective(network(x), y, None, 0.0)

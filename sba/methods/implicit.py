@@ -29,6 +29,11 @@ class ImplicitSBA(Method):
 
     name: ClassVar[str] = "implicit-sba"
     title: ClassVar[str] = "SBA, M → ∞"
+    formula: ClassVar[str] = (
+        r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) + "
+        r"\lambda(t)\, \frac{\eta}{B} \sum_i \mathbb E_{\mathbf h'} D_{\mathrm{KL}}(Y_i \,\Vert\, Y')"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("li2020sba",)
 
     omega: float = shared(SBA, "omega")
     eta: float = shared(SBA, "eta")

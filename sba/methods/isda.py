@@ -19,6 +19,12 @@ class ISDA(Method):
 
     name: ClassVar[str] = "isda"
     title: ClassVar[str] = "ISDA"
+    formula: ClassVar[str] = (
+        r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, \operatorname{softmax}(\tilde{\mathbf z}_i)),\quad "
+        r"\tilde z_i^c = z_i^c + \tfrac{\lambda_0 t}{2T} "
+        r"(\mathbf w_c - \mathbf w_{y_i})^{\mathsf T} \mathbf C_{y_i} (\mathbf w_c - \mathbf w_{y_i})"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("wang2019isda", "wang2022isda")
 
     lambda0: float = hyper(
         0.5, "λ₀ of the strength λ₀·t/T", symbol="λ₀", source="Wang et al., CIFAR; 7.5 on ImageNet", ge=0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sba.errors import ConfigError
 from sba.hyper import configuration, hyper, shared
 from sba.methods.method import Method, check_layers, drawn
-from sba.methods.mixup import Mixup, other_order
+from sba.methods.mixup import MIXED_LOSS, Mixup, other_order
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
@@ -21,6 +21,10 @@ class KMixup(Method):
 
     name: ClassVar[str] = "k-mixup"
     title: ClassVar[str] = "k-mixup"
+    formula: ClassVar[str] = (
+        MIXED_LOSS + r",\quad \pi = \arg\min_\pi \sum_i \lVert \mathbf h_i - \mathbf h_{\pi(i)} \rVert^2"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("greenewald2021kmixup",)
 
     k: int = hyper(16, "samples in a block that is matched", symbol="k", source="example of the authors' code", ge=1)
     alpha: float = hyper(

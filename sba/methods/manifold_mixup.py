@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sba.hyper import configuration, hyper
 from sba.methods.method import Method, check_layers, drawn
-from sba.methods.mixup import other_order
+from sba.methods.mixup import Mixup, other_order
 from sba.mixing import beta, mix, mixed_binary_cross_entropy, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
@@ -18,6 +18,8 @@ class ManifoldMixup(Method):
 
     name: ClassVar[str] = "manifold-mixup"
     title: ClassVar[str] = "manifold mixup"
+    formula: ClassVar[str] = Mixup.formula
+    cited: ClassVar[tuple[str, ...]] = ("verma2019manifold",)
 
     alpha: float = hyper(
         2.0, "λ ~ Beta(α, α); 0 for λ = 1, plain training", symbol="α", source="Verma et al., CIFAR", ge=0

@@ -19,12 +19,16 @@ class Method(abc.ABC):
     Attributes:
         name: as written on the command line and in records.
         title: as written in tables.
+        formula: the loss of an iteration in TeX, in the letters of ``book/notation.md``.
+        cited: whose method it is, keys of ``book/references.bib``; empty for what needs no source.
         presets: named choices of several hyper-parameters.
         update: how the terms become a step, one of :data:`sba.updates.UPDATES`; a method may make it a hyper-parameter.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    formula: ClassVar[str]
+    cited: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     update: ClassVar[str] = "joint"
 

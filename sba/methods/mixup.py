@@ -11,6 +11,12 @@ from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
 from sba.networks import Staged
 
+MIXED_LOSS = (
+    r"\frac 1 B \sum_i \bigl[\lambda \operatorname{CE}(\mathbf 1_{y_i}, Y_i) "
+    r"+ (1 - \lambda) \operatorname{CE}(\mathbf 1_{y_{\pi(i)}}, Y_i)\bigr]"
+)
+"""The loss of mixed samples in TeX, of all methods that mix pairs with the labels."""
+
 
 @configuration
 class Mixup(Method):
@@ -18,6 +24,10 @@ class Mixup(Method):
 
     name: ClassVar[str] = "mixup"
     title: ClassVar[str] = "mixup"
+    formula: ClassVar[str] = (
+        MIXED_LOSS + r",\quad \mathbf h_i \leftarrow \lambda \mathbf h_i + (1 - \lambda) \mathbf h_{\pi(i)}"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("zhang2018mixup",)
 
     alpha: float = hyper(
         1.0,

@@ -25,6 +25,11 @@ class SBA(Method):
 
     name: ClassVar[str] = "sba"
     title: ClassVar[str] = "SBA"
+    formula: ClassVar[str] = (
+        r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) + "
+        r"\lambda(t)\, \frac{\eta}{MB} \sum_{i,j} D_{\mathrm{KL}}(Y_i \,\Vert\, Y_{ij})"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("li2020sba",)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         # the literal reading of Eqs. 5-12: no unit for σ, no rescaling, no stop-gradient, one training pass for all rows

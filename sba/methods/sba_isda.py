@@ -24,6 +24,11 @@ class SBAISDA(Method):
 
     name: ClassVar[str] = "sba+isda"
     title: ClassVar[str] = "SBA + ISDA"
+    formula: ClassVar[str] = (
+        r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, \operatorname{softmax}(\tilde{\mathbf z}_i)) + "
+        r"\lambda(t)\, \frac{\eta}{MB} \sum_{i,j} D_{\mathrm{KL}}(Y_i \,\Vert\, Y_{ij})"
+    )
+    cited: ClassVar[tuple[str, ...]] = ("li2020sba", "wang2019isda")
 
     omega: float = shared(SBA, "omega")
     eta: float = shared(SBA, "eta")
