@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import distance_matrix
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -198,12 +199,12 @@ def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 
     order = torch.arange(batch).roll(k)
     left, right = x.numpy(), x[order].numpy()
 
-    def padded() -> None:
+    def padded() -> Tensor:
         cost = np.full((batch, batch), 1000.0)
         for start in range(0, batch, k):
             block = slice(start, start + k)
             cost[block, block] = distance_matrix(left[block], right[block])
-        linear_sum_assignment(cost)
+        return order[torch.from_numpy(linear_sum_assignment(cost)[1])]
 
     name = f"k-mixup's pairing, B={batch}, k={k}: blocks over one padded assignment"
     return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1)

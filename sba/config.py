@@ -76,7 +76,7 @@ class Run:
     weight_decay: float = hyper(5e-4, "coefficient of the ℓ2 penalty", ge=0)
     padding: int = hyper(0, "pixels of black around an image before the random crop; 0 for none", ge=0)
     flip: bool = hyper(False, "mirror images with probability ½")
-    cutout: int = hyper(0, "side of the Cutout square in pixels; 0 for none", ge=0)
+    cutout: int = hyper(0, "side of the Cutout square in pixels, an odd one counts as one less; 0 for none", ge=0)
     views: int = hyper(
         1, "augmented copies of each image in a step (Batch Augmentation)", symbol="M", source="Hoffer et al.", ge=1
     )
@@ -105,6 +105,8 @@ class Run:
             raise ConfigError(
                 "adapt_norm: true needs the gradient of each copy by itself; give chunked (and views above 1)"
             )
+        if self.cutout == 1:
+            raise ConfigError("cutout: a square of side 1 has no pixel, it spans [c − ½, c + ½); give 0, or 2 and more")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ConfigError(f"milestones: {self.milestones} must increase; give each epoch once, in order")
 

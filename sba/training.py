@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from sba import checkpoint, distributed
+from sba.augment import Augmentation
 from sba.config import Run
 from sba.data import Data, Split, load
 from sba.errors import ConfigError, SBAError
@@ -135,6 +137,15 @@ class Training:
             self.network = to_device(network, self.device, run.channels_last)
             self.objective = Objective(self.network, run.method).to(self.device)
         self.share = distributed.share(run.batch_size, "batch_size")
+        run.method.check_batch(len(range(run.batch_size)[self.share]), 1 if run.chunked else run.views)
+        if (
+            run.views > 1
+            and run.augmentation == Augmentation()
+            and not any(isinstance(m, _DropoutNd) for m in self.network.modules())
+        ):
+            raise ConfigError(
+                f"views: the {run.views} of an image would be equal; give padding, flip or cutout, or a network with dropout"
+            )
         self.model: nn.Module = self.objective
         if distributed.world() > 1:
             cards = [self.device.index] if self.device.type == "cuda" else None

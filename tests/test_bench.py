@@ -84,6 +84,9 @@ def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
     first, weight.grad = weight.grad, None
     theirs()
     torch.testing.assert_close(weight.grad, first, rtol=1e-4, atol=1e-6)
+    bench.k_mixup_pairing(1, batch=24, k=4)
+    blocks, padded = (form() for form in found[1])
+    assert (blocks // 4 == padded // 4).all() and (blocks == padded).float().mean() > 0.8
 
 
 def test_a_limit_is_judged():

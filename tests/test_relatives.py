@@ -1,5 +1,6 @@
 """The relatives as methods: what each adds to its mathematics, whose own tests are elsewhere."""
 
+import dataclasses
 import math
 
 import oracles
@@ -7,11 +8,14 @@ import pytest
 import torch
 from test_every_method import network_of, outcome, same
 
+import sba
 from sba import build, train
-from sba.config import make_run
+from sba.augment import normalise
+from sba.config import Run, make_run
 from sba.errors import ConfigError
 from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
 from sba.methods.manifold_mixup import resolution_ends
+from sba.methods.mixup import other_order
 from sba.mixing import beta
 from sba.moment import Moment
 from sba.report import column, hyperparameters
@@ -154,24 +158,100 @@ def test_bamboos_term_is_the_hard_loss_of_its_points(monkeypatch):
 # ------------------------------------------------------------------------------------------------------ Batch Augmentation
 
 
-@pytest.mark.parametrize("method", ["erm", "sba"])
-def test_views_in_chunks_equal_views_at_once_without_batch_statistics(method):
-    """AlexNet has no batch normalisation, and no dropout with a single linear layer."""
-    import dataclasses
+@pytest.fixture
+def noisy_moons(monkeypatch):
+    """Moons with an augmentation that makes every view of an image another one, and a network without batch statistics."""
 
-    import sba
+    def augment(images, mean, std, now):
+        noise = torch.randn(images.shape, generator=now.generator("noise", images.device))
+        return normalise(images, mean, std) + noise
 
+    monkeypatch.setattr(Run, "augmentation", property(lambda self: augment))
     moons = sba.load("moons")
     few = dataclasses.replace(moons, train=moons.train[:60], test=moons.test[:30])
-    options = {"dataset": "moons", "network": "mlp", "views": 3, "epochs": 1, "batch_size": 20, "channels_last": False}
-    if method == "erm":
-        once, chunked = (outcome(make_run(**options, chunked=c), few)[1] for c in (False, True))
-        for name, value in once.items():
-            torch.testing.assert_close(chunked[name], value, rtol=1e-4, atol=1e-6)
-    else:
-        # virtual points are drawn for all rows at once, or view by view: other draws, the same law
-        records, _ = outcome(make_run(**options, method="sba", omega=0.0, chunked=True), few)
-        assert math.isfinite(records[-1][2])
+    return lambda **options: outcome(make_run("moons", epochs=2, batch_size=20, **options), few)
+
+
+@pytest.mark.parametrize("method", ["erm", "isda"])
+def test_views_in_chunks_equal_views_at_once_without_batch_statistics(noisy_moons, method):
+    """ISDA at λ₀ = 0: the covariances have taken in the same features."""
+    given = {"method": method} | ({"lambda0": 0.0} if method == "isda" else {})
+    once, chunked, two, one = (
+        noisy_moons(**given, views=views, chunked=chunked)[1]
+        for views, chunked in ((3, False), (3, True), (2, True), (1, False))
+    )
+    for name, value in once.items():
+        torch.testing.assert_close(chunked[name], value, rtol=1e-4, atol=1e-5)
+    for other in (two, one):
+        assert max((other[k] - once[k]).abs().max() for k in once if "network" in k) > 1e-3
+
+
+@pytest.mark.parametrize("side", [False, True])
+def test_views_that_would_be_equal_are_refused(side, run, small):
+    equal = {"views": 2, "padding": 0, "chunked": side}
+    with pytest.raises(ConfigError, match="views: the 2 of an image would be equal; give padding, flip or cutout"):
+        train(run(**equal), small)
+    train(run(**equal, network="digits_dropout"), small)
+    train(run(**equal | {"cutout": 2}), small)
+
+
+def test_k_mixup_is_refused_where_the_run_is_made_if_its_batch_has_no_two_blocks_or_holds_an_image_twice(run, small):
+    with pytest.raises(ConfigError, match="k: 9 leaves a batch of 16 no two blocks to match; give at most 8"):
+        train(run(method="k-mixup", k=9), small)
+    with pytest.raises(ConfigError, match="k: 9 leaves a batch of 16 no two blocks"):
+        train(run(method="k-mixup", k=9, views=2), small)
+    with pytest.raises(
+        ConfigError, match="views: 2 in one pass would be matched with each other by k-mixup; give chunked"
+    ):
+        train(run(method="k-mixup", k=8, views=2), small)
+    train(run(method="k-mixup", k=8, views=2, chunked=True), small)
+    train(run(method="k-mixup", k=1, views=2), small)
+
+
+@pytest.mark.parametrize(("name", "value"), [("eta", 0.0), ("eta", 5.0), ("mode", "more")])
+def test_decoupled_binary_form_refuses_what_it_would_ignore(name, value):
+    with pytest.raises(ConfigError, match=f"{name}: .* has no place in loss 'bce'"):
+        DecoupledMixup(loss="bce", **{name: value})
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_decoupled_loss_is_continuous_where_nothing_is_mixed(monkeypatch, loss):
+    """CutMix's box may be empty: such a step is of the same kind as the others. λ and 1 − λ exchange the two samples.
+
+    The softmax form has no second term there, by its definition.
+    """
+    network, x, y = plane()
+    order = other_order(len(x), Moment(0, 2), x.device)
+
+    def total(lam, images, labels):
+        monkeypatch.setattr("sba.methods.decoupled.beta", lambda u, alpha: lam)
+        monkeypatch.setattr("sba.methods.decoupled.other_order", lambda n, now, device: order)
+        terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Moment(0, 2), None)
+        return sum(terms.values()).item()
+
+    if loss == "bce":
+        assert total(1.0, x, y) == pytest.approx(total(1 - 1e-9, x, y), rel=1e-6)
+        assert total(0.0, x, y) == pytest.approx(total(1e-9, x, y), rel=1e-6)
+    assert total(0.0, x, y) == pytest.approx(total(1.0, x[order], y[order]), rel=1e-9)
+
+
+def test_cutmix_needs_room_for_a_box():
+    with pytest.raises(ConfigError, match="mixer: 'cutmix' finds no box in images of 1×1 pixels; give mixup"):
+        DecoupledMixup(mixer="cutmix").check(build("mlp", 2, 2, 1))
+
+
+def test_bamboos_points_meet_the_raw_batchs_statistics_and_leave_the_running_ones(run, small):
+    """As SBA's do by default: the two are compared."""
+    states = {}
+    for batch_norm in ("raw", "tracked"):
+        training = train(run(method="bamboo", layers=("input",), batch_norm=batch_norm, epochs=1), small)
+        training.run_step(torch.arange(16))
+        states[batch_norm] = training.network.state_dict()
+    plain = train(run(epochs=1), small)
+    plain.run_step(torch.arange(16))
+    expected = {k: v for k, v in plain.network.state_dict().items() if "running" in k or "tracked" in k}
+    assert expected and same({k: states["raw"][k] for k in expected}, expected)
+    assert not same({k: states["tracked"][k] for k in expected}, expected)
 
 
 def test_one_view_is_plain_training(run, small):

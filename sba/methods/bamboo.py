@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from sba.balls import ball
 from sba.divergence import sba_objective
-from sba.hyper import configuration, hyper
+from sba.hyper import configuration, hyper, shared
 from sba.methods.method import Method, check_layers, drawn
+from sba.methods.sba import SBA
 from sba.moment import Moment
 from sba.networks import Staged
 from sba.spread import batch_variance
+from sba.tail import Tail
 
 
 @configuration
@@ -36,6 +38,7 @@ class Bamboo(Method):
     layers: tuple[str, ...] = hyper(
         ("input",), "layers, around one of whose activations the balls lie", symbol="S", source="input"
     )
+    batch_norm: Literal["raw", "tracked", "untracked", "running"] = shared(SBA, "batch_norm")
 
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
@@ -45,8 +48,9 @@ class Bamboo(Method):
             return sba_objective(network(x), y, None, 0.0)
         layer = drawn(self.layers, now)
         h = network(x, until=layer)
-        logits = network(h, after=layer)
-        virtual = network(self.points(h, now), after=layer)
+        tail = Tail(network, layer, dropout=True, batch_norm=self.batch_norm)
+        logits = tail.raw(h)
+        virtual = tail.virtual(self.points(h, now))
         return sba_objective(logits, y, virtual, self.eta, label="hard")
 
     def points(self, h: Tensor, now: Moment) -> Tensor:

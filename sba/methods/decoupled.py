@@ -1,4 +1,4 @@
-"""Decoupled mixup (Liu et al., 2022): any mixup, and a term that tells each mixed class from all but the other."""
+"""Decoupled mixup (Liu et al., 2023): any mixup, and a term that tells each mixed class from all but the other."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sba.decoupled import decoupled_binary_cross_entropy, decoupled_loss
 from sba.errors import ConfigError
-from sba.hyper import configuration, hyper, shared
+from sba.hyper import configuration, definitions, hyper, shared
 from sba.methods.method import Method, check_layers, drawn
 from sba.methods.mixup import Mixup, other_order
 from sba.mixing import beta, cutmix, cutmix_box, mix, mixed_cross_entropy
@@ -41,10 +41,21 @@ class DecoupledMixup(Method):
     power: float = hyper(1.0, "exponent of a class's share in its weight", source="openmixup: 0, 0.5 or 1", ge=0, le=1)
     loss: Literal["ce", "bce"] = hyper("ce", "softmax form, or binary form with rescaled targets", source="Liu et al.")
 
+    def __post_init__(self) -> None:
+        # the binary form takes the place of the loss that η and mode belong to
+        for name in ("eta", "mode"):
+            if self.loss == "bce" and getattr(self, name) != definitions(DecoupledMixup)[name].default:
+                raise ConfigError(
+                    f"{name}: {getattr(self, name)!r} has no place in loss 'bce', which has one term; leave it out, or give loss ce"
+                )
+
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
         if self.mixer == "cutmix" and self.layers != ("input",):
             raise ConfigError(f"layers: {self.layers} cannot be cut as images are; give layers input with mixer cutmix")
+        if self.mixer == "cutmix" and network.input_shape and min(network.input_shape[-2:]) < 2:
+            height, width = network.input_shape[-2:]
+            raise ConfigError(f"mixer: 'cutmix' finds no box in images of {height}×{width} pixels; give mixup")
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
@@ -52,7 +63,8 @@ class DecoupledMixup(Method):
         layer = drawn(self.layers, now)
         h, lam = self.mixed(network(x, until=layer), partners, lam, now)
         logits = network(h, after=layer)
-        if self.loss == "bce" and lam < 1:
+        # α = 0 is plain training; an empty box of CutMix, λ = 1, is not: its loss is of the same kind as its neighbours'
+        if self.loss == "bce" and self.alpha:
             return {"cross_entropy": decoupled_binary_cross_entropy(logits, y, y[partners], lam, self.power)}
         terms = {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
         if self.eta and 0 < lam < 1:

@@ -40,6 +40,17 @@ class KMixup(Method):
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
 
+    def check_batch(self, rows: int, views: int) -> None:
+        if self.k == 1 or not self.alpha:
+            return
+        if rows < 2 * self.k:
+            raise ConfigError(
+                f"k: {self.k} leaves a batch of {rows} no two blocks to match; give at most {max(1, rows // 2)}"
+            )
+        if views > 1:
+            # the nearest partner of a view is another view of the same image, and then nothing is mixed
+            raise ConfigError(f"views: {views} in one pass would be matched with each other by k-mixup; give chunked")
+
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = drawn(self.layers, now)
         h = network(x, until=layer)
@@ -57,8 +68,5 @@ class KMixup(Method):
         """
         if self.k == 1 or not self.alpha:
             return other_order(n, now, device)
-        if n < 2 * self.k:
-            raise ConfigError(
-                f"k: {self.k} leaves a batch of {n} no two blocks to match; give at most {max(1, n // 2)}"
-            )
+        self.check_batch(n, 1)
         return torch.arange(n, device=device).roll(self.k)

@@ -54,6 +54,14 @@ class Method(abc.ABC):
     def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
         """Raise :class:`sba.errors.ConfigError` where the method cannot work on this network."""
 
+    def check_batch(self, rows: int, views: int) -> None:  # noqa: B027 - likewise
+        """Raise :class:`sba.errors.ConfigError` where the method cannot work on the rows that a pass of a run has.
+
+        Args:
+            rows: different images in the pass: of this process, where several share a batch.
+            views: copies of each of them in the same pass.
+        """
+
     def settings(self) -> dict[str, Any]:
         """Return the method's name and hyper-parameters as JSON can hold them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
