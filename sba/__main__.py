@@ -190,27 +190,62 @@ def notebooks(
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["switches"]))
+@click.argument("name", type=click.Choice(["switches", "omega-eta"]))
+@click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
+@click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
+@click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process")
+@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
+@click.option("--epochs-scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced")
+@click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
+@click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
 @click.option(
-    "--seeds", type=click.IntRange(1), default=5, help="how many; one everywhere before a second one anywhere"
+    "--results",
+    type=click.Path(path_type=pathlib.Path),
+    default=None,
+    help="file to append to; one of its own in the store by default",
 )
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work: one results file per process")
-@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/switches.jsonl"))
-@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads")
 @click.option("--quiet", is_flag=True, help="print no line for each run")
-def sweep(name: str, seeds: int, first_seed: int, results: pathlib.Path, threads: int, quiet: bool) -> None:
+def sweep(
+    name: str,
+    where: str,
+    seeds: int | None,
+    first_seed: int,
+    device: str,
+    threads: int,
+    budget: float | None,
+    epochs_scale: float,
+    amp: str | None,
+    store: pathlib.Path,
+    results: pathlib.Path | None,
+    quiet: bool,
+) -> None:
     """Do the runs of a study that have no record yet, and append their records."""
+    import time
+
     import torch
 
+    from sba.omega_eta import STUDY as OMEGA_ETA
     from sba.report import hyperparameters
     from sba.results import check_writable
-    from sba.switches import measure
+    from sba.store import Store
+    from sba.studies import cells
+    from sba.sweep import Options, work
+    from sba.switches import STUDY as SWITCHES
 
     torch.set_num_threads(threads)
-    check_writable(results)
-    for record in measure(results, range(first_seed, first_seed + seeds)):
-        if not quiet:
-            click.echo(f"record {record['id']}: {record['error']:.2f} %, {hyperparameters(record['settings'])}")
+    study = {"switches": SWITCHES, "omega-eta": OMEGA_ETA}[name]
+    wanted = cells(
+        study, range(first_seed, first_seed + (seeds or study.seeds)), where, epochs_scale, {"amp": amp} if amp else {}
+    )
+    own = Store(store, name, results)
+    check_writable(own.results)
+    deadline = None if budget is None else time.monotonic() + budget
+    for event in work(study, wanted, own, Options(device, threads, deadline=deadline)):
+        if not quiet and event.kind not in ("started", "epoch"):
+            run = wanted[event.cell].run
+            click.echo(f"{event.kind} {event.record} {event.text}, {run.title} {hyperparameters(run.settings())}")
 
 
 @main.command()

@@ -86,19 +86,27 @@ def identify(content: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 
-def record_of(training: Training, study: str = "") -> dict[str, Any]:
+def record_of(
+    training: Training,
+    study: str = "",
+    last: int | None = None,
+    reduced: bool = False,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Turn a finished run into a record.
 
     Args:
         training: finished.
-        study: what the run was made for, where its number must not stand among the results of the book's tables; of its epochs
-            the last five are kept, since a study is many runs.
+        study: what the run was made for, where its number must not stand among the results of the book's tables.
+        last: how many of its epochs are kept, from the end; None for all.
+        reduced: mark it as shorter than it should be, whatever its network's regime says.
+        more: what is kept beside.
 
     Returns:
         A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than
         its regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the
         last five epochs, which is the paper's rule, and the last epoch), ``error_vote`` where the run asks for it,
-        ``seconds_per_epoch`` (median), ``epochs`` and :func:`provenance`.
+        ``seconds_per_epoch`` (median), ``epochs``, what ``more`` holds, and :func:`provenance`.
 
     Raises:
         ResultsError: the run is not finished.
@@ -109,22 +117,42 @@ def record_of(training: Training, study: str = "") -> dict[str, Any]:
         )
     history = training.history
     content = {
-        "schema": SCHEMA,
-        "kind": "train",
-        **({"study": study} if study else {}),
-        "key": training.run.key,
-        "settings": training.run.settings(),
-        "reduced": training.run.reduced,
-        "fingerprint": training.data.fingerprint,
-        "evaluated_on": training.data.evaluated_on,
+        **head(training, "train", study, reduced),
         "error": statistics.median(r.error for r in history[-5:]),
         "error_last": history[-1].error,
         **({"error_vote": vote_of(training)} if training.run.vote else {}),
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
-        "epochs": [dataclasses.asdict(r) for r in (history[-5:] if study else history)],
+        "epochs": [dataclasses.asdict(r) for r in (history[-last:] if last else history)],
+        **(more or {}),
         **provenance(training.device),
     }
     return {"id": identify(content), **content}
+
+
+def record_of_divergence(training: Training, reason: str, study: str = "", reduced: bool = False) -> dict[str, Any]:
+    """Record that a run cannot be finished, since its loss was no finite number: ``kind`` is "diverged", ``reason`` says where,
+    ``epochs`` are those before. Arguments as for :func:`record_of`."""
+    content = {
+        **head(training, "diverged", study, reduced),
+        "reason": reason,
+        "epochs": [dataclasses.asdict(r) for r in training.history],
+        **provenance(training.device),
+    }
+    return {"id": identify(content), **content}
+
+
+def head(training: Training, kind: str, study: str, reduced: bool) -> dict[str, Any]:
+    """Return what a record says of its run, whatever came of it."""
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        **({"study": study} if study else {}),
+        "key": training.run.key,
+        "settings": training.run.settings(),
+        "reduced": training.run.reduced or reduced,
+        "fingerprint": training.data.fingerprint,
+        "evaluated_on": training.data.evaluated_on,
+    }
 
 
 def known(results: pathlib.Path, training: Training) -> str | None:

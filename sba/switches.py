@@ -5,21 +5,18 @@ than the paper's, so that the second term matters. It says which switches matter
 """
 
 import math
-import pathlib
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sba.config import Run, from_settings, make_run
-from sba.data import Data, load
+from sba.config import make_run
 from sba.hyper import definitions
 from sba.methods import METHODS, SBA
 from sba.report import interval
-from sba.results import append, record_of, records
-from sba.training import Training
+from sba.studies import Setting, Study, key_of
 
-STUDY = "switches"
+NAME = "switches"
 
 
 @dataclass(frozen=True)
@@ -122,39 +119,11 @@ GROUPS: tuple[Group, ...] = (
 )
 
 
-def runs(seeds: Iterable[int]) -> Iterator[Run]:
-    """List all runs, one seed everywhere before a second seed anywhere; what two groups share comes once."""
-    for seed in seeds:
-        wanted = (make_run(**g.parameters(v), seed=seed) for g in GROUPS for v in (None, *g.variants))
-        yield from {run.key: run for run in wanted}.values()
-
-
-def missing(seeds: Iterable[int], known: Iterable[dict[str, Any]], fingerprint: str) -> list[Run]:
-    """List the runs that have no record yet."""
-    done = {(key_of(r), r["fingerprint"]) for r in known if r.get("study") == STUDY}
-    return [run for run in runs(seeds) if (run.key, fingerprint) not in done]
-
-
-def measure(results: pathlib.Path, seeds: Iterable[int], data: Data | None = None) -> Iterator[dict[str, Any]]:
-    """Do the runs that have no record yet, and append the record of each.
-
-    Args:
-        results: file of records.
-        seeds: of the runs.
-        data: what they train on, if it is loaded already.
-
-    Yields:
-        Each new record.
-    """
-    data = data or load(COMMON["dataset"], holdout=COMMON["holdout"])
-    known = records(results) if results.exists() else []
-    for run in missing(seeds, known, data.fingerprint):
-        training = Training(run, data)
-        for _ in training:
-            pass
-        record = record_of(training, STUDY)
-        append(results, record)
-        yield record
+def settings() -> Iterator[Setting]:
+    """List what is run at every seed: of each group the reference and all variants."""
+    for group in GROUPS:
+        for variant in (None, *group.variants):
+            yield Setting(group.parameters(variant), NAME)
 
 
 def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -171,7 +140,7 @@ def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     known: dict[str, dict[str, Any]] = {}
     for record in found:
-        if record.get("study") == STUDY:
+        if record["kind"] == "train" and record.get("study") == NAME:
             known.setdefault(key_of(record), record)
     seeds = sorted({r["settings"]["seed"] for r in known.values()})
     rows = []
@@ -185,11 +154,6 @@ def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             if pairs:
                 rows.append({"group": group.title, **describe(variant, pairs)})
     return rows
-
-
-def key_of(record: dict[str, Any]) -> str:
-    """Return the key of a record's run as this version computes it: newer fields have their defaults."""
-    return from_settings(record["settings"]).key
 
 
 def describe(variant: Variant | None, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
@@ -212,3 +176,6 @@ def describe(variant: Variant | None, pairs: list[tuple[dict[str, Any], dict[str
 def final_nll(record: dict[str, Any]) -> float:
     """Return the median negative log-likelihood of the last five epochs, in nats."""
     return statistics.median(epoch["nll"] for epoch in record["epochs"][-5:])
+
+
+STUDY = Study(NAME, "what the paper's open points change, on a hundred digits", settings, last=5, exclusive=True)

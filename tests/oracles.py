@@ -274,3 +274,25 @@ def central_differences(function, point, step=1e-5):
         below[i] -= step
         slopes.append((function(above) - function(below)) / (2 * step))
     return slopes
+
+
+# ---------------------------------------------------------------------------------------------------------- calibration
+
+
+def calibration(logits, labels, bins):
+    """Counts, mean confidence and accuracy of bins of equal width, and the expected calibration error."""
+    members = [[] for _ in range(bins)]
+    for z, label in zip(logits, labels, strict=True):
+        y = softmax(z)
+        place = next((b for b in range(bins) if max(y) < (b + 1) / bins), bins - 1)
+        members[place].append((max(y), y.index(max(y)) == label))
+    counts = [len(m) for m in members]
+    confidence = [sum(c for c, _ in m) / len(m) if m else 0.0 for m in members]
+    accuracy = [sum(right for _, right in m) / len(m) if m else 0.0 for m in members]
+    gaps = [abs(c - a) * n for c, a, n in zip(confidence, accuracy, counts, strict=True)]
+    return counts, confidence, accuracy, sum(gaps) / len(logits)
+
+
+def brier(z, label):
+    """Squared distance of softmax(z) from the label's distribution."""
+    return sum((y - (c == label)) ** 2 for c, y in enumerate(softmax(z)))

@@ -1,7 +1,5 @@
 """The study of the open points: every run is what its label says, and differences are taken at equal seeds."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +7,8 @@ from scipy import stats
 from sba import switches
 from sba.config import make_run
 from sba.results import append, records
-from sba.switches import GROUPS, Group, Variant
+from sba.studies import cells
+from sba.switches import GROUPS
 
 
 def made(run, error, nll=0.1, vote=0.0):
@@ -38,24 +37,9 @@ def test_every_variant_differs_from_its_reference_in_what_it_says_and_in_nothing
 
 
 def test_runs_are_all_different_and_one_seed_comes_everywhere_before_a_second():
-    runs = list(switches.runs(range(2)))
+    runs = [cell.run for cell in cells(switches.STUDY, range(2))]
     assert len({run.key for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-
-
-def test_what_has_a_record_is_not_run_again():
-    runs = list(switches.runs([0]))
-    known = [made(run, 1.0) for run in runs[3:]]
-    assert switches.missing([0], known, "f") == runs[:3]
-    assert switches.missing([0], known, "other data") == runs
-    assert switches.missing([0], [{**r, "study": ""} for r in known], "f") == runs
-
-
-def test_a_record_older_than_a_field_counts_with_the_fields_default():
-    run = next(switches.runs([0]))
-    old = json.loads(json.dumps(made(run, 1.0)))
-    del old["settings"]["method"]["update"]
-    assert run not in switches.missing([0], [old], "f")
 
 
 def test_differences_are_paired_by_seed_with_students_interval():
@@ -78,21 +62,6 @@ def test_differences_are_paired_by_seed_with_students_interval():
     assert rows[1]["vote"] == pytest.approx((-0.25, 0)) and rows[1]["n"] == 3
     assert rows[1]["levels"] == pytest.approx((np.mean(after), np.mean(after) / 10))
     assert rows[0]["error"] == (0, 0)
-
-
-def test_a_study_leaves_a_record_of_every_run_and_can_be_taken_up_again(monkeypatch, small, tmp_path):
-    base = {"dataset": "digits", "network": "digits", "method": "sba", "vote": True, "epochs": 1, "batch_size": 16}
-    groups = (Group("all", base, (Variant(0, "baseline", {"method": "erm"}), Variant(15, "both", {"detach": False}))),)
-    monkeypatch.setattr(switches, "GROUPS", groups)
-    results = tmp_path / "switches.jsonl"
-    study = switches.measure(results, [0], small)
-    first = next(study)
-    study.close()
-    rest = list(switches.measure(results, [0], small))
-    stored = records(results)
-    assert [r["id"] for r in stored] == [first["id"], *(r["id"] for r in rest)] and len(stored) == 3
-    assert all(r["study"] == "switches" and "error_vote" in r for r in stored)
-    assert list(switches.measure(results, [0], small)) == []
 
 
 def test_records_of_a_study_stay_out_of_the_tables(tmp_path):

@@ -1,0 +1,135 @@
+"""Where a sweep finds records, appends its own, and keeps the state of its runs, so that no run is made twice.
+
+Any number of processes may work on one store at once. A run belongs to the process that holds the lock of its folder; the kernel
+releases it when that process ends, however it ends.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sba.checkpoint import FILE
+from sba.config import Run
+from sba.errors import ResultsError
+from sba.results import append, book_folder, records
+from sba.studies import Cell, key_of
+
+CLAIM = "claim"
+
+
+class Store:
+    """Records and checkpoints of a sweep.
+
+    Args:
+        folder: of the runs' folders and of records, none of it in git.
+        name: of the file that this store appends to, in the folder; it ends with letters that no other store has, so that the files
+            of several machines can be copied together.
+        results: another file to append to.
+        beside: other files and folders whose records count as well; the book's by default.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        name: str,
+        results: pathlib.Path | None = None,
+        beside: Iterable[pathlib.Path] | None = None,
+    ):
+        self.folder, self.name, self.given = folder, name, results
+        self.beside = [book_folder()] if beside is None else list(beside)
+        self.read: dict[pathlib.Path, tuple[Any, dict[tuple[str, str], list[dict[str, Any]]]]] = {}
+
+    @functools.cached_property
+    def results(self) -> pathlib.Path:
+        """The file that records are appended to."""
+        return self.given or self.folder / f"{self.name}-{writer(self.folder)}.jsonl"
+
+    def place(self, run: Run) -> pathlib.Path:
+        """Return the folder of a run's checkpoint, the one that ``train`` uses, too."""
+        return self.folder / run.title
+
+    def files(self) -> list[pathlib.Path]:
+        """List the files of records, the book's first."""
+        parts = [*self.beside, self.folder, *([self.given] if self.given else [])]
+        found = [f for p in parts for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p] if p.exists() else [])]
+        return list(dict.fromkeys(f.resolve() for f in found))
+
+    def found(self, cell: Cell, fingerprint: str, exclusive: bool) -> dict[str, Any] | None:
+        """Return the first record that stands for a cell, on whatever machine and by whatever version it was made, or None."""
+        for file in self.files():
+            state = file.stat()
+            stamp = (state.st_mtime_ns, state.st_size)
+            if self.read.get(file, (None,))[0] != stamp:
+                self.read[file] = (stamp, indexed(file))
+            for record in self.read[file][1].get((cell.run.key, fingerprint), []):
+                if cell.counts(record, exclusive):
+                    return record
+        return None
+
+    @contextlib.contextmanager
+    def claim(self, run: Run) -> Iterator[bool]:
+        """Hold a run for as long as the context lasts; false where another process holds it.
+
+        Raises:
+            ResultsError: the folder cannot be written to.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.place(run).mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self.place(run) / CLAIM).open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except BlockingIOError:
+                mine = False
+            except OSError as error:
+                raise ResultsError(
+                    f"store: {self.place(run)} cannot be written to ({error}); give another --store"
+                ) from error
+            yield mine
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record to this store's file."""
+        append(self.results, record)
+
+    def forget(self, run: Run) -> None:
+        """Delete the checkpoint of a run whose record is safe."""
+        (self.place(run) / FILE).unlink(missing_ok=True)
+
+
+def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Read a file's records of runs by key and fingerprint; of each is kept what tells whether it counts."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records(file):
+        if "settings" in record and "fingerprint" in record:
+            brief = {k: record.get(k, "") for k in ("id", "kind", "study", "file")}
+            found.setdefault((key_of(record), record["fingerprint"]), []).append(brief)
+    return found
+
+
+def writer(folder: pathlib.Path) -> str:
+    """Return letters that stand for a folder on a machine; they are drawn where the folder has none yet.
+
+    Raises:
+        ResultsError: the folder cannot be written to.
+    """
+    path = folder / ".writer"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            own = folder / f".writer.{os.getpid()}"
+            own.write_text(secrets.token_hex(8))
+            # of several processes that come at once the first one's letters stay
+            with contextlib.suppress(FileExistsError):
+                os.link(own, path)
+            own.unlink()
+        drawn = path.read_text()
+    except OSError as error:
+        raise ResultsError(f"store: {folder} cannot be written to ({error}); give another --store") from error
+    return hashlib.blake2b(f"{drawn} {platform.node()}".encode(), digest_size=3).hexdigest()
