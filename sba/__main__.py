@@ -1,5 +1,6 @@
 """The command line, ``python -m sba VERB``: train, notebooks, sweep, table, bench. What a verb does is a function elsewhere."""
 
+import contextlib
 import pathlib
 import signal
 import sys
@@ -138,21 +139,25 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> 
     from sba import distributed
     from sba.progress import follow
     from sba.results import append, check_writable, known, record_of
+    from sba.store import claimed
     from sba.training import Training
 
     check_writable(results)
     training = Training(run, **options)
-    if found := distributed.of_first(known(results, training)):
-        return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
-    follow(training, quiet)
-    if not training.finished:
-        return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
-    if distributed.rank():
-        return "", 0
-    record = record_of(training)
-    append(results, record)
-    error = f"error {record['error']:.2f} % (median of the last five epochs)"
-    return f"record {record['id']} appended to {results}: {error}", 0
+    with claimed(training.folder) if distributed.rank() == 0 else contextlib.nullcontext() as mine:
+        if not distributed.of_first(mine):
+            return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3
+        if found := distributed.of_first(known(results, training)):
+            return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
+        follow(training, quiet)
+        if not training.finished:
+            return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
+        if distributed.rank():
+            return "", 0
+        record = record_of(training)
+        append(results, record)
+        error = f"error {record['error']:.2f} % (median of the last five epochs)"
+        return f"record {record['id']} appended to {results}: {error}", 0
 
 
 @main.command()
@@ -190,15 +195,18 @@ def notebooks(
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["switches", "omega-eta"]))
+@click.argument("name")
 @click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
 @click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
 @click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--jobs", type=click.IntRange(1), default=1, help="runs side by side, each in a process of its own")
 @click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process")
 @click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
 @click.option("--epochs-scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
+@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
+@click.option("--download", is_flag=True, help="let torchvision download the data")
 @click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
 @click.option(
     "--results",
@@ -206,46 +214,30 @@ def notebooks(
     default=None,
     help="file to append to; one of its own in the store by default",
 )
+@click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
+@click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
 @click.option("--quiet", is_flag=True, help="print no line for each run")
-def sweep(
-    name: str,
-    where: str,
-    seeds: int | None,
-    first_seed: int,
-    device: str,
-    threads: int,
-    budget: float | None,
-    epochs_scale: float,
-    amp: str | None,
-    store: pathlib.Path,
-    results: pathlib.Path | None,
-    quiet: bool,
-) -> None:
-    """Do the runs of a study that have no record yet, and append their records."""
-    import time
+def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
+    """Do the runs of a study that have no record yet, and append their records.
 
-    import torch
+    NAME is table1-cifar, fig2, fig3, omega-eta or switches. Stopped by the budget or Ctrl-C, or killed, the same command goes on
+    where it was. Records count wherever they were made: in the store, in the file of results, in book/results. The exit status
+    is 0 when every run has a record, 3 when some are left, 2 when some failed.
+    """
+    from sba.console import Sweep
 
-    from sba.omega_eta import STUDY as OMEGA_ETA
-    from sba.report import hyperparameters
-    from sba.results import check_writable
-    from sba.store import Store
-    from sba.studies import cells
-    from sba.sweep import Options, work
-    from sba.switches import STUDY as SWITCHES
-
-    torch.set_num_threads(threads)
-    study = {"switches": SWITCHES, "omega-eta": OMEGA_ETA}[name]
-    wanted = cells(
-        study, range(first_seed, first_seed + (seeds or study.seeds)), where, epochs_scale, {"amp": amp} if amp else {}
-    )
-    own = Store(store, name, results)
-    check_writable(own.results)
-    deadline = None if budget is None else time.monotonic() + budget
-    for event in work(study, wanted, own, Options(device, threads, deadline=deadline)):
-        if not quiet and event.kind not in ("started", "epoch"):
-            run = wanted[event.cell].run
-            click.echo(f"{event.kind} {event.record} {event.text}, {run.title} {hyperparameters(run.settings())}")
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    task = Sweep(name, **options)
+    if listing:
+        click.echo("\n".join(task.listing()))
+        return
+    for line in task.lines(stop=lambda: bool(stopped)):
+        if not quiet:
+            click.echo(line)
+    click.echo(task.verdict, err=task.status != 0)
+    sys.exit(task.status)
 
 
 @main.command()

@@ -95,6 +95,22 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
     return state
 
 
+def epochs_done(folder: pathlib.Path) -> int | None:
+    """Return how many epochs the checkpoint in a folder has behind it, or None where there is none that can be read."""
+    try:
+        # the tensors stay in the file
+        content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
+        return len(json.loads(content["state"]["history"]))
+    except Exception:
+        return None
+
+
+def clean(folder: pathlib.Path) -> None:
+    """Delete what processes that were killed while they wrote a checkpoint have left; only who owns the folder may."""
+    for partial in folder.glob(f"{FILE}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """List (name, value in a, value in b) of the settings in which two configurations differ."""
     found = []

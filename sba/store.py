@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sba.checkpoint import FILE
+from sba.checkpoint import FILE, clean, epochs_done, prepare
 from sba.config import Run
 from sba.errors import ResultsError
 from sba.results import append, book_folder, records
@@ -73,26 +73,21 @@ class Store:
                     return record
         return None
 
-    @contextlib.contextmanager
-    def claim(self, run: Run) -> Iterator[bool]:
-        """Hold a run for as long as the context lasts; false where another process holds it.
+    def claim(self, run: Run) -> contextlib.AbstractContextManager[bool]:
+        """Hold a run: :func:`claimed`."""
+        return claimed(self.place(run))
 
-        Raises:
-            ResultsError: the folder cannot be written to.
-        """
-        with contextlib.ExitStack() as stack:
-            try:
-                self.place(run).mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context((self.place(run) / CLAIM).open("ab"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mine = True
-            except BlockingIOError:
-                mine = False
-            except OSError as error:
-                raise ResultsError(
-                    f"store: {self.place(run)} cannot be written to ({error}); give another --store"
-                ) from error
-            yield mine
+    def state(self, cell: Cell, fingerprint: str, exclusive: bool) -> tuple[str, str]:
+        """Say how far a cell is, and what to write about it: "record" with its identifier, "diverged" likewise, "under way" (in
+        another process), "checkpoint", or "missing"."""
+        if record := self.found(cell, fingerprint, exclusive):
+            kind = "record" if record["kind"] == "train" else record["kind"]
+            return kind, f"{kind} {record['id']}"
+        epochs = epochs_done(self.place(cell.run))
+        at = "" if epochs is None else f"epoch {epochs} of {cell.run.epochs}"
+        if taken(self.place(cell.run)):
+            return "under way", f"under way {at}".strip()
+        return ("checkpoint", f"checkpoint at {at}") if at else ("missing", "missing")
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record to this store's file."""
@@ -101,6 +96,36 @@ class Store:
     def forget(self, run: Run) -> None:
         """Delete the checkpoint of a run whose record is safe."""
         (self.place(run) / FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path) -> Iterator[bool]:
+    """Hold the folder of a run for as long as the context lasts; false where another process holds it.
+
+    Raises:
+        CheckpointError: it cannot be written to.
+    """
+    prepare(folder)
+    with (folder / CLAIM).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        clean(folder)
+        yield True
+
+
+def taken(folder: pathlib.Path) -> bool:
+    """Whether another process holds the folder of a run; nothing is made."""
+    if not (folder / CLAIM).exists():
+        return False
+    with (folder / CLAIM).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:

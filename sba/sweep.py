@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sba.data import Data, load
 from sba.errors import SBAError
 from sba.results import record_of, record_of_divergence
@@ -24,11 +26,12 @@ class Event:
     """What happened to a cell.
 
     Attributes:
-        kind: "started" (or taken up again), "epoch", "done", "diverged", "stopped" (it has a checkpoint) or "failed".
+        kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
+            "failed", or "lost" (a process died).
         cell: its place in the list of cells, from 0.
         epoch: epochs done.
         text: what to say about it.
-        record: identifier of the record, for "done" and "diverged".
+        record: identifier of the record, for "found", "done" and "diverged".
     """
 
     kind: str
@@ -84,20 +87,20 @@ def work(
     Yields:
         What happens.
     """
-    given_up: set[int] = set()
+    over: set[int] = set()
     again = True
     # a cell that another process held may be free by now, if that process was killed
     while again:
         again = False
         for index, cell in enumerate(cells):
-            if index in given_up:
+            if index in over:
                 continue
             if stop() or (options.left is not None and options.left <= 0):
                 return
             for event in attempt(study, index, cell, store, options, stop):
                 again = again or event.kind in ("done", "diverged")
-                if event.kind == "failed":
-                    given_up.add(index)
+                if event.kind in ("found", "done", "diverged", "failed"):
+                    over.add(index)
                 yield event
                 if event.kind == "stopped":
                     return
@@ -109,13 +112,15 @@ def attempt(
     """Do one cell, from its checkpoint if there is one; nothing happens where it has a record or belongs to another process."""
     try:
         data = options.data(cell.run.dataset, cell.run.holdout)
-        if store.found(cell, data.fingerprint, study.exclusive):
+        if record := store.found(cell, data.fingerprint, study.exclusive):
+            yield Event("found", index, cell.run.epochs, record=record["id"])
             return
         with store.claim(cell.run) as mine:
             # whoever held it until now may have finished it
             if mine and not store.found(cell, data.fingerprint, study.exclusive):
                 yield from perform(study, index, cell, data, store, options, stop)
-    except SBAError as error:
+    # memory may be short because of a neighbour: another sweep tries again
+    except (SBAError, torch.OutOfMemoryError) as error:
         yield Event("failed", index, text=str(error))
 
 

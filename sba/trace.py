@@ -4,13 +4,19 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from sba.config import from_settings, make_run
+from sba.config import Run, from_settings, make_run
 from sba.hyper import definitions
 
 
 def command(record: dict[str, Any]) -> str:
-    """Write the command line that repeats a training record: data set, network, method, and what differs from the defaults."""
-    run = from_settings(record["settings"])
+    """Write the command line that repeats a training record."""
+    # the order of floating-point sums on a CPU depends on the threads
+    threads = record["threads"] if record["device"] == "cpu" else None
+    return command_of(from_settings(record["settings"]), record["device"], threads)
+
+
+def command_of(run: Run, device: str = "cpu", threads: int | None = None) -> str:
+    """Write the command line of a run: data set, network, method, and what differs from the defaults."""
     default = make_run(run.dataset, run.network, run.method.name, epochs=run.epochs)
     parts = ["--dataset", run.dataset, "--network", run.network, "--method", run.method.name, "--seed", str(run.seed)]
     if run.epochs != run.full_epochs:
@@ -27,10 +33,7 @@ def command(record: dict[str, Any]) -> str:
                 parts.append(f"--{flag}" if value else f"--no-{flag}")
             else:
                 parts += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    machine = ["--device", record["device"]]
-    if record["device"] == "cpu":
-        # the order of floating-point sums depends on it
-        machine += ["--threads", str(record["threads"])]
+    machine = ["--device", device, *(["--threads", str(threads)] if threads else [])]
     return shlex.join(["python", "-m", "sba", "train", *parts, *machine])
 
 

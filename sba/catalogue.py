@@ -1,0 +1,22 @@
+"""The studies by name."""
+
+from sba.errors import ConfigError
+from sba.hyper import suggestion
+from sba.omega_eta import STUDY as OMEGA_ETA
+from sba.reproductions import FIG2, FIG3, TABLE1
+from sba.studies import Study
+from sba.switches import STUDY as SWITCHES
+
+STUDIES: dict[str, Study] = {study.name: study for study in (TABLE1, FIG2, FIG3, OMEGA_ETA, SWITCHES)}
+"""Name on the command line → study."""
+
+
+def study_named(name: str) -> Study:
+    """Look up a study.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in STUDIES:
+        raise ConfigError(f"study: {name!r} is not known; {suggestion(name, STUDIES)}")
+    return STUDIES[name]
