@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from sba.config import make_run
 from sba.errors import ResultsError
@@ -79,6 +80,15 @@ def mean(values: np.ndarray) -> np.ndarray:
     """Average over the seeds, the first axis, leaving out what is NaN; NaN where nothing is left."""
     n = (~np.isnan(values)).sum(0)
     return np.where(n > 0, np.nansum(values, 0) / np.maximum(n, 1), np.nan)
+
+
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Return half the width of the 95 % interval of :func:`mean` (Student's t); NaN where there are fewer than two seeds."""
+    n = (~np.isnan(values)).sum(0)
+    deviations = np.where(np.isnan(values), 0.0, values - mean(values))
+    spread = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
+    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * spread / np.sqrt(np.maximum(n, 1))
+    return np.where(n > 1, half, np.nan)
 
 
 def grid(records: Iterable[dict[str, Any]], dataset: str) -> Grid:

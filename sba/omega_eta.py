@@ -104,6 +104,7 @@ STUDY = Study(
     NAME,
     "ω × η on a hundred digits and on two moons, with curves, calibration and decisions",
     settings,
+    seeds=3,
     last=5,
     measure=measure,
     exclusive=True,

@@ -11,8 +11,9 @@ from sba import grid as module
 from sba import load
 from sba.config import from_settings, make_run
 from sba.errors import ResultsError
-from sba.grid import grid, mean
+from sba.grid import grid, half_width, mean
 from sba.omega_eta import ETAS, EXTENT, NAME, OMEGAS, PIXELS, PROBLEMS, STUDY, decision
+from sba.report import interval
 from sba.studies import cells
 
 
@@ -48,6 +49,14 @@ def test_a_cell_is_the_mean_over_its_seeds():
     assert found.members(2, 3) == (records[1]["id"], records[0]["id"]) and found.members(0, 0) == ()
     assert np.isnan(np.delete(mean(found.curves["nll"]).reshape(56, 2), 2 * 8 + 3, 0)).all()
     assert found.decision is None and found.extent is None
+
+
+def test_the_interval_is_students_and_needs_two_seeds():
+    values = np.array([[1.0, 2.0, np.nan, 5.0], [4.0, np.nan, np.nan, 5.0], [9.0, 3.0, 7.0, 5.0]])
+    half = half_width(values)
+    for column, expected in ((0, [1.0, 4.0, 9.0]), (1, [2.0, 3.0]), (3, [5.0] * 3)):
+        assert (mean(values)[column], half[column]) == pytest.approx(interval(expected))
+    assert mean(values)[2] == 7.0 and np.isnan(half[2])
 
 
 def test_plain_training_stands_in_every_cell_that_equals_it_and_nowhere_else():
