@@ -73,10 +73,6 @@ class Store:
                     return record
         return None
 
-    def claim(self, run: Run) -> contextlib.AbstractContextManager[bool]:
-        """Hold a run: :func:`claimed`."""
-        return claimed(self.place(run))
-
     def state(self, cell: Cell, fingerprint: str, exclusive: bool) -> tuple[str, str]:
         """Say how far a cell is, and what to write about it: "record" with its identifier, "diverged" likewise, "under way" (in
         another process), "checkpoint", or "missing"."""

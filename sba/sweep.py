@@ -16,7 +16,7 @@ import torch
 from sba.data import Data, load
 from sba.errors import SBAError
 from sba.results import record_of, record_of_divergence
-from sba.store import Store
+from sba.store import Store, claimed
 from sba.studies import Cell, Study
 from sba.training import Diverged, Training
 
@@ -115,7 +115,7 @@ def attempt(
         if record := store.found(cell, data.fingerprint, study.exclusive):
             yield Event("found", index, cell.run.epochs, record=record["id"])
             return
-        with store.claim(cell.run) as mine:
+        with claimed(store.place(cell.run)) as mine:
             # whoever held it until now may have finished it
             if mine and not store.found(cell, data.fingerprint, study.exclusive):
                 yield from perform(study, index, cell, data, store, options, stop)
