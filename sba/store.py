@@ -12,8 +12,9 @@ import os
 import pathlib
 import platform
 import secrets
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from sba.checkpoint import FILE, clean, epochs_done, prepare
 from sba.config import Run
@@ -22,6 +23,7 @@ from sba.results import append, book_folder, records
 from sba.studies import Cell, key_of
 
 CLAIM = "claim"
+LOOK_SECONDS = 0.01
 
 
 class Store:
@@ -103,13 +105,23 @@ def claimed(folder: pathlib.Path) -> Iterator[bool]:
     """
     prepare(folder)
     with (folder / CLAIM).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        clean(folder)
-        yield True
+        # a process that only looks whether it is taken holds it for a moment
+        mine = locked(file)
+        if not mine:
+            time.sleep(LOOK_SECONDS)
+            mine = locked(file)
+        if mine:
+            clean(folder)
+        yield mine
+
+
+def locked(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; false where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def taken(folder: pathlib.Path) -> bool:
@@ -117,11 +129,7 @@ def taken(folder: pathlib.Path) -> bool:
     if not (folder / CLAIM).exists():
         return False
     with (folder / CLAIM).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not locked(file)
 
 
 def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:

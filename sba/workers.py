@@ -53,7 +53,8 @@ def together(
             for receiver in wait(list(workers), timeout=POLL_SECONDS):
                 try:
                     yield receiver.recv()
-                except EOFError:
+                # the last message of a process that was killed may have arrived in part
+                except (EOFError, OSError):
                     worker = workers.pop(receiver)
                     worker.join()
                     if worker.exitcode and not (stopping and worker.exitcode == -signal.SIGTERM):
