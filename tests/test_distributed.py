@@ -201,7 +201,8 @@ def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path):
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     (record,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
-    assert record["processes"] == RANKS and [p.name for p in (tmp_path / "run").iterdir()] == ["checkpoint.pt"]
+    assert record["processes"] == RANKS
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "claim"]
     assert outputs[0].count(f"record {record['id']} appended") == 1
     assert (
         outputs[1].count(f"has this run already, made by the same code on the same data and machine: {record['id']}")

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import random
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from sba import training
 from sba.checkpoint import FILE
 from sba.errors import CheckpointError, ResultsError
-from sba.results import append, records
+from sba.results import TornRecordWarning, append, records
 from sba.store import CLAIM, Store, claimed, taken, writer
 from sba.studies import Setting, Study, cells
 from sba.sweep import Options, work
@@ -172,7 +171,6 @@ def test_killed_around_the_moment_of_recording_nothing_is_lost_or_doubled(tmp_pa
     assert stored(tmp_path) == undisturbed
 
 
-@pytest.mark.filterwarnings("default::sba.results.TornRecordWarning")
 def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_path, undisturbed, monkeypatch):
     def tear(self, record):
         self.results.write_bytes(json.dumps(record).encode()[:100])
@@ -182,7 +180,8 @@ def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_pa
         patch.setattr(Store, "add", tear)
         with pytest.raises(Killed):
             list(work(TINY, CELLS[:1], store(tmp_path), Options()))
-    events = list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+    with pytest.warns(TornRecordWarning, match="line 1: not a record"):
+        events = list(work(TINY, CELLS[:1], store(tmp_path), Options()))
     assert [e.kind for e in events] == ["started", "done"] and events[0].epoch == 6
     torn, whole, end = store(tmp_path).results.read_bytes().split(b"\n")
     assert len(torn) == 100 and json.loads(whole)["key"] == CELLS[0].run.key and end == b""
@@ -312,13 +311,6 @@ def test_the_state_of_a_cell_is_said_without_making_anything(tmp_path):
     assert own.state(CELLS[0], print_, False) == ("checkpoint", "checkpoint at epoch 2 of 6")
     (event,) = done(work(TINY, CELLS[:1], own, Options()))
     assert own.state(CELLS[0], print_, False) == ("record", f"record {event.record}")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_that_cannot_be_written_to_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(CheckpointError, match=r"folder: .* cannot be written to"), claimed(tmp_path / "run"):
-        pass
 
 
 def test_a_file_in_the_place_of_the_store(tmp_path):
