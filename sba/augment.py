@@ -3,6 +3,7 @@
 Every function is pure: the draws are arguments. :class:`Augmentation` draws them, one per image.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,9 +36,20 @@ def flip(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Bring uint8 images of shape (N, C, H, W) to float32 with the given mean and standard deviation per channel in [0, 1]."""
-    scale = torch.tensor(std, device=images.device).mul(255).reciprocal()[:, None, None]
-    shift = torch.tensor(mean, device=images.device).div(torch.tensor(std, device=images.device))[:, None, None]
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+
+
+@functools.cache
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """1/(255 std) and mean/std, of shape (C, 1, 1).
+
+    Kept, since a GPU's host waits for every list of numbers that it sends there; computed on the host, so that they are there for
+    every stream when the wait is over.
+    """
+    scale = torch.tensor(std, device="cpu").mul(255).reciprocal()[:, None, None]
+    shift = torch.tensor(mean, device="cpu").div(torch.tensor(std, device="cpu"))[:, None, None]
+    return scale.to(device), shift.to(device)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:

@@ -146,7 +146,8 @@ def bernoulli_cumulant(t: Tensor, rate: float) -> Tensor:
     if rate == 0:
         return torch.zeros_like(t)
     # with the larger of the two exponentials taken out nothing overflows; the error is proportional to t, not constant
-    side = torch.where(t >= 0, t.new_tensor(rate), t.new_tensor(1 - rate))
+    # filled there, where new_tensor() would send the number to a GPU and wait
+    side = torch.where(t >= 0, t.new_full((), rate), t.new_full((), 1 - rate))
     return t.abs() * side + torch.log1p(side * torch.expm1(-t.abs()))
 
 

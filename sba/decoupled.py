@@ -84,7 +84,8 @@ def decoupled_loss(
         loss = loss - first * log_decoupled_softmax(logits, labels, partner_labels)
     if second:
         loss = loss - second * log_decoupled_softmax(logits, partner_labels, labels)
-    return torch.where(labels == partner_labels, 0.0, loss).mean()
+    # not torch.where(…, 0.0, …): it sends the number to a GPU and waits
+    return loss.masked_fill(labels == partner_labels, 0.0).mean()
 
 
 def decoupled_binary_cross_entropy(

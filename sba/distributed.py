@@ -1,4 +1,4 @@
-"""The processes of a run: torchrun starts them, torch's own engine joins them; a single process is a run of one."""
+"""The processes of a run and their devices: torchrun starts them, torch's engine joins them; a single process is a run of one."""
 
 import contextlib
 import os
@@ -64,6 +64,23 @@ def share(n: int, name: str) -> slice:
         )
     part = n // world()
     return slice(rank() * part, (rank() + 1) * part)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: torch has no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
+        ) from None
+    return device
 
 
 @contextlib.contextmanager

@@ -3,14 +3,17 @@
 A batch is cut into blocks of k rows, and so is the batch in another order. The rows of a block and those of the other block in its
 place are two uniform measures on k points; the optimal transport between them is a permutation, and mixing matched rows is the
 displacement interpolation of the two. The costs of a whole batch are one batched matrix product on the device, and only these
-(blocks, k, k) numbers travel to the host.
+(blocks, k, k) numbers travel to the host, in one journey that a caller with other things to do need not wait for.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.special import betainc
 from torch import Tensor
 
+from sba.ahead import from_host, to_host
 from sba.divergence import full_precision
 from sba.errors import ConfigError
 
@@ -33,23 +36,22 @@ def costs(x: Tensor, y: Tensor) -> Tensor:
 
 
 def assign(cost: Tensor) -> Tensor:
-    """Solve one assignment problem per block exactly, on the host.
+    """Solve one assignment problem per block exactly.
 
     Args:
-        cost: of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should show in its loss.
+        cost: on the host, of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should
+            show in its loss.
 
     Returns:
-        Integers of shape (blocks, k) on the device of ``cost``: column j for each row i, a permutation of least total cost.
+        Integers of shape (blocks, k) on the host: column j for each row i, a permutation of least total cost.
     """
     from scipy.optimize import linear_sum_assignment
 
-    host = cost.detach().cpu().numpy()
-    host = np.where(np.isfinite(host), host, 0)
-    columns = np.stack([linear_sum_assignment(block)[1] for block in host])
-    return torch.from_numpy(columns).to(cost.device)
+    host = cost.detach().numpy()
+    finite = np.where(np.isfinite(host), host, 0)
+    return torch.from_numpy(np.stack([linear_sum_assignment(block)[1] for block in finite]))
 
 
-@torch.no_grad()
 def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     """Match each row with a partner: least sum of squared Euclidean distances within blocks of k.
 
@@ -73,36 +75,54 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     Raises:
         ConfigError: k is below 1.
     """
+    return begin_pairs(x, order, k)()
+
+
+@torch.no_grad()
+def begin_pairs(x: Tensor, order: Tensor, k: int) -> Callable[[], Tensor]:
+    """Launch the costs of :func:`pairs` and their copy to the host; return the function that waits for it and gives the partners.
+
+    Arguments and errors as for :func:`pairs`.
+    """
     if k < 1:
         raise ConfigError(f"k: blocks need at least 1 row, not {k}; give 1 for ordinary mixup")
     if k == 1:
-        return order
+        return lambda: order
     points = full_precision(x.flatten(1))
     whole = len(x) // k * k
-    partners = []
+    seconds, asked = [], []
     for rows, size in ((slice(0, whole), k), (slice(whole, len(x)), len(x) - whole)):
         if rows.start < rows.stop:
-            second = order[rows].unflatten(0, (-1, size))
+            seconds.append(order[rows].unflatten(0, (-1, size)))
             targets = points.index_select(0, order[rows])
             targets -= targets.mean(0)
-            cost = costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets)))
-            partners.append(second.gather(1, assign(cost)).flatten())
-    return torch.cat(partners)
+            asked.append(costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
+    answer = to_host(asked)
+
+    def finish() -> Tensor:
+        columns = [from_host(assign(cost), order.device) for cost in answer()]
+        return torch.cat([second.gather(1, c).flatten() for second, c in zip(seconds, columns, strict=True)])
+
+    return finish
 
 
-def shrinkage(x: Tensor, order: Tensor, partners: Tensor) -> float:
+@torch.no_grad()
+def shrinkage(x: Tensor, order: Tensor, partners: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> float:
     """Return how much closer matched rows are than unmatched ones: the ratio of their mean squared distances.
 
     Args:
         x: of shape (B, …).
         order: the permutation that :func:`pairs` was given, ordinary mixup's partners.
         partners: what it returned.
+        total: returns the sum of a tensor over all ranks, where the batch is spread over several: the ratio is then that of the
+            whole batch, and equal on all ranks, as a λ that depends on it must be. None for a single process.
 
     Returns:
         A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 where all distances are 0.
     """
-    points = full_precision(x.detach().flatten(1))
-    plain, matched = ((points - points[p]).square().sum() for p in (order, partners))
+    points = full_precision(x.flatten(1))
+    (sums,) = to_host([torch.stack([(points - points[p]).square().sum() for p in (order, partners)])])()
+    plain, matched = total(sums) if total else sums
     return (matched / plain).item() if plain > 0 else 1.0
 
 

@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from sba import checkpoint, distributed
+from sba.ahead import Ahead
 from sba.augment import Augmentation
 from sba.config import Run
 from sba.data import Data, Split, load
@@ -23,7 +24,7 @@ from sba.evaluation import evaluate
 from sba.moment import Moment, fold
 from sba.networks import build, to_device
 from sba.objective import Objective
-from sba.updates import UPDATES, adapted
+from sba.updates import UPDATES, Terms, adapted
 from sba.vote import electorate
 
 SAVE_SECONDS = 30.0
@@ -59,23 +60,6 @@ class EpochRecord:
     nll: float
     seconds: float
     images: int
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of this name.
-
-    Raises:
-        ConfigError: torch has no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
-        ) from None
-    return device
 
 
 class Training:
@@ -115,7 +99,7 @@ class Training:
         download: bool = False,
     ):
         self.run, self.budget, self.stop = run, budget, stop
-        self.device = pick_device(str(device))
+        self.device = distributed.pick_device(str(device))
         self.folder = pathlib.Path(folder) if folder is not None else None
         self.data = (data or load(run.dataset, data_root, download, run.holdout)).to(self.device)
         self.refuse_other_data()
@@ -147,9 +131,13 @@ class Training:
                 f"views: the {run.views} of an image would be equal; give padding, flip or cutout, or a network with dropout"
             )
         self.model: nn.Module = self.objective
+        self.update = adapted if run.adapt_norm else UPDATES[run.method.update]
         if distributed.world() > 1:
             cards = [self.device.index] if self.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.objective, device_ids=cards)
+            if run.chunked and not run.adapt_norm:
+                self.update = functools.partial(self.update, no_sync=self.model.no_sync)
+        self.ahead = Ahead(self.device)
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
             lr=run.lr,
@@ -190,10 +178,12 @@ class Training:
 
     def now(self) -> Moment:
         """Return the moment of the next step."""
+        return self.moment(self.step)
+
+    def moment(self, step: int) -> Moment:
+        """Return the moment of a step."""
         total = self.run.epochs * self.steps_per_epoch
-        return Moment(
-            self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total, distributed.rank()
-        )
+        return Moment(self.run.seed, step, step // self.steps_per_epoch, step / total, distributed.rank())
 
     def __iter__(self) -> Iterator[EpochRecord]:
         deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
@@ -212,6 +202,7 @@ class Training:
         epoch = self.step // self.steps_per_epoch
         generator = torch.Generator().manual_seed(fold(self.run.seed, "order", epoch))
         order = torch.randperm(len(self.data.train), generator=generator).to(self.device)
+        batches = order.split(self.run.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.rate(epoch)
         self.objective.train()
@@ -223,8 +214,11 @@ class Training:
                 if self.must_stop(deadline):
                     complete = False
                     break
-                self.run_step(order[i * self.run.batch_size : (i + 1) * self.run.batch_size])
+                if i + 1 < self.steps_per_epoch:
+                    self.look_ahead(batches[i + 1])
+                self.run_step(batches[i])
         self.synchronise()
+        self.ahead.forget()
         self.seconds += time.perf_counter() - start
         return complete
 
@@ -240,32 +234,51 @@ class Training:
         """Train on one batch, of which each process takes its share."""
         rows = rows[self.share]
         chunks = self.chunks(self.data.train[rows], self.now())
-        update = adapted if self.run.adapt_norm else UPDATES[self.run.method.update]
-        for name, term in update(chunks, self.optimizer).items():
+        for name, term in self.update(chunks, self.optimizer).items():
             self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
 
-    def chunks(self, batch: Split, now: Moment) -> list[Callable[[], dict[str, Tensor]]]:
-        """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
-        moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
-        groups = [[moment] for moment in moments] if self.run.chunked else [moments]
-        return [functools.partial(self.compute, batch, group) for group in groups]
+    def look_ahead(self, rows: Tensor) -> None:
+        """Begin what the method needs of the host for the step after the next one, whose batch this is."""
 
-    def compute(self, batch: Split, moments: list[Moment]) -> dict[str, Tensor]:
+        def begin(rows: Tensor, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+            return self.begin(self.data.train[rows], moments)
+
+        for moments in self.groups(self.moment(self.step + 1)):
+            if self.run.method.ahead(moments[0]) is not None:
+                self.ahead.begin(moments[0], begin, rows[self.share], moments)
+
+    def chunks(self, batch: Split, now: Moment) -> list[Callable[[], Terms]]:
+        """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
+        return [functools.partial(self.compute, batch, moments) for moments in self.groups(now)]
+
+    def groups(self, now: Moment) -> list[list[Moment]]:
+        """Return the moments of the views that pass together."""
+        moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
+        return [[moment] for moment in moments] if self.run.chunked else [moments]
+
+    def compute(self, batch: Split, moments: list[Moment]) -> Terms:
         """Augment a batch once for each moment, and return the terms of the loss over all copies.
 
         The draws are those of the moments, so that a second call gives the same.
         """
+        x, y, *prepared = self.ahead.finish(moments[0]) or self.begin(batch, moments)()
+        torch.manual_seed(moments[0].bits("network"))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
+            return self.model(x, y, moments[0], *prepared)
+
+    def begin(self, batch: Split, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+        """Augment a batch, and launch what the method needs of the host; return a function that gives what the objective takes."""
         mean, std = self.data.mean, self.data.std
         views = [self.run.augmentation(batch.images, mean, std, moment) for moment in moments]
         x = views[0] if len(views) == 1 else torch.cat(views)
         y = batch.labels if len(views) == 1 else batch.labels.repeat(len(views))
         if self.run.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        torch.manual_seed(moments[0].bits("network"))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
-            return self.model(x, y, moments[0])
+        ahead = self.run.method.ahead(moments[0])
+        finish = ahead(x) if ahead else None
+        return lambda: (x, y, finish()) if finish else (x, y)
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""

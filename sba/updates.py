@@ -3,6 +3,7 @@
 The loss of a step may be cut into chunks, whose mean it is: functions that compute the terms of one chunk each.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -35,14 +36,25 @@ def halves(terms: Terms) -> tuple[Terms, Terms]:
     return {k: v for k, v in terms.items() if k == FIRST}, {k: v for k, v in terms.items() if k != FIRST}
 
 
-def joint(chunks: Chunks, optimizer: Optimizer) -> Terms:
-    """Do one step on the sum: Eq. 11. Of several chunks, whose gradients add up, only one graph is held at a time."""
+def joint(
+    chunks: Chunks,
+    optimizer: Optimizer,
+    no_sync: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Terms:
+    """Do one step on the sum: Eq. 11. Of several chunks, whose gradients add up, only one graph is held at a time.
+
+    Args:
+        chunks: see above.
+        optimizer: of the weights.
+        no_sync: that of a data-parallel wrapper, in which gradients stay in their process: the last chunk's pass sends their sum.
+    """
     optimizer.zero_grad(set_to_none=True)
     means: Terms = {}
-    for compute in chunks:
-        terms = compute()
-        # a single chunk is divided by nothing, so that it gives the bits of the plain step
-        (total(terms) if len(chunks) == 1 else total(terms) / len(chunks)).backward()
+    for i, compute in enumerate(chunks, start=1):
+        with no_sync() if i < len(chunks) else contextlib.nullcontext():
+            terms = compute()
+            # a single chunk is divided by nothing, so that it gives the bits of the plain step
+            (total(terms) if len(chunks) == 1 else total(terms) / len(chunks)).backward()
         for name, term in terms.items():
             part = term.detach() if len(chunks) == 1 else term.detach() / len(chunks)
             means[name] = means[name] + part if name in means else part
@@ -54,7 +66,7 @@ def adapted(chunks: Chunks, optimizer: Optimizer) -> Terms:
     """Do one step on the sum, whose gradient is given the mean length of the chunks' own: Hoffer et al.'s adaptation.
 
     The mean of several views' gradients is shorter than one view's, as far as they disagree. A weight decay of the optimiser's is
-    not part of any of these lengths. One more gradient is kept than in :func:`joint`.
+    not part of any of these lengths. One more gradient is kept than in :func:`joint`, and several processes exchange every chunk's.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     sums: list[Tensor | None] = [None] * len(parameters)

@@ -1,18 +1,20 @@
 """k-mixup (Greenewald et al., 2021): mix samples that optimal transport matches within blocks of k."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from sba.distributed import total
 from sba.errors import ConfigError
 from sba.hyper import configuration, hyper, shared
 from sba.methods.method import Method, check_layers, drawn
 from sba.methods.mixup import MIXED_LOSS, Mixup, other_order
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
-from sba.networks import Staged
-from sba.pairing import alpha_for, pairs, shrinkage
+from sba.networks import INPUT, Staged
+from sba.pairing import alpha_for, begin_pairs, shrinkage
 
 
 @configuration
@@ -32,7 +34,7 @@ class KMixup(Method):
     )
     match_mixup: bool = hyper(
         False,
-        "raise α so that points move as far as mixup's do with the given α",
+        "raise α, to 100 at most, so that points move as far as mixup's do with the given α; where 100 is not enough they do not",
         source="in the authors' code, unused there",
     )
     layers: tuple[str, ...] = shared(Mixup, "layers")
@@ -51,15 +53,46 @@ class KMixup(Method):
             # the nearest partner of a view is another view of the same image, and then nothing is mixed
             raise ConfigError(f"views: {views} in one pass would be matched with each other by k-mixup; give chunked")
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def ahead(self, now: Moment) -> Callable[[Tensor], Callable[[], Any]] | None:
+        """At the input, partners depend on the images alone.
+
+        Behind a layer they depend on the weights: there :meth:`terms` waits until the network has computed the layer, and then for
+        the assignment, at every step, and so does a GPU.
+        """
+        if not self.alpha or self.k == 1 or drawn(self.layers, now) != INPUT:
+            return None
+        return lambda x: self.matching(x, now)
+
+    def terms(
+        self,
+        network: Staged,
+        x: Tensor,
+        y: Tensor,
+        now: Moment,
+        memory: nn.Module | None,
+        matched: tuple[Tensor, float] | None = None,
+    ) -> dict[str, Tensor]:
         layer = drawn(self.layers, now)
         h = network(x, until=layer)
-        order = self.second_order(len(x), now, x.device)
-        partners = pairs(h, order, self.k) if self.alpha else order
-        alpha = alpha_for(self.alpha, shrinkage(h, order, partners)) if self.match_mixup else self.alpha
-        lam = beta(now.uniform("weight"), alpha)
+        partners, lam = self.matching(h, now)() if matched is None else matched
         logits = network(mix(h, partners, lam), after=layer)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
+
+    def matching(self, h: Tensor, now: Moment) -> Callable[[], tuple[Tensor, float]]:
+        """Begin to match the rows of h, and return the function that gives their partners and λ.
+
+        λ is one number for all ranks: where it depends on how close matched rows are, the rows of all ranks count.
+        """
+        order = self.second_order(len(h), now, h.device)
+        finish = begin_pairs(h, order, self.k) if self.alpha else lambda: order
+
+        def matched() -> tuple[Tensor, float]:
+            partners, alpha = finish(), self.alpha
+            if self.match_mixup:
+                alpha = alpha_for(alpha, shrinkage(h, order, partners, total))
+            return partners, beta(now.uniform("weight"), alpha)
+
+        return matched
 
     def second_order(self, n: int, now: Moment, device: torch.device) -> Tensor:
         """Return the order that the batch is matched with: drawn for k = 1, as in mixup; else such that no block meets itself.

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -49,6 +50,20 @@ class Method(abc.ABC):
 
     def memory(self, network: Staged) -> nn.Module | None:
         """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
+        return None
+
+    def ahead(self, now: Moment) -> Callable[[Tensor], Callable[[], Any]] | None:
+        """Return how to begin what a step's terms need of the host, or None where they need nothing of it.
+
+        Whoever does not ask leaves it to :meth:`terms`, which gives the same and makes a GPU wait (:mod:`sba.ahead`).
+
+        Args:
+            now: the moment of that step.
+
+        Returns:
+            A function of the augmented images that launches work and does not wait for it. It returns another, which may wait, and
+            whose result :meth:`terms` takes as its last argument.
+        """
         return None
 
     def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
