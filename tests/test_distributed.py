@@ -16,11 +16,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from test_every_method import ACTIVE
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import sba
 from sba import METHODS, distributed, training
 from sba.config import make_run
 from sba.errors import ConfigError
+from sba.mixing import beta
+from sba.pairing import pairs, shrinkage
+from sba.updates import joint
 
 RANKS = 2
 
@@ -124,6 +128,78 @@ def test_all_ranks_end_with_the_same_weights_memory_and_history(whole, name):
     assert history == other_history and len(history) == 7
     assert {k: state[f"network.{k}"] for k in parameters} == {k: other_state[f"network.{k}"] for k in parameters}
     assert all(math.isfinite(term) for entry in history for term in entry[2].values())
+
+
+CHUNKED = {
+    "sent once": {},
+    "sent with every chunk": {},
+    "adapted": {"adapt_norm": True},
+}
+
+
+def train_in_chunks():
+    """Three views in chunks: return the weights, and how often gradients were exchanged."""
+    found = {}
+    for name, options in CHUNKED.items():
+        trained = sba.train(run_of("erm", epochs=2, views=3, chunked=True, **options), few())
+        if name == "sent with every chunk":
+            trained.update = joint
+        sent = []
+
+        def counted(state, bucket, sent=sent):
+            sent.append(1)
+            return allreduce_hook(state, bucket)
+
+        trained.model.register_comm_hook(None, counted)
+        list(trained)
+        found[name] = {k: v.tolist() for k, v in trained.network.named_parameters()}, len(sent), trained.step
+    return found
+
+
+def rows_to_match():
+    return torch.randn(32, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def match():
+    """How much closer k-mixup's partners are, by this rank's rows and by all; and each λ of a training that depends on it."""
+    half = rows_to_match()[distributed.share(32, "rows")]
+    order = torch.arange(16).roll(4)
+    partners = pairs(half, order, 4)
+    weights = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sba.methods.kmixup.beta", lambda u, alpha: weights.append((u, alpha)) or beta(u, alpha))
+        list(sba.train(run_of("k-mixup", alpha=0.2, match_mixup=True, epochs=1), few()))
+    return partners, shrinkage(half, order, partners), shrinkage(half, order, partners, distributed.total), weights
+
+
+def chunks_and_matches():
+    return train_in_chunks(), match()
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    return together(chunks_and_matches)
+
+
+def test_gradients_of_chunks_are_sent_once_a_step_but_where_their_lengths_count(pieces):
+    """The weights are those of sending each chunk's, up to rounding, and equal on both ranks."""
+    first, second = (chunks for chunks, _ in pieces)
+    assert first == second
+    (once, sent_once, steps), (each, sent_each, _) = first["sent once"], first["sent with every chunk"]
+    assert (steps, sent_once, sent_each, first["adapted"][1]) == (6, 6, 18, 18)
+    for name, values in once.items():
+        torch.testing.assert_close(torch.tensor(values), torch.tensor(each[name]), rtol=1e-4, atol=1e-6)
+    assert any(values != first["adapted"][0][name] for name, values in once.items())
+
+
+def test_the_weight_of_a_mixture_that_depends_on_distances_is_that_of_all_ranks_rows(pieces):
+    """Each rank matches its own rows, and their distances add up."""
+    x = rows_to_match().unflatten(0, (RANKS, 16))
+    plain = sum((half - half[torch.arange(16).roll(4)]).square().sum() for half in x)
+    matched = sum((half - half[partners]).square().sum() for half, (_, (partners, *_)) in zip(x, pieces, strict=True))
+    (_, own, whole, weights), (_, other_own, other_whole, other_weights) = (found for _, found in pieces)
+    assert own != other_own and whole == other_whole == pytest.approx((matched / plain).item(), rel=1e-12)
+    assert weights == other_weights and len(weights) == 3 and len({alpha for _, alpha in weights}) == 3
 
 
 def test_plain_training_on_two_halves_is_training_on_the_batch(whole):
