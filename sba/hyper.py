@@ -20,7 +20,15 @@ from sba.errors import ConfigError
 
 
 def hyper(
-    default: Any, description: str, *, symbol: str = "", source: str = "", unit: str = "", **bounds: float
+    default: Any,
+    description: str,
+    *,
+    symbol: str = "",
+    source: str = "",
+    unit: str = "",
+    slider: tuple[float, float, float] | None = None,
+    log: bool = False,
+    **bounds: float,
 ) -> Any:
     """Define a field of a :func:`configuration` class.
 
@@ -30,9 +38,11 @@ def hyper(
         symbol: how the book writes it, e.g. "ω".
         source: the place in the paper, or whose choice it is.
         unit: the unit of its values, where they have one.
+        slider: lowest value, highest value and step of its slider, where one is drawn for it.
+        log: whether the slider is logarithmic; its step then counts in decades.
         bounds: ``ge``, ``gt``, ``le``, ``lt``.
     """
-    extra = {"symbol": symbol, "source": source, "unit": unit}
+    extra = {"symbol": symbol, "source": source, "unit": unit, "slider": slider, "log": log}
     return pydantic.Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -72,7 +82,7 @@ def shared(cls: type, name: str, note: str = "") -> Any:
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:
-    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, range, choices."""
+    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices."""
     field = definitions(cls)[name]
     return {
         "name": name,

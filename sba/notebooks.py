@@ -109,7 +109,8 @@ def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
     That is the notebook, the sources under `sba/`, the records under `book/results/`, the parameters, and the versions
     of Python and of every package that pyproject.toml names for the core and for the book.
     """
-    files = [notebook, *sorted((root / "sba").rglob("*.py")), *sorted((root / "book" / "results").rglob("*"))]
+    sources = [f for f in sorted((root / "sba").rglob("*")) if f.suffix in {".py", ".js", ".css"}]
+    files = [notebook, *sources, *sorted((root / "book" / "results").rglob("*"))]
     parts = [f"{f.relative_to(root)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files if f.is_file()]
     parts += [json.dumps(parameters, sort_keys=True, default=str), platform.python_version(), *_versions()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from sba.errors import ConfigError
@@ -121,6 +121,16 @@ def line(method: str) -> dict[str, Any]:
         "linestyle": "--" if cutout else "-",
         "markerfacecolor": "white" if cutout else colour(method),
     }
+
+
+def on_dark(shade: str, share: float = 0.35) -> str:
+    """Return a colour mixed with white, "#rrggbb", so that it keeps its hue and stands out from a dark ground.
+
+    Args:
+        shade: any colour of matplotlib's.
+        share: of white.
+    """
+    return to_hex([(1 - share) * part + share for part in to_rgb(shade)])
 
 
 def bare(axes: Axes) -> None:

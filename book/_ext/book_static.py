@@ -35,6 +35,8 @@ def use_own_files(app: Sphinx, config: object) -> None:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     # here and not in _config.yml: there, html_theme_options would wipe what Jupyter Book puts into it
     app.config.html_theme_options["navbar_persistent"] = []
+    # the reader's own setting, light or dark; without a default the theme complains in the browser's console
+    app.config.html_context.setdefault("default_mode", "auto")
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:

@@ -41,11 +41,15 @@ class SBA(Method):
     omega: float = hyper(
         math.pi / 3, "angle of the scheduler; a step is augmented with probability cos ω", symbol="ω", unit="rad",
         source="§3.2; the experiments' value is not given", ge=0, le=math.pi / 2,
+        slider=(0, math.pi / 2, math.pi / 96),
     )  # fmt: skip
     eta: float = hyper(
-        0.01, "weight of the divergence", symbol="η", source="Eq. 11; 0.01 and 0.1 in §4.2", ge=0
+        0.01, "weight of the divergence", symbol="η", source="Eq. 11; 0.01 and 0.1 in §4.2", ge=0,
+        slider=(1e-4, 10, 0.25), log=True,
     )  # fmt: skip
-    folds: int = hyper(32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1)
+    folds: int = hyper(
+        32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1, slider=(1, 80, 1)
+    )
     gaussian_share: float = hyper(
         0.5,
         "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves up)",
@@ -53,20 +57,33 @@ class SBA(Method):
         source="ours",
         ge=0,
         le=1,
+        slider=(0, 1, 1 / 16),
     )
-    sigma: float = hyper(0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0)
+    sigma: float = hyper(
+        0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0, slider=(0, 2, 0.05)
+    )
     scale: Literal["batch", "running", "absolute"] = hyper(
         "batch",
         "σ counts in each feature's standard deviation over the batch, or over a running average, or in absolute units",
         symbol="s",
         source="ours; the paper has no unit",
     )
-    tau: float = hyper(2.0, "bound of the noise as a multiple of σ", symbol="τ/σ", source="§3.3; no value given", gt=0)
+    tau: float = hyper(
+        2.0,
+        "bound of the noise as a multiple of σ",
+        symbol="τ/σ",
+        source="§3.3; no value given",
+        gt=0,
+        slider=(0.25, 4, 0.25),
+    )
     bound: Literal["clip", "truncate"] = hyper("clip", "how the noise is bounded", source="§3.3")
     basis: Literal["colnorm", "orthogonal", "identity", "hadamard", "channel"] = hyper(
         "colnorm", "the random normalised basis matrix", symbol="Σ", source="§3.3, undefined there"
     )
-    dropout_rate: float = hyper(0.5, "probability of deleting a feature", source="Eq. 8; no value given", ge=0, lt=1)
+    dropout_rate: float = hyper(
+        0.5, "probability of deleting a feature", symbol="r", source="Eq. 8; no value given", ge=0, lt=1,
+        slider=(0, 0.95, 0.05),
+    )  # fmt: skip
     dropout_rescale: bool = hyper(True, "divide what is kept by 1 − rate", source="Eq. 8 does not")
     layers: tuple[str, ...] = hyper(
         (), "the eligible layers; empty for the inputs of all linear layers", symbol="S", source="§3.1, §4.3"
