@@ -5,5 +5,7 @@
 """
 
 from sba.explorers.scheduler import scheduler
+from sba.explorers.soft_label import soft_label
+from sba.explorers.vicinity import vicinity
 
-__all__ = ["scheduler"]
+__all__ = ["scheduler", "soft_label", "vicinity"]

@@ -39,9 +39,25 @@ def module_text(name: str) -> str:
 
 def style_text() -> str:
     """Return the explorers' style sheet with the book's colours, on a light ground and on a dark one."""
-    names = {"ink": style.INK, "grey": style.GREY, "pale": "#e4e4e4", "paper": "#ffffff", **style.COLOURS}
+    names = {
+        "ink": style.INK,
+        "grey": style.GREY,
+        "pale": "#e4e4e4",
+        "paper": "#ffffff",
+        "mark": "#b5b5b5",
+        "bar": "#cfcfcf",
+        **style.COLOURS,
+    }
     names |= {f"shade{n}": shade for n, shade in enumerate(style.SHADES)}
-    own = {"ink": "#ececec", "grey": "#a8a8a8", "pale": "#3a3f4a", "paper": "#14181e", "erm": "#ececec"}
+    own = {
+        "ink": "#ececec",
+        "grey": "#a8a8a8",
+        "pale": "#3a3f4a",
+        "paper": "#14181e",
+        "mark": "#5d6470",
+        "bar": "#565d69",
+        "erm": "#ececec",
+    }
     dark = {name: own.get(name) or style.on_dark(shade) for name, shade in names.items()}
     rules = []
     for selectors, colours in (

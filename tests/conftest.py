@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -61,3 +62,30 @@ def cifar():
     if not root or not (Path(root) / "cifar-10-batches-py").is_dir():
         pytest.skip("SBA_DATA names no folder with cifar-10-batches-py")
     return sba.load("cifar10", root)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A browser of the system, driven by playwright. Where SBA_BROWSER is "required", none is a failure and not a skip."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is missing: pip install -e '.[test]'")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        absent("no browser: install Chromium (Debian, Ubuntu: apt install chromium) or Chrome")
+    with sync_playwright() as playwright:
+        # a container has no user namespaces for Chromium's sandbox; the pages are the book's own
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def absent(reason):
+    """Skip what lacks something that is to be installed by hand, or fail where it should have been."""
+    if os.environ.get("SBA_BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -98,6 +98,7 @@ export function key(group, x, y, entries) {
       const dashes = shape === "dash" ? { "stroke-dasharray": "5 4" } : {};
       line(fake, [[at.x - 8, at.y - 4], [at.x + 8, at.y - 4]], colour, dashes);
     } else if (shape === "bar") add(group, "rect", { x: at.x - 6, y: at.y - 10, width: 12, height: 11, fill: colour });
+    else if (shape === "ring") add(group, "circle", { cx: at.x, cy: at.y - 4, r: 5, fill: "none", stroke: colour, "stroke-width": 2 });
     else marks(fake, [[at.x, at.y - 4]], colour, { shape, size: 4 });
     add(group, "text", { x: at.x + 13, y: at.y, class: "tick" }, name);
   });

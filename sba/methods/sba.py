@@ -45,7 +45,7 @@ class SBA(Method):
     )  # fmt: skip
     eta: float = hyper(
         0.01, "weight of the divergence", symbol="η", source="Eq. 11; 0.01 and 0.1 in §4.2", ge=0,
-        slider=(1e-4, 10, 0.25), log=True,
+        slider=(1e-3, 10**1.5, 0.25), log=True,
     )  # fmt: skip
     folds: int = hyper(
         32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1, slider=(1, 80, 1)
