@@ -4,8 +4,9 @@
 >>> explore.scheduler()  # doctest: +SKIP
 """
 
+from sba.explorers.cost import cost
 from sba.explorers.scheduler import scheduler
 from sba.explorers.soft_label import soft_label
 from sba.explorers.vicinity import vicinity
 
-__all__ = ["scheduler", "soft_label", "vicinity"]
+__all__ = ["cost", "scheduler", "soft_label", "vicinity"]

@@ -160,7 +160,9 @@ def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widge
         return ipywidgets.FloatLogSlider(value=start, **scale, **words)
     if isinstance(known["default"], int):
         return ipywidgets.IntSlider(value=start, min=low, max=high, step=step, **words)
-    return ipywidgets.FloatSlider(value=start, min=low, max=high, step=step, readout_format=".3f", **words)
+    # as many digits as the step has, at most three
+    digits = next(d for d in range(4) if d == 3 or math.isclose(round(step, d), step))
+    return ipywidgets.FloatSlider(value=start, min=low, max=high, step=step, readout_format=f".{digits}f", **words)
 
 
 def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = "") -> ipywidgets.Dropdown:

@@ -28,7 +28,10 @@ export function scale([low, high], [from, to], log = false) {
 export function short(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-4) return value.toExponential(digits - 1).replace(/e\+?(-?)/, "·10^$1");
+  if (size >= 1e5 || size < 1e-4) {
+    const [factor, exponent] = value.toExponential(digits - 1).split("e");
+    return `${factor}·10${exponent.replace("+", "").replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)])}`;
+  }
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
@@ -37,7 +40,7 @@ export function short(value, digits = 3) {
  *
  * box: {x, y, width, height} of the panel with everything around it, in pixels.
  * x, y: {range, log, ticks, label, write}; without ticks an axis has no line. The label of y stands above the axis.
- * Returns {group, x, y, inner}: the scales, and the box of the data.
+ * Returns {group, over, x, y, inner}: where data and where words are drawn, the scales, and the box of the data.
  */
 export function panel(parent, box, { x, y, left = 44 }) {
   const group = add(parent, "g");
@@ -56,7 +59,10 @@ export function panel(parent, box, { x, y, left = 44 }) {
   if (x.ticks) add(group, "line", { x1: inner.left, x2: inner.right, y1: inner.bottom, y2: inner.bottom, class: "axis" });
   const middle = (inner.left + inner.right) / 2;
   if (x.label) add(group, "text", { x: middle, y: inner.bottom + (x.ticks ? 34 : 18), class: "label middle" }, x.label);
-  return { group, x: sx, y: sy, inner };
+  // the data are cut off a little outside the axes, what is written over them is not
+  const cut = { x: inner.left - 9, y: inner.top - 9, width: inner.right - inner.left + 18, height: inner.bottom - inner.top + 18 };
+  const view = `${cut.x} ${cut.y} ${cut.width} ${cut.height}`;
+  return { group: add(group, "svg", { ...cut, viewBox: view, class: "cut" }), over: group, x: sx, y: sy, inner };
 }
 
 /** Draw a line through [[x, y], …] of a panel; a point that is not finite is left out. */

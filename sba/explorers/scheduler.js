@@ -43,7 +43,7 @@ function strip(svg, box, states) {
   const frame = panel(svg, box, { x, y: { range: [rows, 0], label: "λ(t): coloured where a step is augmented" }, left: 34 });
   const [wide, tall] = [frame.x(1) - frame.x(0), frame.y(0) - frame.y(1)];
   for (let row = 0; row < rows; row++) {
-    add(frame.group, "text", { x: frame.inner.left - 6, y: frame.y(row + 0.5) + 4, class: "tick end" }, `${row * columns}`);
+    add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(row + 0.5) + 4, class: "tick end" }, `${row * columns}`);
   }
   const paint = (wanted) => {
     const chosen = states.slice(0, SHOWN).map((on, t) => [on, t]).filter(([on]) => on === wanted);
@@ -69,7 +69,7 @@ function lengths(svg, box, p, found) {
     marks(frame, places.map((n) => [n, p ** (n - 1) * (1 - p)]), colour("ink"), { shape: "dash", size: 9 });
   }
   const at = frame.inner.right - 150;
-  key(frame.group, at, frame.inner.top + 10, [["counted", colour("sba"), "bar"], ["pⁿ⁻¹(1 − p)", colour("ink"), "dash-mark"]]);
+  key(frame.over, at, frame.inner.top + 10, [["counted", colour("sba"), "bar"], ["pⁿ⁻¹(1 − p)", colour("ink"), "dash-mark"]]);
 }
 
 function cost(svg, box, p, folds, place) {
@@ -80,10 +80,10 @@ function cost(svg, box, p, folds, place) {
   rows.forEach(([name, method, value], row) => {
     const [from, to, y] = [frame.x(0.8), frame.x(value), frame.y(row + 0.5)];
     add(frame.group, "rect", { x: from, y: y - 12, width: Math.max(to - from, 1), height: 24, fill: colour(method) });
-    add(frame.group, "text", { x: from - 6, y: y + 4, class: "tick end" }, name);
+    add(frame.over, "text", { x: from - 6, y: y + 4, class: "tick end" }, name);
     const inside = to > frame.inner.right - 55;
     const where = inside ? { x: to - 6, class: "tick end on" } : { x: to + 6, class: "tick" };
-    add(frame.group, "text", { ...where, y: y + 4 }, `${value < 1.1 && value > 1 ? value.toFixed(3) : short(value)}×`);
+    add(frame.over, "text", { ...where, y: y + 4 }, `${value < 1.1 && value > 1 ? value.toFixed(3) : short(value)}×`);
   });
 }
 

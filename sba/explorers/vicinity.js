@@ -2,7 +2,7 @@
 import { add, colour, explorer, key, layout, line, marks, numbers, panel, short } from "./plot.js";
 import { boundedNoise, dropoutPoints, gaussianCount, gaussianPoints } from "./points.js";
 
-const PLANE = 3.2;
+const PLANE = { x: [-1.8, 4.6], y: [-2.4, 3.8] };
 
 /** The points of one place: {gaussian, dropout}, for the settings of the sliders. */
 export function cloud(place, state, data) {
@@ -36,9 +36,9 @@ function drawCloud(frame, raw, gaussian, dropout) {
 }
 
 function plane(svg, box, { h, matrices, spread }, points, state) {
-  const ticks = [-2, 0, 2];
-  const x = { range: [-PLANE, PLANE + 0.6], ticks, label: "feature 1" };
-  const frame = panel(svg, box, { x, y: { range: [-PLANE, PLANE], ticks, label: "two features: feature 2 against 1" } });
+  const x = { range: PLANE.x, ticks: [0, 2, 4], label: "feature 1" };
+  const y = { range: PLANE.y, ticks: [-2, 0, 2], label: "two features: feature 2 against 1" };
+  const frame = panel(svg, box, { x, y });
   const reach = state.tau * state.sigma;
   const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]].flat().map((side) => side * reach);
   const edge = gaussianPoints(h, matrices[state.basis], corners, spread);

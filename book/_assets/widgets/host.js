@@ -63,6 +63,8 @@
     const label = element("label", { htmlFor: input.id, title: model.get("tooltip") ?? "" }, model.get("description"));
     if (model.get("tooltip")) input.setAttribute("aria-description", model.get("tooltip"));
     row.append(label, input, ...more);
+    // for whoever sees it; a screen reader has the description already
+    row.append(element("small", { ariaHidden: "true" }, model.get("tooltip") ?? ""));
     return row;
   }
 
