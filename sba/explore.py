@@ -5,8 +5,9 @@
 """
 
 from sba.explorers.cost import cost
+from sba.explorers.omega_eta import omega_eta
 from sba.explorers.scheduler import scheduler
 from sba.explorers.soft_label import soft_label
 from sba.explorers.vicinity import vicinity
 
-__all__ = ["cost", "scheduler", "soft_label", "vicinity"]
+__all__ = ["cost", "omega_eta", "scheduler", "soft_label", "vicinity"]

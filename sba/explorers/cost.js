@@ -30,11 +30,6 @@ function step(svg, box, state, place) {
   const x = { range: [0.9, MOST], log: true, ticks: ABOUT, label: "M, logarithmic" };
   const frame = panel(svg, box, { x, y: { range: [0.85, MOST], log: true, ticks: ABOUT, label: "time of a step, in plain steps" } });
   const folds = Array.from({ length: 41 }, (_, i) => MOST ** (i / 40));
-  const name = (at, text, method, above = 6) => {
-    const place = { x: frame.x(at[0]), y: frame.y(at[1]) - above, class: "tick" };
-    add(frame.over, "text", place, text);
-    return method;
-  };
   line(frame, [[0.9, 1], [MOST, 1]], colour("erm"));
   line(frame, folds.map((m) => [m, m]), colour("ba"));
   line(frame, folds.map((m) => [m, counted(p, m, place.share)]), colour("sba"), { "stroke-dasharray": "6 4" });
@@ -45,8 +40,6 @@ function step(svg, box, state, place) {
   marks(frame, place.measured.map((one) => [one.folds, expected(p, one.value)]), colour("sba"), { size: 3.5 });
   const now = [state.folds, counted(p, state.folds, place.share)];
   add(frame.group, "circle", { cx: frame.x(now[0]), cy: frame.y(now[1]), r: 8, fill: "none", stroke: colour("ink"), "stroke-width": 2 });
-  name([1.6, 1], "plain", "erm", -14);
-  name([7, 9.5], "BA: M passes", "ba", 22);
   return now[1];
 }
 
@@ -75,7 +68,7 @@ export default explorer({
     key(svg, 20, height + 8, [
       ["SBA, by multiply–adds; ring: the sliders", colour("sba"), "dash"],
       ["SBA, measured, with quartiles", colour("sba"), "dot"],
-      ["Batch Augmentation (BA)", colour("ba"), "line"],
+      ["Batch Augmentation (BA): M passes", colour("ba"), "line"],
       ["plain training", colour("erm"), "line"],
     ]);
     return height + 70;

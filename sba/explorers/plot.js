@@ -2,11 +2,13 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Read an array that Python stored as {shape, type, bytes}: a Float32Array or a Float64Array. */
+const ARRAYS = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array };
+
+/** Read an array that Python stored as {shape, type, bytes}. */
 export function numbers({ type, bytes }) {
   // a view may begin anywhere in its buffer; a copy is aligned
   const copy = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-  return type === "float64" ? new Float64Array(copy) : new Float32Array(copy);
+  return new ARRAYS[type](copy);
 }
 
 /** Add an SVG element to a parent. */
