@@ -1,7 +1,6 @@
 """Faults planted in a small book fail its build, under the configuration and the extensions of the real one.
 
-A notebook with an error in its outputs is refused before the build (test_notebooks.py), a widget that the page cannot draw after
-it (test_site.py).
+A notebook with an error in its outputs is refused before the build (test_notebooks.py).
 """
 
 import os
@@ -13,8 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from pages import ROOT, STATE, VIEW
 
-ROOT = Path(__file__).resolve().parents[1]
 pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
 
 PAGE = """# A page
@@ -38,6 +37,7 @@ FAULTS = {
     "function": ("{py:func}`sba.scheduler.no_such_function`", "no_such_function"),
     "picture": ("![a picture](nothing.png)", "nothing.png"),
     "role": ("{eqq}`eq-one`", "eqq"),
+    "explorer": ("```{explorer} chapter.ipynb\n:cell: no-such-cell\n```", "no-such-cell"),
 }
 
 
@@ -46,7 +46,8 @@ def book(tmp_path_factory):
     """A tree with one page and one notebook, the project's configuration and its own files."""
     tree = tmp_path_factory.mktemp("book")
     shutil.copytree(ROOT / "book" / "_ext", tree / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "book" / "_assets", tree / "book" / "_assets")
+    for folder in ("_assets", "_templates"):
+        shutil.copytree(ROOT / "book" / folder, tree / "book" / folder)
     shutil.copy(ROOT / "book" / "references.bib", tree / "book")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     (tree / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -57,6 +58,18 @@ def book(tmp_path_factory):
     about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), tree / "book" / "chapter.ipynb")
     return tree
+
+
+def with_widget(tree, name):
+    """Give the notebook a view of a widget with a state."""
+    path = tree / "book" / "chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    view = {"model_id": "m1", "version_major": 2, "version_minor": 0}
+    state = {"m1": {"model_name": name, "model_module": "any", "state": {"children": []}}}
+    data = {VIEW: view, "text/plain": "what the picture shows"}
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
+    notebook.metadata["widgets"] = {STATE: {"state": state, "version_major": 2, "version_minor": 0}}
+    nbformat.write(notebook, path)
 
 
 def build(tree, text):
@@ -82,3 +95,14 @@ def test_every_planted_fault_is_a_warning_and_warnings_fail_the_build(book):
 
 def test_a_single_warning_fails_the_build(book):
     assert build(book, f"{PAGE}\n{FAULTS['anchor'][0]}\n").returncode != 0
+
+
+def test_a_widget_that_the_page_cannot_draw_fails_the_build(book):
+    with_widget(book, "DatePickerModel")
+    found = build(book, PAGE)
+    assert found.returncode != 0 and "the page cannot draw DatePickerModel" in found.stderr
+    with_widget(book, "VBoxModel")
+    found = build(book, PAGE)
+    assert found.returncode == 0, found.stderr + found.stdout
+    page = (book / "_build" / "html" / "book" / "chapter.html").read_text(encoding="utf-8")
+    assert VIEW in page and "widgets/host.js" in page

@@ -4,7 +4,9 @@
 * MathJax 3 comes from the package `sphinx-mathjax-offline`; only the parts that a page can load are copied.
 * sphinx-thebe is part of Jupyter Book 1. It needs a server, names a host, and declares its constants twice, which is a
   SyntaxError on every page: it is taken out.
-* The theme's second search field, in a bar of its own above every page, is left out.
+* The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
+  style sheet draws as well (`book/_templates`).
+* Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
 import zlib
@@ -32,6 +34,8 @@ def mathjax_folder() -> Path:
 def use_own_files(app: Sphinx, config: object) -> None:
     """Point the configuration at the files beside the pages."""
     app.config.html_static_path.append(str(ASSETS))
+    app.config.html_favicon = str(ASSETS / "favicon.svg")
+    app.config.templates_path.append(str(ASSETS.parent / "_templates"))
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     # here and not in _config.yml: there, html_theme_options would wipe what Jupyter Book puts into it
     app.config.html_theme_options["navbar_persistent"] = []
@@ -63,6 +67,13 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: ob
         context[kind] = [item for item in context.get(kind, []) if "thebe" not in _text(item)]
 
 
+def search_in_files(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Keep the search from fetching pages where that fails."""
+    if page == "search":
+        text = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+        app.add_js_file(None, body=text)
+
+
 def _text(item: object) -> str:
     """The name and the inline body of a script or a style sheet."""
     attributes = getattr(item, "attributes", {})
@@ -74,9 +85,11 @@ def setup(app: Sphinx) -> dict:
     # after sphinx-thebe and the theme have added theirs
     app.connect("doctree-resolved", drop_thebe_settings, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", search_in_files)
     app.connect("build-finished", copy_mathjax)
     app.add_css_file("book.css", priority=900)
     # Sphinx copies no static file in a build without a changed page: a changed asset is to build every page again
-    sources = [Path(__file__), *sorted(path for path in ASSETS.rglob("*") if path.is_file())]
+    folders = (ASSETS, ASSETS.parent / "_templates")
+    sources = [Path(__file__), *sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())]
     state = zlib.crc32(b"".join(path.read_bytes() for path in sources))
     return {"env_version": state, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -83,7 +83,7 @@ export default explorer({
       return error === null ? `${name} has no epoch behind it` : `${name} ${error.toFixed(1)} %`;
     });
     return (
-      `${place.name}, p = ${p.toFixed(2)}, M = ${state.folds}: by count a step of SBA takes ${price.toFixed(2)} plain steps, ` +
+      `${place.name}, p = ${p.toFixed(3)}, M = ${state.folds}: by count a step of SBA takes ${price.toFixed(2)} plain steps, ` +
       `one of BA ${state.folds}. Nearest measurement, at M = ${one.folds}: ${expected(p, one.value).toFixed(2)} (record ${one.id}). ` +
       `Test error after the time of ${time} plain epochs: ${told.join(", ")}.`
     );

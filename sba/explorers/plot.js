@@ -1,7 +1,5 @@
 // What the explorers share: reading their data, drawing in SVG, and redrawing when a control moves.
 
-const SVG = "http://www.w3.org/2000/svg";
-
 const ARRAYS = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array };
 
 /** Read an array that Python stored as {shape, type, bytes}. */
@@ -13,7 +11,7 @@ export function numbers({ type, bytes }) {
 
 /** Add an SVG element to a parent. */
 export function add(parent, name, attributes = {}, text = "") {
-  const node = document.createElementNS(SVG, name);
+  const node = document.createElementNS(parent.namespaceURI, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   if (text) node.textContent = text;
   parent.append(node);
@@ -146,7 +144,8 @@ export function explorer({ names, prepare = (data) => data, draw, say }) {
   function render({ model, el }) {
     const figure = document.createElement("figure");
     const [hint, readout] = [document.createElement("p"), document.createElement("p")];
-    const svg = document.createElementNS(SVG, "svg");
+    figure.innerHTML = "<svg></svg>";
+    const svg = figure.firstChild;
     el.classList.add("sba-explorer");
     hint.className = "hint";
     hint.textContent = model.get("hint");
@@ -154,7 +153,6 @@ export function explorer({ names, prepare = (data) => data, draw, say }) {
     readout.setAttribute("aria-live", "polite");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", model.get("alt"));
-    figure.append(svg);
     el.append(hint, figure, readout);
 
     let prepared = prepare(model.get("data"));

@@ -1,0 +1,229 @@
+"""The built site in a browser, as its readers use it: served under a sub-path, and opened as files with no server at all.
+
+`make book` runs this file on what it has just built. Without a built site or a browser these tests skip
+and say what to do.
+"""
+
+import json
+import re
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from pages import EXPLORERS, PAGES, SITE, STATE, VIEW, extension, served
+
+pytestmark = [
+    pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no built site: run make book"),
+    pytest.mark.xdist_group("browser"),
+]
+HOST = SITE / "_static" / "widgets" / "host.js"
+HEAVY = 5_000_000
+"""Bytes that a page may weigh with all it loads, uncompressed."""
+SLOW = 50.0
+"""Milliseconds that a picture may take to follow a slider."""
+
+
+def names(page):
+    return page.relative_to(SITE).as_posix()
+
+
+each_explorer_page = pytest.mark.parametrize("page", EXPLORERS, ids=names)
+MEASURE = """async (input) => {
+  const picture = input.closest(".explorer").querySelector("svg");
+  const times = [];
+  for (let i = 0; i < 12; i++) {
+    const start = performance.now();
+    input.value = Math.round((((i * 5) % 12) / 11) * Number(input.max));
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    picture.getBoundingClientRect();
+    times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    """From a file of the site to its address, by "http" or "file"."""
+    with served(SITE) as root:
+        yield lambda path, scheme: root + names(path) if scheme == "http" else path.as_uri()
+
+
+class Visit:
+    """A page that was opened, with all that went wrong and all that was fetched."""
+
+    def __init__(self, browser, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.tab = self.context.new_page()
+        self.tab.on("console", lambda m: m.type in ("error", "warning") and self.faults.append(m.text))
+        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("requestfailed", lambda r: self.faults.append(f"failed: {r.url}"))
+        self.tab.on("response", lambda r: r.status >= 400 and self.faults.append(f"{r.status}: {r.url}"))
+        self.faults, self.asked = [], []
+
+    def open(self, url):
+        self.faults, self.asked = [], []
+        self.tab.goto(url, wait_until="load")
+        self.tab.wait_for_function(
+            "() => !window.MathJax?.startup?.promise || window.MathJax.startup.promise.then(() => true)"
+        )
+        self.tab.wait_for_function(
+            "() => [...document.querySelectorAll('.explorer')].every((e) => e.querySelector('.readout')?.textContent)"
+        )
+        return self.tab
+
+    def elsewhere(self, url):
+        """What was asked of another host, or of another place than the site."""
+        root = urlsplit(url)
+        own = [(root.scheme, root.netloc), ("data", ""), ("blob", "")]
+        return [a for a in self.asked if (urlsplit(a).scheme, urlsplit(a).netloc) not in own]
+
+    def weight(self):
+        """Bytes of everything that the page loaded from the site."""
+        paths = {unquote(urlsplit(a).path).removeprefix("/some/where/") for a in self.asked if a.startswith("http")}
+        return sum((SITE / path).stat().st_size for path in paths)
+
+
+@pytest.fixture
+def visit(browser):
+    opened = []
+
+    def start(**options):
+        opened.append(Visit(browser, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.context.close()
+
+
+def test_there_are_explorers():
+    assert len(EXPLORERS) >= 6 and SITE / "book" / "index.html" in EXPLORERS
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_every_page_on_a_phone(visit, address, scheme):
+    """No sideways scrolling at 390 pixels; no other host, no missing file, no complaint; not too heavy."""
+    phone = visit(viewport={"width": 390, "height": 844})
+    found = {}
+    for page in PAGES:
+        url = address(page, scheme)
+        tab = phone.open(url)
+        faults = [*phone.faults, *phone.elsewhere(url)]
+        if (wide := tab.evaluate("document.documentElement.scrollWidth")) > 390:
+            faults.append(f"{wide} pixels wide")
+        if phone.weight() > HEAVY:
+            faults.append(f"{phone.weight()} bytes")
+        if faults:
+            found[names(page)] = faults
+    assert found == {}
+
+
+def state_of(explorer):
+    return explorer.locator("svg").first.inner_html(), explorer.locator(".readout").inner_text()
+
+
+def changes(explorer, act, tries=1):
+    """Act until the picture changes; whether the readout changed with it."""
+    picture, text = state_of(explorer)
+    for _ in range(tries):
+        act()
+        if state_of(explorer)[0] != picture:
+            return state_of(explorer)[1] != text
+    return False
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@each_explorer_page
+def test_every_control_moves_picture_and_readout(visit, address, page, scheme):
+    """By the arrow keys and by pointer."""
+    reader = visit()
+    url = address(page, scheme)
+    tab = reader.open(url)
+    dead = []
+    for explorer in tab.locator(".explorer").all():
+        assert explorer.locator("input, select").count() >= 2
+        for control in explorer.locator("input[type=range]").all():
+            name = control.get_attribute("aria-description")
+            control.focus()
+            tab.keyboard.press("Home")
+            # several steps of a slider may lead to the same measured pair
+            if not changes(explorer, lambda: tab.keyboard.press("ArrowRight"), tries=12):
+                dead.append(f"arrow keys: {name}")
+            box = control.bounding_box()
+            places = [{"x": share * box["width"], "y": box["height"] / 2} for share in (0.15, 0.85)]
+            control.click(position=places[0])
+            if not changes(explorer, lambda c=control, to=places[1]: c.click(position=to)):
+                dead.append(f"pointer: {name}")
+        for control in explorer.locator("select").all():
+            # from the middle: the last of a list may look like its neighbour
+            control.select_option(index=0)
+            control.focus()
+            if not changes(explorer, lambda: tab.keyboard.press("ArrowDown"), tries=3):
+                dead.append(f"arrow keys: {control.get_attribute('aria-description')}")
+    assert dead == []
+    assert reader.faults == [] and reader.elsewhere(url) == []
+
+
+@each_explorer_page
+def test_a_picture_follows_a_slider_at_once(visit, address, page):
+    tab = visit().open(address(page, "http"))
+    times = {c.get_attribute("aria-description"): c.evaluate(MEASURE) for c in tab.locator("input[type=range]").all()}
+    assert times and {name: time for name, time in times.items() if time > SLOW} == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@each_explorer_page
+def test_explorers_are_accessible(visit, address, page, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install -e '.[test]'").Axe()
+    tab = visit(color_scheme=theme).open(address(page, "http"))
+    assert tab.evaluate("document.documentElement.dataset.theme") == theme
+    found = axe.run(tab, context=".explorer")
+    assert found.violations_count == 0, found.generate_report()
+    assert found.response["passes"], "axe looked at nothing"
+
+
+@each_explorer_page
+def test_without_scripts_and_on_paper_there_is_a_picture(visit, address, page):
+    plain = visit(java_script_enabled=False)
+    plain.tab.goto(address(page, "file"))
+    stills = plain.tab.locator(".explorer-still img")
+    assert stills.count() == page.read_text(encoding="utf-8").count(f'type="{VIEW}"')
+    for still in stills.all():
+        assert still.is_visible() and len(still.get_attribute("alt")) > 40
+    tab = visit().open(address(page, "http"))
+    tab.emulate_media(media="print")
+    for explorer in tab.locator(".explorer").all():
+        assert explorer.locator("svg").first.is_visible() and explorer.locator(".readout").is_visible()
+    assert tab.locator(".explorer-still").count() == 0
+
+
+def test_what_needs_a_kernel_is_told_of_and_not_shown(visit, address):
+    tab = visit().open(address(SITE / "notebooks" / "06_hyperparameters.html", "file"))
+    assert "make lab" in tab.locator(".needs-kernel-note").inner_text()
+    assert tab.get_by_role("button", name="Train here").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_the_search_finds_a_page(visit, address, scheme):
+    reader = visit()
+    tab = reader.open(f"{address(SITE / 'search.html', scheme)}?q=bernoulli")
+    tab.wait_for_selector("#search-results li a")
+    assert tab.locator("#search-results li a", has_text="scheduler").count() >= 1
+    assert reader.faults == []
+
+
+def test_the_host_says_what_it_cannot_draw(visit, tmp_path):
+    state = {"state": {"m1": {"model_name": "DatePickerModel", "model_module": "x", "state": {}}}}
+    scripts = f"""<script type="{STATE}">{json.dumps(state)}</script>
+    <p><script type="{VIEW}">{{"model_id": "m1"}}</script></p><script src="{HOST.as_uri()}" defer></script>"""
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>x</title>{scripts}", encoding="utf-8")
+    reader = visit()
+    reader.tab.goto((tmp_path / "page.html").as_uri())
+    reader.tab.wait_for_selector("[role=alert]")
+    assert any("cannot draw DatePickerModel" in fault for fault in reader.faults)
+
+
+def test_the_build_knows_what_the_host_draws():
+    inside = re.search(r"const DRAWN = \{(.*?)\n  \};", HOST.read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert set(re.findall(r"^    (\w+):", inside, re.MULTILINE)) == extension("widgets").DRAWN
