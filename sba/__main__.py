@@ -90,6 +90,9 @@ def main() -> None:
 )
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
 @click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
+@click.option(
+    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
+)
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     device: str,
@@ -99,6 +102,7 @@ def train(
     folder: pathlib.Path | None,
     results: pathlib.Path,
     budget: float | None,
+    graphs: bool | None,
     quiet: bool,
     **parameters: Any,
 ) -> None:
@@ -127,6 +131,7 @@ def train(
             stop=lambda: bool(stopped),
             data_root=data_root,
             download=download,
+            graphs=graphs,
         )
         if distributed.rank() == 0:
             click.echo(message, err=status != 0)
@@ -197,6 +202,7 @@ def notebooks(
 @main.command()
 @click.argument("name")
 @click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
+@click.option("--methods", type=Comma(str), default=None, help="only these, separated by commas")
 @click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
 @click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
@@ -213,6 +219,9 @@ def notebooks(
     type=click.Path(path_type=pathlib.Path),
     default=None,
     help="file to append to; one of its own in the store by default",
+)
+@click.option(
+    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
 )
 @click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
 @click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
@@ -261,10 +270,16 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
+@click.option("--device", default="cpu", help="cpu, or cuda for the time of an epoch there")
 @click.option(
-    "--only", multiple=True, type=click.Choice(["loop", "step", "folds", "layers", "relatives"]), help="all by default"
+    "--only",
+    multiple=True,
+    type=click.Choice(["loop", "step", "folds", "layers", "relatives", "epochs"]),
+    help="all of the device by default",
 )
-def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, only: tuple[str, ...]) -> None:
+def bench(
+    results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, device: str, only: tuple[str, ...]
+) -> None:
     """Measure speeds as ratios within one process."""
     import os
 
@@ -274,7 +289,7 @@ def bench(results: pathlib.Path | None, quick: bool, threads: int | None, amp: s
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(threads or available or 1)
-    run_benchmarks(results, quick, amp, only)
+    run_benchmarks(results, quick, amp, only, device)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from sba import distributed
 from sba.config import make_run
+from sba.epochs import WANTED, epochs
+from sba.errors import ConfigError
 from sba.isda import isda_logits, quadratic_table
 from sba.networks import build
 from sba.pairing import pairs as k_mixup_pairs
@@ -35,7 +38,7 @@ from sba.timing import (
 )
 from sba.training import Training
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives")
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "epochs")
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
 RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
@@ -210,15 +213,27 @@ def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 
     return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1)
 
 
-def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = ()) -> None:
+def run_benchmarks(
+    results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = (), device: str = "cpu"
+) -> None:
     """Run all comparisons, print each, and append it to a results file where one is given.
 
     Args:
         results: file of records; None for none.
         quick: one short round of each, to see that they run; never recorded.
         amp: precision of our loop in the comparisons with the plain one: "none" or "bf16".
-        only: families of comparisons among ``FAMILIES``; all by default.
+        only: families of comparisons among ``FAMILIES``; by default those of the device.
+        device: "epochs" is measured on a GPU, and the others on the processor.
+
+    Raises:
+        ConfigError: a family is not measured on the device.
     """
+    place = distributed.pick_device(device)
+    families = [name for name in FAMILIES if (name == "epochs") == (place.type == "cuda")]
+    if strangers := [name for name in only if name not in families]:
+        raise ConfigError(
+            f"only: {strangers[0]!r} is not measured on the device {device!r}; give one of {', '.join(families)}"
+        )
     rounds, steps, pairs, few = (1, 1, 1, 1) if quick else (5, 8, 30, 5)
     fair = float(np.pi / 3)
     comparisons = {
@@ -244,11 +259,10 @@ def run_benchmarks(results: pathlib.Path | None, quick: bool, amp: str = "none",
         isda_table(4 * rounds),
         k_mixup_pairing(2 * rounds),
     ]
-    for name, compare in comparisons.items():
-        if only and name not in only:
-            continue
-        for found in compare():
+    comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 3), place, amp)]
+    for name in only or families:
+        for found in comparisons[name]():
             click.echo(str(found))
             if results and not quick:
-                content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(torch.device("cpu"))}
+                content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(place)}
                 append(results, {"id": identify(content), **content})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from sba.catalogue import study_named
+from sba.distributed import pick_device
 from sba.forecast import Forecast, spoken
 from sba.report import hyperparameters
 from sba.results import check_writable
@@ -14,7 +15,6 @@ from sba.store import Store
 from sba.studies import Cell, cells
 from sba.sweep import Event, Options
 from sba.trace import command_of
-from sba.training import pick_device
 from sba.workers import sweep
 
 QUIET_SECONDS = 60.0
@@ -33,6 +33,7 @@ class Sweep:
         self,
         name: str,
         where: str = "",
+        methods: tuple[str, ...] | None = None,
         seeds: int | None = None,
         first_seed: int = 0,
         device: str = "cpu",
@@ -45,15 +46,16 @@ class Sweep:
         download: bool = False,
         store: pathlib.Path = pathlib.Path("runs"),
         results: pathlib.Path | None = None,
+        graphs: bool | None = None,
         keep: bool = False,
     ):
         pick_device(device)
         self.study = study_named(name)
         wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
-        self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {})
+        self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
-        self.options = Options(device, threads, data_root, download, deadline, keep)
+        self.options = Options(device, threads, data_root, download, deadline, keep, graphs)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0

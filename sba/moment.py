@@ -71,3 +71,7 @@ class Moment:
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a fresh generator for the tensors of this iteration, seeded with :meth:`bits`."""
         return torch.Generator(device).manual_seed(self.bits(purpose))
+
+    def seed_layers(self) -> None:
+        """Seed torch's global generators, which dropout layers draw from, for this iteration."""
+        torch.manual_seed(self.bits("network"))

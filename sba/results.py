@@ -124,6 +124,7 @@ def record_of(
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
         "epochs": [dataclasses.asdict(r) for r in (history[-last:] if last else history)],
         **(more or {}),
+        **({"graphs": True} if training.graphs else {}),
         **provenance(training.device),
     }
     return {"id": identify(content), **content}

@@ -68,7 +68,12 @@ class Cell:
 
 
 def cells(
-    study: Study, seeds: Iterable[int], where: str = "", scale: float = 1.0, given: dict[str, Any] | None = None
+    study: Study,
+    seeds: Iterable[int],
+    where: str = "",
+    scale: float = 1.0,
+    given: dict[str, Any] | None = None,
+    methods: Iterable[str] | None = None,
 ) -> list[Cell]:
     """List the runs of a study, one seed everywhere before a second seed anywhere; what stands twice comes once.
 
@@ -78,6 +83,7 @@ def cells(
         where: "dataset" or "dataset/network", to keep only these.
         scale: factor of the epochs of every run; below 1 all are marked as reduced.
         given: parameters that all runs take, as ``amp``.
+        methods: names of the methods to keep; None for all.
 
     Raises:
         ConfigError: nothing is kept, or a parameter is out of range.
@@ -89,6 +95,14 @@ def cells(
     if not kept:
         known = ", ".join(dict.fromkeys(map(place, settings)))
         raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {known}")
+    if methods is not None:
+        wanted = set(methods)
+        if strangers := sorted(wanted - {method_of(s) for s in kept}):
+            known = ", ".join(dict.fromkeys(map(method_of, kept)))
+            raise ConfigError(
+                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {known}"
+            )
+        kept = [s for s in kept if method_of(s) in wanted]
     found: dict[str, Cell] = {}
     for seed in seeds:
         for setting in kept:
@@ -101,6 +115,11 @@ def place(setting: Setting) -> str:
     """Name data set and network of a setting, as "cifar10/alexnet"."""
     dataset = setting.parameters["dataset"]
     return f"{dataset}/{setting.parameters.get('network') or source(dataset).network}"
+
+
+def method_of(setting: Setting) -> str:
+    """Name the method of a setting."""
+    return setting.parameters.get("method", "erm")
 
 
 def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Options:
         download: likewise.
         deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
         keep: leave the checkpoints of finished runs where they are.
+        graphs: as for :class:`sba.training.Training`.
     """
 
     device: str = "cpu"
@@ -60,6 +61,7 @@ class Options:
     download: bool = False
     deadline: float | None = None
     keep: bool = False
+    graphs: bool | None = None
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
     def data(self, dataset: str, holdout: int) -> Data:
@@ -129,7 +131,13 @@ def perform(
 ) -> Iterator[Event]:
     """Do one cell that is this process's own."""
     training = Training(
-        cell.run, data, device=options.device, folder=store.place(cell.run), budget=options.left, stop=stop
+        cell.run,
+        data,
+        device=options.device,
+        folder=store.place(cell.run),
+        budget=options.left,
+        stop=stop,
+        graphs=options.graphs,
     )
     yield Event("started", index, len(training.history))
     done = len(training.history)

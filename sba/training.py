@@ -7,6 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from sba.config import Run
 from sba.data import Data, Split, load
 from sba.errors import ConfigError, SBAError
 from sba.evaluation import evaluate
+from sba.graphs import Graphs
 from sba.moment import Moment, fold
 from sba.networks import build, to_device
 from sba.objective import Objective
@@ -74,6 +76,7 @@ class Training:
         stop: called between steps; training stops likewise when it returns true.
         data_root: see :func:`sba.data.load`.
         download: likewise.
+        graphs: capture whole steps as CUDA graphs (:mod:`sba.graphs`); None where that is possible.
 
     Attributes:
         network: as trained so far.
@@ -97,6 +100,7 @@ class Training:
         stop: Callable[[], bool] = lambda: False,
         data_root: str | pathlib.Path | None = None,
         download: bool = False,
+        graphs: bool | None = None,
     ):
         self.run, self.budget, self.stop = run, budget, stop
         self.device = distributed.pick_device(str(device))
@@ -138,6 +142,7 @@ class Training:
             if run.chunked and not run.adapt_norm:
                 self.update = functools.partial(self.update, no_sync=self.model.no_sync)
         self.ahead = Ahead(self.device)
+        self.graphs = Graphs(self.take_step, self.device) if self.captured(graphs) else None
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
             lr=run.lr,
@@ -155,6 +160,18 @@ class Training:
         self.resume()
         if self.folder:
             checkpoint.prepare(self.folder)
+
+    def captured(self, wanted: bool | None) -> bool:
+        """Say whether to capture steps, or raise :class:`ConfigError` where that is wanted and cannot be."""
+        reasons = {
+            f"needs a GPU, not the device {self.device.type!r}": self.device.type != "cuda",
+            f"is for one process, not {distributed.world()}": distributed.world() > 1,
+            "cannot be done for copies that pass one after the other": self.run.chunked,
+            f"cannot be done with update {self.run.method.update!r}": self.run.method.update != "joint",
+        }
+        if wanted and (against := next((reason for reason, holds in reasons.items() if holds), None)):
+            raise ConfigError(f"graphs: capturing steps {against}; leave it out")
+        return wanted is not False and not any(reasons.values())
 
     def own_randomness(self) -> Any:
         """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
@@ -209,7 +226,7 @@ class Training:
         self.synchronise()
         start = time.perf_counter()
         complete = True
-        with self.own_randomness():
+        with self.own_randomness(), self.graphs.running(self.run.rate(epoch)) if self.graphs else nullcontext():
             for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
                 if self.must_stop(deadline):
                     complete = False
@@ -232,12 +249,21 @@ class Training:
 
     def run_step(self, rows: Tensor) -> None:
         """Train on one batch, of which each process takes its share."""
-        rows = rows[self.share]
-        chunks = self.chunks(self.data.train[rows], self.now())
-        for name, term in self.update(chunks, self.optimizer).items():
-            self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach()
+        rows, now = rows[self.share], self.now()
+        terms = (
+            self.graphs(rows, now, self.run.method.branch(self.network, now))
+            if self.graphs
+            else self.take_step(rows, now)
+        )
+        for name, term in terms.items():
+            # a captured step writes its terms to the same place again
+            self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach().clone()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
+
+    def take_step(self, rows: Tensor, now: Moment) -> Terms:
+        """Move the weights by what rows of the training set give at a moment; return the terms of the loss."""
+        return self.update(self.chunks(self.data.train[rows], now), self.optimizer)
 
     def look_ahead(self, rows: Tensor) -> None:
         """Begin what the method needs of the host for the step after the next one, whose batch this is."""
@@ -264,7 +290,7 @@ class Training:
         The draws are those of the moments, so that a second call gives the same.
         """
         x, y, *prepared = self.ahead.finish(moments[0]) or self.begin(batch, moments)()
-        torch.manual_seed(moments[0].bits("network"))
+        moments[0].seed_layers()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
             return self.model(x, y, moments[0], *prepared)
 

@@ -220,7 +220,7 @@ BAD = [
     ("gaussian_share", 1.1, r"gaussian_share \(p/M\): 1.1 .* \[0, 1\]"),
     ("sigma", -1.0, r"sigma \(σ\): -1.0"),
     ("tau", 0.0, r"tau \(τ/σ\): 0.0 is not allowed; give a number in \(0, ∞\)"),
-    ("dropout_rate", 1.0, r"dropout_rate: 1.0 is not allowed; give a number in \[0, 1\)"),
+    ("dropout_rate", 1.0, r"dropout_rate \(r\): 1.0 is not allowed; give a number in \[0, 1\)"),
     ("basis", "qr", r"basis \(Σ\): 'qr' is not allowed; give one of colnorm, orthogonal, identity"),
     ("scale", "layer", r"scale \(s\): 'layer' is not allowed; give one of batch, running, absolute"),
     ("objective", "both", r"objective: 'both' is not allowed; give one of sum, either_or"),

@@ -164,8 +164,7 @@ def test_several_processes_end_with_their_parent(tmp_path, number, status):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
     with subprocess.Popen([*command, "--epochs-scale", "0.25"], start_new_session=True, **options) as process:
-        while not process.stdout.readline().startswith("record "):
-            pass
+        assert any(line.startswith("record ") for line in process.stdout), "it ended without a record"
         process.send_signal(number)
         process.stdout.read()
         assert process.wait(timeout=60) == status

@@ -1,5 +1,6 @@
 """Bamboo (Yang et al., 2019): hard labels for points of a ball around each sample, as the SBA paper describes it (Eq. 9)."""
 
+from collections.abc import Hashable
 from typing import ClassVar, Literal
 
 import torch
@@ -42,6 +43,9 @@ class Bamboo(Method):
 
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
+
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        return drawn(self.layers, now) if self.eta else "plain"
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         if not self.eta:

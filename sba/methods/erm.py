@@ -1,5 +1,6 @@
 """Empirical risk minimisation: plain training, the baseline (Eq. 2)."""
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ class ERM(Method):
     name: ClassVar[str] = "erm"
     title: ClassVar[str] = "Baseline"
     formula: ClassVar[str] = r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i)"
+
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        return "plain"
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         return sba_objective(network(x), y, None, 0.0)

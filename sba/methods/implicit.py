@@ -1,5 +1,6 @@
 """SBA in the limit M → ∞ at the last layer: the expected divergence in closed form, without a virtual point."""
 
+from collections.abc import Hashable
 from typing import ClassVar, Literal
 
 import torch
@@ -59,11 +60,14 @@ class ImplicitSBA(Method):
     def check(self, network: Staged) -> None:
         check_linear_end(self.name, network)
 
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        return "augmented" if self.eta and Scheduler(self.omega, self.schedule).state(now) else "plain"
+
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])
         logits = network(h, after=network.stages[-2])
         terms = sba_objective(logits, y, None, self.eta)
-        if self.eta and Scheduler(self.omega, self.schedule).state(now):
+        if self.branch(network, now) == "augmented":
             terms["virtual"] = self.eta * self.divergence(network, h, logits, memory).mean()
         return terms
 

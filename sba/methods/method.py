@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -63,6 +63,19 @@ class Method(abc.ABC):
         Returns:
             A function of the augmented images that launches work and does not wait for it. It returns another, which may wait, and
             whose result :meth:`terms` takes as its last argument.
+        """
+        return None
+
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        """Return all that the host decides in a step's terms: steps of one branch differ in data and random tensors alone.
+
+        Args:
+            network: in training mode.
+            now: the moment of that step.
+
+        Returns:
+            Anything hashable, such as the layer that is augmented; None where it is not known, and a step cannot be captured
+            (:mod:`sba.graphs`).
         """
         return None
 

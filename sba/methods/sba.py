@@ -1,6 +1,7 @@
 """Stochastic Batch Augmentation (Li et al., 2020)."""
 
 import math
+from collections.abc import Hashable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -154,6 +155,9 @@ class SBA(Method):
         if self.eta == 0 or not Scheduler(self.omega, self.schedule).state(now):
             return None
         return drawn(self.eligible(network), now)
+
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        return self.augmented_layer(network, now) or "plain"
 
     def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
         """Return the unit of σ for each feature, of shape (Q,), or None where it is absolute.
