@@ -55,7 +55,7 @@ class Sweep:
         self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
-        self.options = Options(device, threads, data_root, download, deadline, keep, graphs)
+        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0

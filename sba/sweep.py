@@ -53,6 +53,7 @@ class Options:
         deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
         keep: leave the checkpoints of finished runs where they are.
         graphs: as for :class:`sba.training.Training`.
+        jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 
     device: str = "cpu"
@@ -62,6 +63,7 @@ class Options:
     deadline: float | None = None
     keep: bool = False
     graphs: bool | None = None
+    jobs: int = 1
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
     def data(self, dataset: str, holdout: int) -> Data:
@@ -153,6 +155,8 @@ def perform(
         yield Event("stopped", index, len(training.history), f"stopped at step {training.step}")
         return
     more: dict[str, Any] = study.measure(training) if study.measure else {}
+    if options.jobs > 1:
+        more["jobs"] = options.jobs
     record = record_of(training, cell.study, study.last, cell.reduced, more)
     yield settle(store, cell, record, options, Event("done", index, cell.run.epochs, f"{record['error']:.2f} %"))
 

@@ -1,0 +1,75 @@
+"""Tables of settings hold what the records say, and the command that repeats each."""
+
+import re
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+from test_report import record
+
+from sba import tables
+from sba.__main__ import main
+from sba.trace import link
+
+
+def full(error, *arguments, **options):
+    return record(error, *arguments, **options) | {
+        "error_last": error + 0.1,
+        "device": "cpu",
+        "device_name": "a processor",
+        "threads": 2,
+        "versions": {"torch": "9.9"},
+        "source": "abc",
+    }
+
+
+RECORDS = [
+    *(full(e, "erm", s) for s, e in enumerate([23.0, 23.4, 23.1])),
+    *(full(e, "sba", s, eta=0.01, folds=32) for s, e in enumerate([22.0, 22.9])),
+    full(21.0, "erm", 1, cutout=16),
+    full(60.0, "erm", 0, epochs=5),
+    full(50.0, "sba", 0, epochs=5),
+    full(1.0, "erm", 0, holdout=5000, evaluated_on="holdout"),
+    full(2.0, "sba", 0, eta=3.0) | {"study": "fig2"},
+]
+
+
+def rows_of(html):
+    return [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)][1:]
+
+
+def test_a_setting_stands_with_its_difference_from_plain_training_at_equal_seeds():
+    rows = rows_of(tables.settings_html(RECORDS))
+    assert [r[2].split()[0] for r in rows[::2]] == ["Baseline", "Cutout", "SBA"]
+    low, high = stats.ttest_rel([22.0, 22.9], [23.0, 23.4]).confidence_interval(0.95)
+    half, (erm, cutout, sba) = (high - low) / 2, rows[::2]
+    assert sba[5] == f"−0.75 ± {half:.2f} (n=2)" and erm[5] == "—" and cutout[5] == "−2.40 (n=1)"
+    assert cutout[3:5] == ["21.00 (n=1)", "21.10"] and cutout[6:8] == ["164", "2.00"]
+    assert sba[8] == " ".join(link(r["id"]) for r in RECORDS[3:5])
+
+
+def test_shortened_runs_are_compared_among_themselves():
+    rows = rows_of(tables.settings_html(RECORDS, reduced=True))[::2]
+    assert [r[3] for r in rows] == ["60.00 (n=1)", "50.00 (n=1)"]
+    assert rows[1][5] == "−10.00 (n=1)" and rows[1][6] == "5 of 164"
+
+
+def test_under_each_setting_stands_a_command_that_runs_it(monkeypatch):
+    made = []
+    monkeypatch.setattr("sba.__main__.train_once", lambda run, *_, **__: made.append(run) or ("", 0))
+    for row in rows_of(tables.settings_html(RECORDS))[1::2]:
+        (text,) = re.findall(r"<code>(.*?)</code>", row[0])
+        words = shlex.split(text)
+        assert words[:4] == ["python", "-m", "sba", "train"]
+        assert CliRunner().invoke(main, words[3:]).exit_code == 0
+    assert [run.settings() for run in made] == [RECORDS[i]["settings"] for i in (0, 5, 3)]
+
+
+@pytest.mark.parametrize("what", ["seeds 0, 1, 2", "a processor", "torch 9.9", "source abc"])
+def test_it_says_on_what_the_runs_were_made(what):
+    assert what in rows_of(tables.settings_html(RECORDS))[1][0]
+
+
+def test_without_records_there_is_a_head_alone():
+    assert rows_of(tables.settings_html([])) == []
