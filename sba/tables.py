@@ -12,7 +12,7 @@ from sba.trace import command, link
 
 FREE = ("method", "seed", "cutout", "views", "chunked", "adapt_norm", "vote")
 """Fields in which a setting may differ from the plain training that it is compared with."""
-HEAD = ("Data", "Network", "Method", "Error, %", "Last epoch, %", "Minus baseline", "Epochs", "s per epoch", "Records")
+HEAD = ("Method", "Error, %", "Last epoch, %", "Minus baseline")
 
 
 def by_seed(members: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -38,11 +38,16 @@ def spread(values: list[float]) -> str:
     return f"{mean:.2f}" + ("" if half is None else f" ± {half:.2f}")
 
 
+def narrow(text: str) -> str:
+    """Let a cell's text break into lines."""
+    return f'<span class="narrow">{text}</span>'
+
+
 def seconds(members: list[dict[str, Any]]) -> str:
     """Write the median time of an epoch's training steps, and how many runs shared the machine where a record says so."""
     shared = max(r.get("jobs", 1) for r in members)
     median = statistics.median(r["seconds_per_epoch"] for r in members)
-    return f"{median:.2f}" + (f" (beside {shared - 1} more)" if shared > 1 else "")
+    return f"{median:.2f} s per epoch" + (f" beside {shared - 1} others" if shared > 1 else "")
 
 
 def where_and_how(members: list[dict[str, Any]]) -> str:
@@ -55,9 +60,11 @@ def where_and_how(members: list[dict[str, Any]]) -> str:
             for r in members
         }
     )
-    seeds = ", ".join(str(s) for s in sorted(by_seed(members)))
-    first = min(members, key=lambda r: r["settings"]["seed"])
-    return f"<code>{command(first)}</code><br>seeds {seeds}; {'; '.join(made)}"
+    seeds = by_seed(members)
+    runs = ", ".join(f"seed {seed} {link(seeds[seed]['id'])}" for seed in sorted(seeds))
+    epochs, whole = (members[0]["settings"][name] for name in ("epochs", "full_epochs"))
+    length = f"{epochs} of {whole} epochs" if epochs < whole else f"{epochs} epochs"
+    return f"<code>{command(seeds[min(seeds)])}</code><br>{runs}; {length}, {seconds(members)}; {'; '.join(made)}"
 
 
 def settings_html(records: Iterable[dict[str, Any]], reduced: bool = False) -> str:
@@ -72,20 +79,19 @@ def settings_html(records: Iterable[dict[str, Any]], reduced: bool = False) -> s
     found.sort(
         key=lambda g: (*(g[0]["settings"][k] for k in ("dataset", "network", "epochs")), order.get(column(g[0]), 99))
     )
-    rows = []
+    rows, above = [], ""
     for members in found:
         s = members[0]["settings"]
+        place = f"{title(s['network'])} on {title(s['dataset'])}"
+        if place != above:
+            rows.append(f'<tr><th scope="rowgroup" colspan="{len(HEAD)}">{place}</th></tr>')
+            above = place
         difference = None if column(members[0]) == "erm" else paired(by_seed(members), baseline_of(members, found))
         cells = [
-            title(s["dataset"]),
-            title(s["network"]),
-            " ".join(filter(None, [title(column(members[0])), hyperparameters(s), *deviations(s)])),
+            narrow(" ".join(filter(None, [title(column(members[0])), hyperparameters(s), *deviations(s)]))),
             str(cell(members)),
             spread([r["error_last"] for r in members]),
             NOT_RUN if difference is None else str(difference),
-            str(s["epochs"]) + (f" of {s['full_epochs']}" if reduced else ""),
-            seconds(members),
-            " ".join(link(r["id"]) for r in members),
         ]
         rows.append(f"<tr>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
         rows.append(f'<tr><td colspan="{len(HEAD)}" class="provenance">{where_and_how(members)}</td></tr>')
