@@ -22,7 +22,7 @@ setup: $(VENV)/.installed  ## make .venv with the pinned versions (the others do
 book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, check it
 	$(BIN)/python -m sba notebooks
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet
-	$(BIN)/python -m pytest -q tests/test_site.py
+	$(BIN)/python -m pytest -q tests/test_site.py tests/test_browser.py
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed  ## check style, formatting, and every test

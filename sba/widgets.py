@@ -103,7 +103,7 @@ class Explorer(ipywidgets.VBox):
         controls: by the name of the picture's trait that each one moves.
         picture: see :class:`Picture`.
         still: a drawing of the first state, for print, GitHub and pages without scripts; it is closed.
-        kernel: a box from :func:`kernel_only`, or None.
+        kernel: a box or None.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Explorer(ipywidgets.VBox):
         controls: Mapping[str, ipywidgets.Widget],
         picture: Picture,
         still: Figure,
-        kernel: ipywidgets.Box | None = None,
+        kernel: "KernelOnly | None" = None,
     ):
         buffer = io.BytesIO()
         still.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -183,8 +183,17 @@ def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidge
     return ipywidgets.IntSlider(value=value, min=low, max=high, step=1, layout={"width": "320px"}, **words)
 
 
-def kernel_only(children: Sequence[ipywidgets.Widget], note: str) -> ipywidgets.VBox:
-    """Box what needs a kernel: Jupyter shows it, the page shows the note in its place."""
-    box = ipywidgets.VBox(list(children), tooltip=note)
-    box.add_class("needs-kernel")
-    return box
+class KernelOnly(ipywidgets.VBox):
+    """A box of what needs a kernel: Jupyter shows it, the page shows the note in its place.
+
+    Args:
+        children: the widgets.
+        note: what a reader without a kernel is told.
+    """
+
+    # a tooltip would do, but JupyterLab cannot draw a box that has one
+    note = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, children: Sequence[ipywidgets.Widget], note: str):
+        super().__init__(list(children), note=note)
+        self.add_class("needs-kernel")

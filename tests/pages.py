@@ -5,7 +5,7 @@ import http.server
 import importlib.util
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +27,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+    def handle(self):
+        # a browser that leaves a page drops what it had asked for
+        with suppress(ConnectionError):
+            super().handle()
 
 
 @contextmanager

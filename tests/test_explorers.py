@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sba.errors import ConfigError
 from sba.hyper import bounds, definitions, facts
 from sba.methods import METHODS
 from sba.moment import uniform
+from sba.results import book_folder, records
 from sba.scheduler import PURPOSE, probability
 from sba.vicinity import bounded_noise, dropout_points, gaussian_points
 
@@ -220,3 +222,19 @@ def test_the_two_terms_in_the_page_are_those_of_the_objective(call):
     assert found["ce"] == pytest.approx(terms["cross_entropy"].item(), rel=1e-12)
     assert 0.7 * found["kl"] == pytest.approx(terms["virtual"].item(), rel=1e-12)
     assert found["gaussian"] == pytest.approx(kl(raw, virtual[:p]).mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("problem", ["digits", "moons"])
+def test_train_here_trains_the_network_of_the_sliders(problem):
+    explorer = explore.omega_eta(records(book_folder()), problem, omega=0.0, eta=0.1)
+    row, told = explorer.children[-1].children
+    button, stop, progress = row.children
+    button.click()
+    deadline = time.monotonic() + 120
+    while len(explorer.picture.own) < 2 and time.monotonic() < deadline and button.disabled:
+        time.sleep(0.05)
+    stop.click()
+    while button.disabled and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(explorer.picture.own) >= 2 and progress.value == len(explorer.picture.own), told.value
+    assert told.value.startswith("ω = 0.000, η = 0.1: epoch ")

@@ -19,7 +19,7 @@ from sba.grid import Grid, grid, mean
 from sba.methods import SBA
 from sba.omega_eta import PROBLEMS
 from sba.training import train
-from sba.widgets import Explorer, Picture, choice, kernel_only, packed, slider
+from sba.widgets import Explorer, KernelOnly, Picture, choice, packed, slider
 
 HINT = (
     "Raise η from its lowest value at ω = 0: where does the error leave that of plain training, and does calibration leave it "
@@ -96,7 +96,7 @@ def half_width(values: np.ndarray) -> np.ndarray:
     return np.where(n > 1, stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1)), np.nan)
 
 
-def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> ipywidgets.VBox:
+def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> KernelOnly:
     """Make the box that trains one network at the sliders' ω and η, with progress; it needs a kernel."""
     button = ipywidgets.Button(description="Train here", tooltip="train one network at these ω and η")
     stop = ipywidgets.Button(description="Stop", disabled=True)
@@ -110,7 +110,7 @@ def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> ipyw
             own = {"omega": controls["omega"].value, "eta": controls["eta"].value}
             run, errors = make_run(**problem, method="sba", **own), []
             progress.max = run.epochs
-            for record in train(run, load(run.dataset)):
+            for record in train(run, load(run.dataset, holdout=run.holdout)):
                 errors.append(record.error)
                 progress.value, picture.own = len(errors), list(errors)
                 told.value = (
@@ -130,7 +130,7 @@ def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> ipyw
 
     button.on_click(begin)
     stop.on_click(lambda _: stopped.set())
-    return kernel_only([ipywidgets.HBox([button, stop, progress]), told], NOTE)
+    return KernelOnly([ipywidgets.HBox([button, stop, progress]), told], NOTE)
 
 
 def still(found: Grid, omega: float, eta: float) -> Figure:

@@ -112,7 +112,7 @@
   /** Children below or beside each other; what needs a kernel is told of and not drawn. */
   function box(model, draw) {
     if ((model.get("_dom_classes") ?? []).includes("needs-kernel")) {
-      return element("p", { className: "needs-kernel-note" }, model.get("tooltip"));
+      return element("p", { className: "needs-kernel-note" }, model.get("note"));
     }
     const holder = element("div", { className: model.get("_model_name") === "HBoxModel" ? "widget-beside" : "widget-below" });
     model.get("children").forEach((reference) => holder.append(draw(reference)));
