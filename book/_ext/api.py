@@ -1,8 +1,9 @@
-"""Sphinx extension: what autodoc and napoleon make of this project's docstrings, put right in two places.
+"""Sphinx extension: what autodoc and napoleon make of this project's docstrings, put right in three places.
 
 * The docstring of a constant or a property is prose. Napoleon takes its words before a colon for a type.
 * A docstring names what it refers to as its reader would, `ConfigError` or `Tail.raw`: where one object only bears the
   name, the reference leads there.
+* A default that a dataclass makes anew is no Python, and a signature with it is not read as one: an ellipsis stands for it.
 """
 
 from docutils import nodes
@@ -39,10 +40,18 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, [text], found[0])
 
 
+def readable(
+    app: Sphinx, what: str, name: str, obj: object, options: object, arguments: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write `...` for a default that is no Python."""
+    return (arguments.replace("<factory>", "...") if arguments else arguments), returns
+
+
 def setup(app: Sphinx) -> dict:
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     app.connect("autodoc-process-docstring", remember, priority=400)
     app.connect("autodoc-process-docstring", restore, priority=600)
+    app.connect("autodoc-process-signature", readable)
     app.connect("missing-reference", resolve)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
