@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -164,10 +165,16 @@ def test_several_processes_end_with_their_parent(tmp_path, number, status):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
     with subprocess.Popen([*command, "--epochs-scale", "0.25"], start_new_session=True, **options) as process:
-        assert any(line.startswith("record ") for line in process.stdout), "it ended without a record"
-        process.send_signal(number)
-        process.stdout.read()
-        assert process.wait(timeout=60) == status
+        # reading has no time limit of its own
+        limit = threading.Timer(240, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
+        try:
+            assert any(line.startswith("record ") for line in process.stdout), "it ended without a record"
+            process.send_signal(number)
+            process.stdout.read()
+            assert process.wait(timeout=60) == status
+        finally:
+            limit.cancel()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

@@ -49,7 +49,9 @@ def together(task, *arguments):
     """Run a task in two processes and return what each of them found."""
     context = mp.get_context("spawn")
     results, port = context.Queue(), free_port()
-    workers = [context.Process(target=enter, args=(r, port, task, arguments, results)) for r in range(RANKS)]
+    workers = [
+        context.Process(target=enter, args=(r, port, task, arguments, results), daemon=True) for r in range(RANKS)
+    ]
     for worker in workers:
         worker.start()
     found = {}

@@ -218,12 +218,12 @@ def ranks():
     context = mp.get_context("spawn")
     queue = context.Queue()
     names = [*METHODS, *ON_THE_DATA]
-    processes = [context.Process(target=worker, args=(rank, port, queue, names)) for rank in range(2)]
+    processes = [context.Process(target=worker, args=(rank, port, queue, names), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=300) for _ in processes)
     for process in processes:
-        process.join()
+        process.join(timeout=60)
     return found
 
 

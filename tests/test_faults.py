@@ -77,7 +77,7 @@ def build(tree, text):
     (tree / "book" / "index.md").write_text(text, encoding="utf-8")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment, timeout=240)
 
 
 def test_the_book_builds_without_a_fault(book):

@@ -303,7 +303,7 @@ def test_an_unknown_form_is_refused():
 
 def on_ranks(shards, form):
     """Run :func:`moments` on one thread a rank, with a sum over ranks as an all-reduce makes it."""
-    barrier, board, found = threading.Barrier(len(shards)), {}, {}
+    barrier, board, found = threading.Barrier(len(shards), timeout=60), {}, {}
 
     def work(rank, h, labels):
         def total(part):

@@ -209,7 +209,7 @@ def start(folder):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sba.workers", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=work_alone, args=(str(folder), sender))
+    process = context.Process(target=work_alone, args=(str(folder), sender), daemon=True)
     process.start()
     sender.close()
     return process, receiver
