@@ -2,26 +2,56 @@
 
 import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
+import yaml
 
 from sba.errors import SBAError
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8}")
 WARNING = re.compile(r"^.*\w*Warning: .*$", re.MULTILINE)
 
+INSTALL = """\
+# Where the project is not installed, as on Colab, this cell fetches it; headlessly it is skipped.
+import importlib.util
+
+if importlib.util.find_spec("sba") is None:
+    !git clone --quiet --depth 1 --branch {branch} {url} sba-book
+    %cd sba-book
+    %pip install --quiet ".[book]"\
+"""
+
 
 class NotebookError(SBAError):
     """A notebook cannot be executed, failed, or shows something that a page must not show."""
 
 
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def repository(root: Path) -> dict[str, str]:
+    """The repository that `_config.yml` of a tree names: `url` and `branch`, or nothing where the url is empty or missing."""
+    config = root / "_config.yml"
+    named = (yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}).get("repository") or {}
+    return {"url": named["url"], "branch": named.get("branch") or "main"} if named.get("url") else {}
+
+
+def install_cell(hosted: Mapping[str, str]) -> nbformat.NotebookNode:
+    """The cell that fetches and installs the project on a machine that has only the notebook."""
+    tags = ["install", "skip-execution", "remove-cell"]
+    return nbformat.v4.new_code_cell(INSTALL.format(**hosted), id="install", metadata={"tags": tags})
+
+
+def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
     """The notebook as git keeps it: no outputs, counts, widget state or times, and cell ids that do not change.
 
-    A random id (as an editor gives it) becomes `cell-N`; an id that somebody chose stays. Returns a new notebook.
+    A random id (as an editor gives it) becomes `cell-N`; an id that somebody chose stays. Where the project is hosted
+    (`repository`), the cell that installs it stands behind the parameters; elsewhere none does. Returns a new notebook.
     """
     notebook = copy.deepcopy(notebook)
+    notebook.cells = [cell for cell in notebook.cells if cell.get("id") != "install"]
+    if hosted:
+        behind = [n for n, cell in enumerate(notebook.cells, 1) if "parameters" in cell.metadata.get("tags", [])]
+        notebook.cells.insert(behind[0] if behind else 0, install_cell(hosted))
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -43,9 +73,9 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def clean_files(notebooks_dir: Path | str = "notebooks") -> list[Path]:
     """Rewrite every notebook of the folder as `clean` gives it; returns those that changed."""
-    changed = []
+    changed, hosted = [], repository(Path(notebooks_dir).resolve().parent)
     for path in sorted(Path(notebooks_dir).glob("*.ipynb")):
-        text = nbformat.writes(clean(nbformat.read(path, as_version=4))) + "\n"
+        text = nbformat.writes(clean(nbformat.read(path, as_version=4), hosted)) + "\n"
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8")
             changed.append(path)

@@ -19,6 +19,7 @@ from sba.errors import ConfigError
 from sba.hyper import bounds, definitions, facts
 from sba.methods import METHODS
 from sba.moment import uniform
+from sba.omega_eta import PROBLEMS
 from sba.results import book_folder, records
 from sba.scheduler import PURPOSE, probability
 from sba.vicinity import bounded_noise, dropout_points, gaussian_points
@@ -224,8 +225,29 @@ def test_the_two_terms_in_the_page_are_those_of_the_objective(call):
     assert found["gaussian"] == pytest.approx(kl(raw, virtual[:p]).mean().item(), rel=1e-12)
 
 
+# ---------------------------------------------------------------------------------------------------------- with a kernel
+
+
 @pytest.mark.parametrize("problem", ["digits", "moons"])
-def test_train_here_trains_the_network_of_the_sliders(problem):
+def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
+    """The errors that the box draws are those of the same run trained by the package."""
+    short = [settings | {"epochs": 3} for settings in PROBLEMS]
+    monkeypatch.setattr(sba.explorers.omega_eta, "PROBLEMS", short)
+    explorer = explore.omega_eta(records(book_folder()), problem, omega=0.2, eta=0.5)
+    assert explorer.picture.own == []
+    row, told = explorer.children[-1].children
+    button, stop, progress = row.children
+    button.click()
+    deadline = time.monotonic() + 120
+    while button.disabled and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run = sba.make_run(**short[problem == "moons"], method="sba", omega=0.2, eta=0.5)
+    assert explorer.picture.own == [record.error for record in sba.train(run)]
+    assert progress.value == progress.max == 3 and stop.disabled and "epoch 3" in told.value
+
+
+@pytest.mark.parametrize("problem", ["digits", "moons"])
+def test_train_here_stops_when_told(problem):
     explorer = explore.omega_eta(records(book_folder()), problem, omega=0.0, eta=0.1)
     row, told = explorer.children[-1].children
     button, stop, progress = row.children

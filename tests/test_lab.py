@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import absent
@@ -40,7 +41,10 @@ def jupyterlab(folder):
             yield json.loads(found[0].read_text())["url"]
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @pytest.fixture
@@ -54,6 +58,8 @@ def lab(browser, tmp_path):
     with jupyterlab(folder) as address:
         context = browser.new_context(viewport={"width": 1400, "height": 1000})
         tab = context.new_page()
+        asked = []
+        tab.on("request", lambda request: asked.append(urlsplit(request.url)))
         tab.goto(f"{address}lab/tree/{CHAPTER}?token={TOKEN}")
         tab.locator(".jp-Cell").first.wait_for(timeout=90 * SECOND)
         # the indicator beside the cells is idle before there is a kernel
@@ -61,6 +67,7 @@ def lab(browser, tmp_path):
         tab.get_by_role("menuitem", name="Run", exact=True).click()
         tab.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
         yield tab
+        assert {one.netloc for one in asked if one.scheme.startswith("http")} == {urlsplit(address).netloc}
         context.close()
 
 
