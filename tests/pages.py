@@ -1,12 +1,19 @@
-"""Where the built site is, what is on its pages, and how it is served: shared by the tests of the site."""
+"""Where the built site is, what is on its pages, how it is served, and a small book: shared by the tests of the site."""
 
 import functools
 import http.server
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import nbformat
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -52,3 +59,28 @@ def extension(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def small_book(tree, **changes):
+    """A tree with one page and one notebook, the project's own files, and its configuration with some keys changed."""
+    shutil.copytree(ROOT / "book" / "_ext", tree / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("_assets", "_templates"):
+        shutil.copytree(ROOT / "book" / folder, tree / "book" / folder)
+    shutil.copy(ROOT / "book" / "references.bib", tree / "book")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    (tree / "_config.yml").write_text(yaml.safe_dump(config | changes), encoding="utf-8")
+    toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/chapter"}]}
+    (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
+    cells = [nbformat.v4.new_markdown_cell("# A chapter"), nbformat.v4.new_code_cell("1 + 1", execution_count=1)]
+    cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
+    about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), tree / "book" / "chapter.ipynb")
+    return tree
+
+
+def build(tree, text):
+    """Build a small book with this text on its page, as ``make book`` does."""
+    (tree / "book" / "index.md").write_text(text, encoding="utf-8")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment, timeout=240)

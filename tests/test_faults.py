@@ -3,16 +3,9 @@
 A notebook with an error in its outputs is refused before the build (test_notebooks.py).
 """
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import nbformat
 import pytest
-import yaml
-from pages import ROOT, STATE, VIEW
+from pages import STATE, VIEW, build, small_book
 
 pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
 
@@ -43,21 +36,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """A tree with one page and one notebook, the project's configuration and its own files."""
-    tree = tmp_path_factory.mktemp("book")
-    shutil.copytree(ROOT / "book" / "_ext", tree / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in ("_assets", "_templates"):
-        shutil.copytree(ROOT / "book" / folder, tree / "book" / folder)
-    shutil.copy(ROOT / "book" / "references.bib", tree / "book")
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    (tree / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/chapter"}]}
-    (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-    cells = [nbformat.v4.new_markdown_cell("# A chapter"), nbformat.v4.new_code_cell("1 + 1", execution_count=1)]
-    cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
-    about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=about), tree / "book" / "chapter.ipynb")
-    return tree
+    return small_book(tmp_path_factory.mktemp("book"))
 
 
 def with_widget(tree, name):
@@ -70,14 +49,6 @@ def with_widget(tree, name):
     notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
     notebook.metadata["widgets"] = {STATE: {"state": state, "version_major": 2, "version_minor": 0}}
     nbformat.write(notebook, path)
-
-
-def build(tree, text):
-    """Build as ``make book`` does."""
-    (tree / "book" / "index.md").write_text(text, encoding="utf-8")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", "--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment, timeout=240)
 
 
 def test_the_book_builds_without_a_fault(book):

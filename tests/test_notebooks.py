@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from sba import notebooks
-from sba.cells import NotebookError, check_outputs, clean, clean_files
+from sba.cells import NotebookError, check_outputs, clean, clean_files, repository
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -65,7 +65,7 @@ def test_a_source_is_clean(path):
     """No outputs, counts, widget state, times or random cell ids. `python -m sba notebooks --clean` mends a source."""
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert notebook == clean(notebook)
+    assert notebook == clean(notebook, repository(ROOT))
 
 
 @each_source

@@ -39,6 +39,9 @@ def use_own_files(app: Sphinx, config: object) -> None:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     # here and not in _config.yml: there, html_theme_options would wipe what Jupyter Book puts into it
     app.config.html_theme_options["navbar_persistent"] = []
+    # without a repository there is nothing to launch; Jupyter Book would offer its own
+    if not app.config.html_theme_options.get("repository_url"):
+        app.config.html_theme_options.pop("launch_buttons", None)
     # the reader's own setting, light or dark; without a default the theme complains in the browser's console
     app.config.html_context.setdefault("default_mode", "auto")
 
