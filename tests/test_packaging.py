@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -115,6 +116,28 @@ def test_the_ci_script_runs():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["with a browser", "without one"])
+def test_the_ci_script_wants_a_browser_and_runs_the_tests_and_then_the_book(tmp_path, found):
+    """With a make, an apt-get and a browser that only say that they were called."""
+    tools = tmp_path / "tools"
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    tools.mkdir()
+    for name in ("make", "apt-get", "sudo", *(["chromium"] if found else [])):
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $* $SBA_BROWSER" >> "{tmp_path}/calls"\n')
+        (tools / name).chmod(0o755)
+    for name in ("bash", "dirname", "timeout", "sh", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    done = subprocess.run(
+        [tmp_path / ".ci" / "run"], env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+    )
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    made = [call[1:] for call in calls if call[0] == "make"]
+    assert done.returncode == 0, done.stderr
+    assert made == [[".venv/.lab", "required"], ["test", "required"], ["book", "required"]]
+    assert any("chromium" in call for call in calls) == ("install it by hand" in done.stderr) == (not found)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name)
