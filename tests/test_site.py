@@ -134,6 +134,20 @@ def test_no_widget_is_left_that_the_page_cannot_draw(page):
 
 
 @each_page
+def test_a_chapter_offers_its_executed_notebook(page):
+    """The file behind the download button has every cell's outputs."""
+    if page.parent.name != "notebooks":
+        return
+    (link,) = {a["href"] for a in soup(page).select("a.btn-download-source-button") if a["href"].endswith(".ipynb")}
+    cells = json.loads((page.parent / link).read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    unrun = [
+        c["id"] for c in code if not c["execution_count"] and "skip-execution" not in c["metadata"].get("tags", [])
+    ]
+    assert code and unrun == [] and any(cell["outputs"] for cell in code)
+
+
+@each_page
 def test_equations_are_drawn_by_the_files_beside_the_page(page):
     if soup(page).select("span.math, div.math"):
         scripts = [t["src"] for t in soup(page).find_all("script", src=True) if "mathjax" in t["src"]]
