@@ -1,6 +1,7 @@
 """The explorer of cost: what a step of SBA takes beside Batch Augmentation and plain training, and what it buys."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sba import style
+from sba.config import from_settings
 from sba.counts import multiply_adds, share_behind, step_cost
 from sba.errors import ResultsError
 from sba.methods import SBA
@@ -26,6 +28,10 @@ ALT = (
     "layer and ω by count as a dashed line and measured as dots. Right: test error of recorded runs against training time."
 )
 METHODS = ("erm", "sba", "ba")
+OWN = ("method", "views", "chunked", "adapt_norm", "vote")
+"""Settings of a run that belong to its method: how many views, and how they go through the network."""
+FREE = ("omega", "eta", "folds", "layers", "basis")
+"""What a run of SBA may set and still be called SBA here."""
 
 
 def cost(
@@ -90,29 +96,45 @@ def measured(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def trained(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str, Any]]]:
-    """Return the network and the number of epochs of the longest CIFAR-10 runs that all three methods have, and these runs."""
-    own = [r for r in records if r["kind"] == "train" and r["settings"]["dataset"] == "cifar10" and not r.get("study")]
-    groups: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
-    for record in own:
-        settings = record["settings"]
-        groups.setdefault((settings["epochs"], settings["network"]), {}).setdefault(column(record), record)
-    whole = [key for key, runs in groups.items() if set(METHODS) <= set(runs)]
-    if not whole:
+    """Return the network, the number of epochs and the runs of the longest comparison of all three methods on CIFAR-10.
+
+    Runs are comparable when they differ in the method alone: same network, epochs, regime, seed, precision, test images and
+    type of device. A run of SBA counts when it departs from the defaults in no other field than those of `FREE`.
+    """
+    groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for record in records:
+        if record["kind"] != "train" or record["settings"]["dataset"] != "cifar10" or record.get("study"):
+            continue
+        whole = from_settings(record["settings"])
+        method = column(record)
+        if method not in METHODS or (method == "sba" and not usual(whole.method)):
+            continue
+        regime = [f"{name}={value}" for name, value in whole.settings().items() if name not in OWN]
+        same = (whole.epochs, whole.network, *regime, record["evaluated_on"], record["device_name"])
+        groups.setdefault(same, {}).setdefault(method, record)
+    comparable = [key for key, runs in groups.items() if set(METHODS) <= set(runs)]
+    if not comparable:
         raise ResultsError(
-            f"results: no network has CIFAR-10 runs of {', '.join(METHODS)} with equal epochs; train them"
+            f"results: no network has CIFAR-10 runs of {', '.join(METHODS)} that differ in the method alone; train them"
         )
-    epochs, network = max(whole)
+    longest = max(comparable)
     runs = [
         {
             "method": method,
             "name": title(method),
-            "views": groups[epochs, network][method]["settings"].get("views", 1),
-            "errors": [epoch["error"] for epoch in groups[epochs, network][method]["epochs"]],
-            "id": groups[epochs, network][method]["id"],
+            "views": record["settings"].get("views") or 1,
+            "errors": [epoch["error"] for epoch in record["epochs"]],
+            "id": record["id"],
         }
         for method in METHODS
+        for record in [groups[longest][method]]
     ]
-    return network, epochs, runs
+    return longest[1], longest[0], runs
+
+
+def usual(method: SBA) -> bool:
+    """Return whether a method is SBA with the default of every field but those of `FREE`."""
+    return all(getattr(method, f.name) == getattr(SBA(), f.name) for f in fields(SBA) if f.name not in FREE)
 
 
 def still(place: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:
