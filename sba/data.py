@@ -47,6 +47,7 @@ class Data:
         mean: of each channel over the training set, in [0, 1].
         std: likewise.
         fingerprint: hash of all pixels, labels and their order, as 16 hexadecimal digits.
+        root: the folder that data is looked for in, and more about the images (:mod:`sba.human`); None where it is not known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    root: pathlib.Path | None = None
 
     @property
     def side(self) -> int:
@@ -260,6 +262,7 @@ def load(name: str, root: str | pathlib.Path | None = None, download: bool = Fal
         mean=mean,
         std=std,
         fingerprint=fingerprint(train, test),
+        root=folder,
     )
 
 
