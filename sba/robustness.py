@@ -4,11 +4,14 @@ Networks are trained as in the study of the open points and then attacked, corru
 at one seed all methods meet the same draws. CIFAR comes last, since it takes a GPU.
 """
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sba.comparison import at_seeds, indexed
 from sba.config import Run
+from sba.errors import ConfigError
 from sba.paper import ADOPTED_ETA
 from sba.stress import measured
 from sba.studies import Setting, Study
@@ -95,13 +98,48 @@ def settings() -> Iterator[Setting]:
 
 def problem_of(run: Run) -> Problem:
     """Return the problem that a run belongs to."""
-    return next(p for p in PROBLEMS if p.base["dataset"] == run.dataset)
+    return problem_named(run.dataset)
 
 
 def measure(training: Training) -> dict[str, Any]:
     """Return what a record of this study keeps beside the usual: :func:`sba.stress.measured`."""
     problem = problem_of(training.run)
     return measured(training, problem.linf, problem.l2, problem.checked)
+
+
+def problem_named(dataset: str) -> Problem:
+    """Look up the problem on a data set.
+
+    Raises:
+        ConfigError: the study has none.
+    """
+    found = {p.base["dataset"]: p for p in PROBLEMS}
+    if dataset not in found:
+        raise ConfigError(f"dataset: {dataset!r} is no part of the study {NAME!r}; choose from {', '.join(found)}")
+    return found[dataset]
+
+
+def runs_on(problem: Problem, records: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Sort this study's records of a problem: label of a line → seed → record; lines without a record are left out."""
+    own = [r for r in records if r.get("study") == NAME]
+    index, seeds = indexed(own), sorted({r["settings"]["seed"] for r in own})
+    found = {line.label: at_seeds(index, problem.parameters(line), seeds) for line in LINES}
+    return {label: runs for label, runs in found.items() if runs}
+
+
+def at_radius(kind: str, radius: float) -> Callable[[dict[str, Any]], float]:
+    """Return how to read the error under an attack, "fgsm", "pgd-inf" or "pgd-2" of a radius, from a record."""
+
+    def read(record: dict[str, Any]) -> float:
+        attack = record["attacks"][kind]
+        return attack["error"][attack["radii"].index(radius)]
+
+    return read
+
+
+def mean_corrupted(record: dict[str, Any]) -> float:
+    """Return the mean error over all corruptions and severities, in per cent."""
+    return statistics.mean(statistics.mean(errors) for errors in record["corruptions"].values())
 
 
 STUDY = Study(

@@ -4,7 +4,18 @@ import pytest
 
 from sba import robustness
 from sba.config import make_run
-from sba.robustness import LINES, PROBLEMS, STUDY, measure, problem_of
+from sba.errors import ConfigError
+from sba.robustness import (
+    LINES,
+    PROBLEMS,
+    STUDY,
+    at_radius,
+    mean_corrupted,
+    measure,
+    problem_named,
+    problem_of,
+    runs_on,
+)
 from sba.studies import cells, place
 from sba.style import colour
 
@@ -52,3 +63,32 @@ def test_its_measure_takes_the_radii_of_the_problem(monkeypatch):
         run = make_run(**PROBLEMS[0].parameters(LINES[0]))
 
     assert measure(Trained) == (PROBLEMS[0].linf, PROBLEMS[0].l2, PROBLEMS[0].checked)
+
+
+def made(line, seed, study="robustness", **more):
+    run = make_run(**PROBLEMS[0].parameters(line), seed=seed)
+    content = {"id": f"{run.key}-{study}", "kind": "train", "key": run.key, "settings": run.settings(), "study": study}
+    return content | more
+
+
+def test_records_are_sorted_by_line_and_seed_and_those_of_other_studies_left_out():
+    """The study of the open points holds equal runs, which measured less."""
+    found = [made(LINES[0], 3, "switches"), made(LINES[0], 3), made(LINES[2], 12), made(LINES[2], 3), {"kind": "bench"}]
+    own = runs_on(PROBLEMS[0], found)
+    assert {k: list(v) for k, v in own.items()} == {"baseline": [3], "SBA": [3, 12]}
+    assert own["baseline"][3] is found[1]
+    assert runs_on(PROBLEMS[1], found) == {}
+
+
+def test_numbers_are_read_from_where_they_stand():
+    record = {
+        "attacks": {"fgsm": {"radii": [0.1, 0.2], "error": [7.0, 9.0]}},
+        "corruptions": {"jpeg": [1, 2, 3, 4, 5], "contrast": [10, 10, 10, 10, 20]},
+    }
+    assert at_radius("fgsm", 0.2)(record) == 9.0
+    assert mean_corrupted(record) == 7.5
+
+
+def test_a_data_set_without_a_problem_is_refused():
+    with pytest.raises(ConfigError, match=r"dataset: 'moons' is no part .* choose from digits, cifar10"):
+        problem_named("moons")
