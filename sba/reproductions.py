@@ -22,7 +22,8 @@ HOLDOUT = 5000
 """Training images held out to choose η on (open point 26)."""
 
 LAYERS = {
-    ("cifar10", "alexnet"): ("conv1", "conv2", "conv3", "conv4", "conv5", "flatten"),
+    # conv5 ends in maps of one pixel: the same numbers as flatten, and the same run bit for bit
+    ("cifar10", "alexnet"): ("conv1", "conv2", "conv3", "conv4", "flatten"),
     ("cifar10", "vgg16"): ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "flatten", "fc1", "fc2"),
 }
 """The layers k along the axis of Figure 3, which is drawn for VGG-16; AlexNet is far cheaper and comes first."""

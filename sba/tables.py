@@ -44,10 +44,15 @@ def narrow(text: str) -> str:
 
 
 def seconds(members: list[dict[str, Any]]) -> str:
-    """Write the median time of an epoch's training steps, and how many runs shared the machine where a record says so."""
-    shared = max(r.get("jobs", 1) for r in members)
-    median = statistics.median(r["seconds_per_epoch"] for r in members)
-    return f"{median:.2f} s per epoch" + (f" beside {shared - 1} others" if shared > 1 else "")
+    """Write the median time of an epoch's training steps on each device, and how many runs shared it where a record says so."""
+    found = []
+    for device in dict.fromkeys(r["device_name"] for r in members):
+        there = [r for r in members if r["device_name"] == device]
+        shared = max(r.get("jobs", 1) for r in there)
+        median = statistics.median(r["seconds_per_epoch"] for r in there)
+        beside = f" beside {shared - 1} others" if shared > 1 else ""
+        found.append(f"{median:.2f} s per epoch{beside} on {device}")
+    return ", ".join(found)
 
 
 def where_and_how(members: list[dict[str, Any]]) -> str:

@@ -48,7 +48,8 @@ def test_a_setting_stands_with_its_difference_from_plain_training_at_equal_seeds
     assert sba[3] == f"−0.75 ± {half:.2f} (n=2)" and erm[3] == "—" and cutout[3] == "−2.40 (n=1)"
     assert cutout[1:3] == ["21.00 (n=1)", "21.10"]
     assert (
-        f"seed 0 {link(RECORDS[3]['id'])}, seed 1 {link(RECORDS[4]['id'])}; 164 epochs, 2.00 s per epoch" in rows[5][0]
+        f"seed 0 {link(RECORDS[3]['id'])}, seed 1 {link(RECORDS[4]['id'])}; 164 epochs, 2.00 s per epoch on "
+        in rows[5][0]
     )
 
 
@@ -83,7 +84,16 @@ def test_it_says_on_what_the_runs_were_made(what):
 
 def test_seconds_of_runs_that_shared_a_machine_say_so():
     alone, shared = (rows_of(tables.settings_html([full(7.0) | more]))[1][0] for more in ({}, {"jobs": 6}))
-    assert ", 2.00 s per epoch; " in alone and ", 2.00 s per epoch beside 5 others; " in shared
+    assert ", 2.00 s per epoch on " in alone and ", 2.00 s per epoch beside 5 others on " in shared
+
+
+def test_seconds_of_different_devices_are_never_mixed():
+    slow = [
+        full(7.0, seed=s) | {"device_name": "a processor", "seconds_per_epoch": v} for s, v in ((0, 40.0), (1, 44.0))
+    ]
+    fast = full(7.0, seed=2) | {"device_name": "a card", "seconds_per_epoch": 1.0}
+    text = rows_of(tables.settings_html([*slow, fast]))[1][0]
+    assert "42.00 s per epoch on a processor, 1.00 s per epoch on a card; " in text
 
 
 def test_without_records_there_is_a_head_alone():
