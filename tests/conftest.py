@@ -18,6 +18,13 @@ hypothesis.settings.register_profile("sba", deadline=None, derandomize=True, dat
 hypothesis.settings.load_profile("sba")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A test that runs a command in this process leaves no number of threads to the next, whose sums would round differently."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def digits():
     return sba.load("digits")
