@@ -41,6 +41,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}
+"""Name → the loss of each image that an attack climbs."""
 
 
 def slope(predict: Predict, pixels: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:

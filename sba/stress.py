@@ -27,7 +27,12 @@ SIGMAS = (0.25, 0.5, 1.0, 2.0)
 """Strengths of the noise at layers, in units of each feature's spread."""
 ATTACKED = 500
 """Images that are attacked, the first of those the run is evaluated on; everything else is measured on all."""
-STEPS, MANY_STEPS, TRIES = 20, 100, 20
+STEPS = 20
+"""Steps of PGD."""
+MANY_STEPS = 100
+"""Steps of the PGD that checks whether more of them find more."""
+TRIES = 20
+"""Random draws of signs, of which one that fools the network is enough."""
 OTHER_SEED = 1000
 """A network of another seed, this much higher, is attacked in the place of the network under test."""
 
