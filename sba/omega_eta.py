@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sba.augment import normalise
 from sba.calibration import brier_score, reliability
 from sba.data import Data
 from sba.evaluation import logits
+from sba.plane import lattice, probability
 from sba.studies import Setting, Study
 from sba.switches import FEW
 from sba.training import EpochRecord, Training
@@ -84,18 +84,7 @@ def decision(network: nn.Module, data: Data) -> dict[str, Any]:
         ``extent`` (:data:`EXTENT`), ``shape`` (rows, columns) and ``p1``: the probability at the middle of each pixel times 255,
         one byte each, row by row from the lower left, in base64.
     """
-    left, right, low, high = EXTENT
-    rows, columns = PIXELS
-    x = left + (torch.arange(columns) + 0.5) * (right - left) / columns
-    y = low + (torch.arange(rows) + 0.5) * (high - low) / rows
-    points = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], dim=-1).reshape(-1, 2, 1, 1)
-    # the levels of sba.data.read_moons, without rounding
-    images = normalise((points + 2) * 51, data.mean, data.std).to(data.test.images.device)
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        p1 = network(images).float().softmax(1)[:, 1]
-    network.train(was_training)
+    p1 = probability(network, lattice(EXTENT, *PIXELS), data, label=1)
     levels = (p1 * 255).round().to(torch.uint8).cpu().numpy().tobytes()
     return {"extent": list(EXTENT), "shape": list(PIXELS), "p1": base64.b64encode(levels).decode()}
 

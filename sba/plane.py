@@ -47,11 +47,14 @@ def lattice(extent: tuple[float, float, float, float], rows: int, columns: int) 
 
 
 @torch.no_grad()
-def probability(network: nn.Module, grid: Tensor, data: Data) -> Tensor:
-    """Return P(class 0) over a lattice of shape (…, 2), in evaluation mode, on the host; the network's mode is left as it was."""
+def probability(network: nn.Module, grid: Tensor, data: Data, label: int = 0) -> Tensor:
+    """Return the probability of a class over a lattice of shape (…, 2), on the host.
+
+    The network is evaluated in evaluation mode, and its mode is left as it was.
+    """
     mode = network.training
     network.eval()
     try:
-        return network(to_network(grid, data)).softmax(1)[:, 0].reshape(grid.shape[:-1]).cpu()
+        return network(to_network(grid, data)).float().softmax(1)[:, label].reshape(grid.shape[:-1]).cpu()
     finally:
         network.train(mode)
