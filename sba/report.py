@@ -147,7 +147,7 @@ def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str
     for row in table1(records):
         theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
         ours = [
-            "; ".join(f"{settings} {c} {' '.join(map(link, c.ids))}".strip() for settings, c in row[n]["ours"])
+            "; ".join("<br>".join([f"{settings} {c}".strip(), *map(link, c.ids)]) for settings, c in row[n]["ours"])
             or NOT_RUN
             for n in names
         ]

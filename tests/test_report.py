@@ -96,7 +96,7 @@ def test_the_readme_sets_no_number_of_the_paper_beside_a_reduced_run():
 def test_variants_in_one_cell_are_told_apart():
     rows = [record(20.0, "sba", eta=0.01, identifier="a"), record(19.0, "sba", eta=0.1, identifier="b")]
     (line,) = [x for x in report.table1_markdown(rows).splitlines() if "20.00 (" in x]
-    assert "η=0.01, ω=1.047, M=32 20.00 (n=1) `a`; η=0.1, ω=1.047, M=32 19.00 (n=1) `b`" in line
+    assert "η=0.01, ω=1.047, M=32 20.00 (n=1)<br>`a`; η=0.1, ω=1.047, M=32 19.00 (n=1)<br>`b`" in line
 
 
 def test_a_run_off_its_regime_says_so_in_the_readme_and_stands_beside_no_number_of_the_paper():
