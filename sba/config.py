@@ -39,6 +39,7 @@ class Regime:
 
 PLAIN_ALEXNET = Regime(164, 128, 0.01, (81, 122), 0.1, 5e-4, "bearpaw/pytorch-classification, TRAINING.md")
 VGG = Regime(200, 128, 0.1, (60, 120, 160), 0.2, 5e-4, "eladhoffer/convNet.pytorch, models/vgg.py")
+VGG_PLAIN = dataclasses.replace(VGG, lr=0.01, source=f"{VGG.source}; the rate of Simonyan and Zisserman (2015)")
 RESNET = Regime(200, 128, 0.1, (100, 150), 0.1, 1e-4, "akamaster/pytorch_resnet_cifar10, trainer.py")
 SMALL = Regime(30, 64, 0.05, (15, 24), 0.1, 5e-4, "this book")
 
@@ -51,6 +52,7 @@ REGIMES: dict[str, Regime] = {
     "vgg16": VGG,
     "vgg16_512": VGG,
     "vgg16_linear": VGG,
+    "vgg16_plain": VGG_PLAIN,
     "resnet44": RESNET,
     "resnet44_b": RESNET,
 }

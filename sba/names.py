@@ -14,6 +14,7 @@ NAMES = {
     "alexnet_imagenet": "AlexNet",
     "vgg16": "VGG-16",
     "vgg16_imagenet": "VGG-16",
+    "vgg16_plain": "VGG-16 without batch normalisation",
     "resnet44": "ResNet-44",
     "resnet50": "ResNet-50",
     "cutout": "Cutout",

@@ -116,6 +116,14 @@ def conv_bn(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+def conv_relu(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3×3 convolution with ReLU, of stride 1, whose initial weights keep the variance (He et al., 2015)."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolution, nn.ReLU(inplace=True))
+
+
 def pooled(stage: nn.Sequential) -> nn.Sequential:
     """Append a 2×2 maximum pool to a stage."""
     return nn.Sequential(*stage, nn.MaxPool2d(2))
@@ -147,15 +155,28 @@ def alexnet(classes: int, channels: int, hidden: Sequence[int] = ()) -> Staged:
     )
 
 
-def vgg16(classes: int, channels: int, hidden: Sequence[int] = (4096, 4096), dropout: float = 0.5) -> Staged:
-    """VGG-16 with batch normalisation for 32×32 images: configuration D of Simonyan and Zisserman ending in 1×1×512.
+def vgg16(
+    classes: int,
+    channels: int,
+    hidden: Sequence[int] = (4096, 4096),
+    dropout: float = 0.5,
+    convolution: Callable[[int, int], nn.Sequential] = conv_bn,
+) -> Staged:
+    """VGG-16 for 32×32 images: configuration D of Simonyan and Zisserman ending in 1×1×512.
 
     The head of 4096-4096 with dropout is the one of Batch Augmentation's code, whose M the paper adopts; 33.6 M parameters.
+
+    Args:
+        classes: number of classes.
+        channels: channels of the input.
+        hidden: widths of the fully connected layers before the last.
+        dropout: rate behind each of those.
+        convolution: builds a stage; :func:`conv_relu` leaves batch normalisation out.
     """
     stages: list[tuple[str, nn.Module]] = []
     for block, (width, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1):
         for i in range(1, depth + 1):
-            stage = conv_bn(channels, width)
+            stage = convolution(channels, width)
             stages.append((f"conv{block}_{i}", pooled(stage) if i == depth else stage))
             channels = width
     return Staged([*stages, ("flatten", nn.Flatten()), *head(512, hidden, classes, dropout)])
@@ -251,6 +272,7 @@ NETWORKS: dict[str, tuple[Callable[[int, int], Staged], int]] = {
     "vgg16": (vgg16, 32),
     "vgg16_512": (lambda classes, channels: vgg16(classes, channels, (512, 512)), 32),
     "vgg16_linear": (lambda classes, channels: vgg16(classes, channels, ()), 32),
+    "vgg16_plain": (lambda classes, channels: vgg16(classes, channels, convolution=conv_relu), 32),
     "resnet44": (resnet, 32),
     "resnet44_b": (lambda classes, channels: resnet(classes, channels, shortcut="B"), 32),
 }

@@ -108,8 +108,22 @@ def fig3() -> Iterator[Setting]:
             yield Setting(row(dataset, network, method="erm", views=folds), "fig3")
 
 
+def vgg_baseline() -> Iterator[Setting]:
+    """List VGG-16 with and without crop and flip, with and without batch normalisation: which errs as the paper's does?"""
+    for network in ("vgg16", "vgg16_plain"):
+        for plain in ({}, {"padding": 0, "flip": False}):
+            own = network == "vgg16" and not plain
+            yield Setting(row("cifar10", network, method="erm", **plain), "" if own else "vgg-baseline")
+
+
 TABLE1 = Study(
     "table1-cifar", "Table 1 on CIFAR: the paper's columns, the limit of SBA, the relatives", table1, seeds=3
 )
 FIG2 = Study("fig2", "Figure 2: η, on held-out images and on the test set", fig2, seeds=3)
 FIG3 = Study("fig3", "Figure 3: SBA and Batch Augmentation at several layers", fig3, seeds=3)
+VGG_BASELINE = Study(
+    "vgg-baseline",
+    "the paper's baseline of VGG-16: with and without augmentation and batch normalisation",
+    vgg_baseline,
+    seeds=3,
+)

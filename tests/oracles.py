@@ -139,9 +139,11 @@ def alexnet_parameters(classes, hidden=()):
     return sum((i * k * k + 1) * o for i, o, k in convolutions) + linear_parameters(256, *hidden, classes)
 
 
-def vgg16_parameters(classes, hidden=(4096, 4096)):
+def vgg16_parameters(classes, hidden=(4096, 4096), beside=2):
+    """``beside`` the weights, each channel has two numbers of batch normalisation, or one bias."""
     widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    return sum(9 * i * o + 2 * o for i, o in itertools.pairwise(widths)) + linear_parameters(512, *hidden, classes)
+    convolutions = sum(9 * i * o + beside * o for i, o in itertools.pairwise(widths))
+    return convolutions + linear_parameters(512, *hidden, classes)
 
 
 def resnet44_parameters(classes, projections):

@@ -140,6 +140,7 @@ def test_part_between_two_layers():
         ("vgg16", oracles.vgg16_parameters, 33.6),
         ("vgg16_512", lambda c: oracles.vgg16_parameters(c, (512, 512)), None),
         ("vgg16_linear", lambda c: oracles.vgg16_parameters(c, ()), None),
+        ("vgg16_plain", lambda c: oracles.vgg16_parameters(c, beside=1), None),
         ("resnet44", lambda c: oracles.resnet44_parameters(c, projections=False), 0.66),
         ("resnet44_b", lambda c: oracles.resnet44_parameters(c, projections=True), None),
     ],
@@ -164,6 +165,7 @@ def test_parameter_count_of_100_classes():
         ("vgg16", ("flatten", "fc1", "fc2"), 512),
         ("vgg16_512", ("flatten", "fc1", "fc2"), 512),
         ("vgg16_linear", ("flatten",), 512),
+        ("vgg16_plain", ("flatten", "fc1", "fc2"), 512),
         ("resnet44", ("pool",), 64),
         ("resnet44_b", ("pool",), 64),
     ],
@@ -208,6 +210,15 @@ def test_resnet_starts_from_kaimings_scale():
 )
 def test_dropout_of_the_heads(name, rates):
     assert [m.p for m in network(name).modules() if isinstance(m, nn.Dropout)] == rates
+
+
+def test_vgg_without_batch_normalisation_has_none_and_keeps_the_variance_through_its_convolutions():
+    torch.manual_seed(0)
+    net, x = network("vgg16_plain"), torch.randn(16, 3, 32, 32)
+    assert not [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {n for n, _ in net.named_parameters() if n.startswith("conv5_3")} == {"conv5_3.0.weight", "conv5_3.0.bias"}
+    before, after = (net(x, until=layer).square().mean() for layer in ("conv1_1", "conv5_3"))
+    assert 0.5 < after / before < 8
 
 
 def test_channels_last_changes_the_order_of_memory_only():

@@ -148,6 +148,19 @@ def test_figure_3_has_both_methods_at_each_layer_at_equal_m():
         assert [c.run.views for c in found if c.run.method.name == "erm"] == [1, 4, 32]
 
 
+def test_the_baseline_of_vgg_has_four_cells_of_which_one_is_table_1s():
+    found = cells(STUDIES["vgg-baseline"], [0])
+    what = [(c.run.network, c.run.padding > 0, c.run.flip, c.study) for c in found]
+    own = "vgg-baseline"
+    assert what == [
+        ("vgg16", True, True, ""),
+        ("vgg16", False, False, own),
+        ("vgg16_plain", True, True, own),
+        ("vgg16_plain", False, False, own),
+    ]
+    assert found[0].run.key in {c.run.key for c in cells(STUDIES["table1-cifar"], [0])}
+
+
 # ---------------------------------------------------------------------------------------------------------- shorter runs
 
 
