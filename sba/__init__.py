@@ -6,8 +6,9 @@ from sba.errors import SBAError
 from sba.evaluation import evaluate
 from sba.methods import ERM, METHODS, SBA, ImplicitSBA
 from sba.moment import Moment
-from sba.networks import NETWORKS, Staged, build
+from sba.networks import NETWORKS, build
 from sba.scheduler import Scheduler
+from sba.staged import Staged
 from sba.training import train
 from sba.vicinity import Vicinity
 

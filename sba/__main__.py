@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sba.config import Run, make_run
-from sba.data import ROOT_VARIABLE
+from sba.data import DATASETS, ROOT_VARIABLE
 from sba.errors import SBAError
 from sba.hyper import allowed, choices, definitions
 from sba.methods import METHODS
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--dataset", default="digits", help="digits, moons, cifar10, cifar100, or folder:PATH")
+@click.option("--dataset", default="digits", help=", ".join(DATASETS) + ", or folder:PATH")
 @click.option("--network", default=None, help="the data set's own by default")
 @click.option("--method", default="erm", help=", ".join(METHODS))
 @click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
@@ -93,6 +93,7 @@ def main() -> None:
 @click.option(
     "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
 )
+@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files; 0 for none")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     device: str,
@@ -103,6 +104,7 @@ def train(
     results: pathlib.Path,
     budget: float | None,
     graphs: bool | None,
+    workers: int,
     quiet: bool,
     **parameters: Any,
 ) -> None:
@@ -132,6 +134,7 @@ def train(
             data_root=data_root,
             download=download,
             graphs=graphs,
+            workers=workers,
         )
         if distributed.rank() == 0:
             click.echo(message, err=status != 0)
@@ -223,15 +226,17 @@ def notebooks(
 @click.option(
     "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
 )
+@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files, for each run")
 @click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
 @click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
 @click.option("--quiet", is_flag=True, help="print no line for each run")
 def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
     """Do the runs of a study that have no record yet, and append their records.
 
-    NAME is table1-cifar, fig2, fig3, vgg-baseline, omega-eta, switches or robustness. Stopped by the budget or Ctrl-C, or
-    killed, the same command goes on where it was. Records count wherever they were made: in the store, in the file of results,
-    in book/results. The exit status is 0 when every run has a record, 3 when some are left, 2 when some failed.
+    NAME is table1-cifar, fig2, fig3, vgg-baseline, table1-imagenet, imagenette, omega-eta, switches or robustness. Stopped by the
+    budget or Ctrl-C, or killed, the same command goes on where it was. Records count wherever they were made: in the store, in
+    the file of results, in book/results. The exit status is 0 when every run has a record, 3 when some are left, 2 when some
+    failed.
     """
     from sba.console import Sweep
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.augment import normalise
-from sba.data import Split
 from sba.errors import ConfigError
 from sba.evaluation import EVALUATION_BATCH
+from sba.split import Split
 
 Predict = Callable[[Tensor], Tensor]
 """From pixels of shape (N, C, H, W) in [0, 1] to logits of shape (N, classes)."""

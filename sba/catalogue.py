@@ -3,13 +3,14 @@
 from sba.errors import ConfigError
 from sba.hyper import suggestion
 from sba.omega_eta import STUDY as OMEGA_ETA
-from sba.reproductions import FIG2, FIG3, TABLE1, VGG_BASELINE
+from sba.reproductions import FIG2, FIG3, IMAGENETTE, TABLE1, TABLE1_IMAGENET, VGG_BASELINE
 from sba.robustness import STUDY as ROBUSTNESS
 from sba.studies import Study
 from sba.switches import STUDY as SWITCHES
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (TABLE1, FIG2, FIG3, VGG_BASELINE, OMEGA_ETA, SWITCHES, ROBUSTNESS)
+    study.name: study
+    for study in (TABLE1, FIG2, FIG3, VGG_BASELINE, TABLE1_IMAGENET, IMAGENETTE, OMEGA_ETA, SWITCHES, ROBUSTNESS)
 }
 """Name on the command line → study."""
 

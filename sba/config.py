@@ -41,6 +41,8 @@ PLAIN_ALEXNET = Regime(164, 128, 0.01, (81, 122), 0.1, 5e-4, "bearpaw/pytorch-cl
 VGG = Regime(200, 128, 0.1, (60, 120, 160), 0.2, 5e-4, "eladhoffer/convNet.pytorch, models/vgg.py")
 VGG_PLAIN = dataclasses.replace(VGG, lr=0.01, source=f"{VGG.source}; the rate of Simonyan and Zisserman (2015)")
 RESNET = Regime(200, 128, 0.1, (100, 150), 0.1, 1e-4, "akamaster/pytorch_resnet_cifar10, trainer.py")
+IMAGENET = Regime(90, 256, 0.1, (30, 60), 0.1, 1e-4, "pytorch/vision, references/classification")
+IMAGENET_PLAIN = dataclasses.replace(IMAGENET, lr=0.01)
 SMALL = Regime(30, 64, 0.05, (15, 24), 0.1, 5e-4, "this book")
 
 REGIMES: dict[str, Regime] = {
@@ -55,6 +57,9 @@ REGIMES: dict[str, Regime] = {
     "vgg16_plain": VGG_PLAIN,
     "resnet44": RESNET,
     "resnet44_b": RESNET,
+    "alexnet_imagenet": IMAGENET_PLAIN,
+    "vgg16_imagenet": IMAGENET_PLAIN,
+    "resnet50": IMAGENET,
 }
 """The full regime of each network."""
 
@@ -63,7 +68,7 @@ REGIMES: dict[str, Regime] = {
 class Run:
     """One training run. Two runs with equal fields on equal hardware give equal numbers."""
 
-    dataset: str = hyper("digits", "data set: digits, moons, cifar10, cifar100, or folder:PATH")
+    dataset: str = hyper("digits", "data set: digits, moons, cifar10, cifar100, imagenet, imagenette, or folder:PATH")
     network: Literal[tuple(NETWORKS)] = hyper("digits", "network")
     method: Method = hyper(ERM(), "training method with its hyper-parameters")
     seed: int = hyper(0, "seed of everything random", ge=0, lt=2**63)
@@ -94,11 +99,19 @@ class Run:
     )
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
     vote: bool = hyper(False, "after the last epoch, evaluate by the majority vote of raw and virtual predictions, too")
+    side: int = hyper(0, "side to which images of files are brought; 0 for images that have one", unit="pixels", ge=0)
+    unreadable: Literal["refuse", "skip"] = hyper(
+        "refuse", "stop at an image file that cannot be read, or leave it out and count it", source="ours"
+    )
     amp: Literal["none", "bf16"] = hyper("none", "automatic mixed precision of the network's passes")
     channels_last: bool = hyper(True, "memory order of the convolutions")
 
     def __post_init__(self) -> None:
         source(self.dataset)
+        if self.side and not source(self.dataset).side:
+            raise ConfigError(
+                f"side: {self.side} is not allowed, the images of {self.dataset!r} have their own; leave it out"
+            )
         if self.nesterov and not self.momentum:
             raise ConfigError("nesterov: true is not allowed with momentum 0; give a momentum above 0")
         if self.chunked and self.method.update != "joint":
@@ -201,7 +214,7 @@ def make_run(
     defaults: dict[str, Any] = {
         f.name: getattr(regime, f.name) for f in dataclasses.fields(Regime) if f.name != "source"
     }
-    defaults |= {"full_epochs": regime.epochs, "padding": origin.padding, "flip": origin.flip}
+    defaults |= {"full_epochs": regime.epochs, "padding": origin.padding, "flip": origin.flip, "side": origin.side}
     if isinstance(given.get("epochs"), int | float) and math.isfinite(given["epochs"]):
         scaled = (round(m * given["epochs"] / regime.epochs) for m in regime.milestones)
         defaults["milestones"] = tuple(sorted({m for m in scaled if m > 0}))

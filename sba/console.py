@@ -48,6 +48,7 @@ class Sweep:
         results: pathlib.Path | None = None,
         graphs: bool | None = None,
         keep: bool = False,
+        workers: int = 0,
     ):
         pick_device(device)
         self.study = study_named(name)
@@ -55,7 +56,7 @@ class Sweep:
         self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
-        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs)
+        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0
@@ -66,7 +67,7 @@ class Sweep:
         """Return the state of every cell, as :meth:`sba.store.Store.state` does."""
         found = []
         for cell in self.cells:
-            data = self.options.data(cell.run.dataset, cell.run.holdout)
+            data = self.options.data_of(cell.run)
             found.append(self.store.state(cell, data.fingerprint, self.study.exclusive))
         return found
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sba.errors import ConfigError
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 @dataclass(frozen=True)

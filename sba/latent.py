@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from sba.augment import normalise
-from sba.data import Split
 from sba.divergence import kl
 from sba.evaluation import EVALUATION_BATCH
-from sba.networks import Staged
+from sba.split import Split
 from sba.spread import batch_variance
+from sba.staged import Staged
 
 
 @dataclass(frozen=True)

@@ -1,107 +1,15 @@
-"""Networks as chains of named stages, so that training can stop at any layer k and go on from there.
+"""The networks by name, and those for small images: AlexNet, VGG-16 and ResNet-44 for CIFAR, a small one, a perceptron."""
 
-The paper writes f(x) = g_{k+1}(h_k(x)) (§3.1). Here ``net(x, until=k)`` is h_k, ``net(h, after=k)`` is g_{k+1}, and their
-composition equals ``net(x)`` bit for bit: it is the same sequence of calls.
-"""
-
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sba import imagenet
 from sba.errors import ConfigError
-
-INPUT = "input"
-"""The name of layer 0: the input itself."""
-
-
-class Staged(nn.Sequential):
-    """A network that is a chain of named stages.
-
-    Args:
-        stages: pairs (name, module), from the input to the logits.
-        input_shape: of one image, (C, H, W); what must know the shapes of activations asks for it.
-
-    Attributes:
-        stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
-    """
-
-    def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
-        super().__init__(OrderedDict(stages))
-        self.input_shape = None if input_shape is None else tuple(input_shape)
-        self._shapes: dict[tuple, tuple[int, ...]] = {}
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return tuple(self._modules)
-
-    @property
-    def linear_inputs(self) -> tuple[str, ...]:
-        """Names of the layers whose output a linear layer reads: the paper's usual set S (§4.3)."""
-        before = (INPUT, *self.stages)
-        return tuple(
-            before[i] for i, stage in enumerate(self) if any(isinstance(m, nn.Linear) for m in stage.modules())
-        )
-
-    def position(self, layer: str) -> int:
-        """Return how many stages come up to and including ``layer``; 0 for ``"input"``.
-
-        Raises:
-            ConfigError: there is no such layer.
-        """
-        if layer == INPUT:
-            return 0
-        try:
-            return self.stages.index(layer) + 1
-        except ValueError:
-            raise ConfigError(
-                f"layers: there is no layer {layer!r} in this network; choose from {INPUT}, {', '.join(self.stages)}"
-            ) from None
-
-    def after(self, layer: str) -> list[nn.Module]:
-        """Return the stages that follow ``layer``: g_{k+1}."""
-        return list(self._modules.values())[self.position(layer) :]
-
-    def shape(self, layer: str) -> tuple[int, ...]:
-        """Return the shape of one activation of ``layer``, without the batch. Nothing is computed and nothing is drawn.
-
-        Raises:
-            ConfigError: there is no such layer, or the network does not know the shape of its input.
-        """
-        self.position(layer)
-        if self.input_shape is None:
-            raise ConfigError(
-                "input_shape: None is not enough to know the layers' shapes; give Staged(stages, (C, H, W))"
-            )
-        key = (self.input_shape, layer)
-        if key not in self._shapes:
-            tensors = [*self.named_parameters(), *self.named_buffers()]
-            meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-            images = torch.empty(2, *self.input_shape, device="meta")
-            activation = torch.func.functional_call(self, meta, (images,), {"until": layer})
-            self._shapes[key] = tuple(activation.shape[1:])
-        return self._shapes[key]
-
-    def forward(self, x: Tensor, until: str | None = None, after: str | None = None) -> Tensor:
-        """Run the chain, or a part of it.
-
-        Args:
-            x: the input of shape (N, C, H, W), or, with ``after``, the activation that layer put out.
-            until: the last stage to run; all of them by default.
-            after: the layer that put out ``x``; the input by default.
-
-        Returns:
-            The output of stage ``until``: logits of shape (N, classes) by default.
-        """
-        start = 0 if after is None else self.position(after)
-        stop = len(self) if until is None else self.position(until)
-        if stop < start:
-            raise ConfigError(f"until: {until!r} comes before {after!r} in this network; give a later stage")
-        for stage in list(self._modules.values())[start:stop]:
-            x = stage(x)
-        return x
+from sba.staged import Staged
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
@@ -263,37 +171,62 @@ def mlp(classes: int, channels: int, hidden: Sequence[int] = (64, 64)) -> Staged
     return Staged([("flatten", nn.Flatten()), *head(channels, hidden, classes)])
 
 
-NETWORKS: dict[str, tuple[Callable[[int, int], Staged], int]] = {
-    "mlp": (mlp, 1),
-    "digits": (digits_net, 8),
-    "digits_dropout": (lambda classes, channels: digits_net(classes, channels, 0.5), 8),
-    "alexnet": (alexnet, 32),
-    "alexnet_fc": (lambda classes, channels: alexnet(classes, channels, (4096, 4096)), 32),
-    "vgg16": (vgg16, 32),
-    "vgg16_512": (lambda classes, channels: vgg16(classes, channels, (512, 512)), 32),
-    "vgg16_linear": (lambda classes, channels: vgg16(classes, channels, ()), 32),
-    "vgg16_plain": (lambda classes, channels: vgg16(classes, channels, convolution=conv_relu), 32),
-    "resnet44": (resnet, 32),
-    "resnet44_b": (lambda classes, channels: resnet(classes, channels, shortcut="B"), 32),
+@dataclass(frozen=True)
+class Architecture:
+    """How to build a network, and for which images.
+
+    Attributes:
+        builder: from the number of classes and of input channels.
+        side: of the images it is made for, in pixels.
+        smallest: side that it can take, too, and everything above; None where it takes no other than ``side``.
+    """
+
+    builder: Callable[[int, int], Staged]
+    side: int
+    smallest: int | None = None
+
+    def takes(self, side: int) -> bool:
+        """Whether the network can be given images of this side."""
+        return side == self.side if self.smallest is None else side >= self.smallest
+
+
+NETWORKS: dict[str, Architecture] = {
+    "mlp": Architecture(mlp, 1),
+    "digits": Architecture(digits_net, 8),
+    "digits_dropout": Architecture(lambda classes, channels: digits_net(classes, channels, 0.5), 8),
+    "alexnet": Architecture(alexnet, 32),
+    "alexnet_fc": Architecture(lambda classes, channels: alexnet(classes, channels, (4096, 4096)), 32),
+    "vgg16": Architecture(vgg16, 32),
+    "vgg16_512": Architecture(lambda classes, channels: vgg16(classes, channels, (512, 512)), 32),
+    "vgg16_linear": Architecture(lambda classes, channels: vgg16(classes, channels, ()), 32),
+    "vgg16_plain": Architecture(lambda classes, channels: vgg16(classes, channels, convolution=conv_relu), 32),
+    "resnet44": Architecture(resnet, 32, 1),
+    "resnet44_b": Architecture(lambda classes, channels: resnet(classes, channels, shortcut="B"), 32, 1),
+    "alexnet_imagenet": Architecture(imagenet.alexnet, 224, 64),
+    "vgg16_imagenet": Architecture(imagenet.vgg16, 224, 32),
+    "resnet50": Architecture(imagenet.resnet50, 224, 32),
 }
-"""Name → (builder of a network from the number of classes and of input channels, side of the images it is made for)."""
+"""The networks by name."""
 
 
 def build(name: str, classes: int, channels: int, side: int) -> Staged:
     """Build a network of :data:`NETWORKS` with fresh weights from torch's global generator.
 
     Raises:
-        ConfigError: there is no such network, or it is made for images of another size.
+        ConfigError: there is no such network, or it cannot take images of this size.
     """
     if name not in NETWORKS:
         raise ConfigError(f"network: {name!r} is not known; choose from {', '.join(NETWORKS)}")
-    builder, wanted = NETWORKS[name]
-    if side != wanted and name != "resnet44" and name != "resnet44_b":
-        fits = ", ".join(n for n, (_, s) in NETWORKS.items() if s == side) or "none; resize the images"
+    architecture = NETWORKS[name]
+    if not architecture.takes(side):
+        fits = ", ".join(n for n, other in NETWORKS.items() if other.takes(side)) or "none; resize the images"
+        wanted = f"{architecture.side}×{architecture.side} pixels"
+        if architecture.smallest:
+            wanted += f", and at least {architecture.smallest}×{architecture.smallest}"
         raise ConfigError(
-            f"network: {name!r} is made for images of {wanted}×{wanted} pixels, the data has {side}×{side}; choose from: {fits}"
+            f"network: {name!r} is made for images of {wanted}, the data has {side}×{side}; choose from: {fits}"
         )
-    network = builder(classes, channels)
+    network = architecture.builder(classes, channels)
     network.input_shape = (channels, side, side)
     return network
 

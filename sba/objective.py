@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sba.methods import Method
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 class Objective(nn.Module):

@@ -6,6 +6,7 @@ What the paper leaves open has the defaults of ``book/decisions.md``. Methods th
 from collections.abc import Iterator
 from typing import Any
 
+from sba.config import REGIMES
 from sba.paper import ADOPTED_ETA, ETA_GRID, reported
 from sba.studies import Setting, Study
 
@@ -126,4 +127,46 @@ VGG_BASELINE = Study(
     "the paper's baseline of VGG-16: with and without augmentation and batch normalisation",
     vgg_baseline,
     seeds=3,
+)
+
+
+IMAGENET_ROWS = ("alexnet_imagenet", "resnet50", "vgg16_imagenet")
+"""Networks of Table 1's rows on ImageNet, the cheapest first."""
+NOT_GIVEN_ETA = 0.1
+"""η on ImageNet, where the paper gives none: what it adopts for its larger problems (§4.2)."""
+SMALL_SIDE, SMALL_BATCH, SMALL_EPOCHS = 112, 32, 5
+"""Pixels, images per step and epochs of the runs on ten classes, a size that a processor can do."""
+
+
+def imagenet_row(network: str, dataset: str = "imagenet", **more: Any) -> Iterator[dict[str, Any]]:
+    """List the columns of a row on ImageNet: plain training, SBA, and Batch Augmentation with the same M."""
+    stated = reported("imagenet", network, "sba")
+    yield row(dataset, network, method="erm", **more)
+    # a dense Σ for 25,088 features would be 2.5 GB
+    yield row(dataset, network, method="sba", eta=NOT_GIVEN_ETA, folds=stated.folds, basis="hadamard", **more)
+    yield row(dataset, network, method="erm", views=stated.folds, **more)
+
+
+def table1_imagenet() -> Iterator[Setting]:
+    """List Table 1's cells on ImageNet, as torchvision's references train."""
+    for network in IMAGENET_ROWS:
+        yield from map(Setting, imagenet_row(network))
+
+
+def imagenette() -> Iterator[Setting]:
+    """List the same cells on ten of the classes, small: they show that the path works and what it costs, and rank nothing."""
+    for network in IMAGENET_ROWS:
+        regime = REGIMES[network]
+        # the rate goes with the batch (Goyal et al., 2017) where batch normalisation allows the large one
+        rate = regime.lr * SMALL_BATCH / regime.batch_size if network == "resnet50" else regime.lr
+        small = {"side": SMALL_SIDE, "batch_size": SMALL_BATCH, "epochs": SMALL_EPOCHS, "lr": rate}
+        for cell in imagenet_row(network, "imagenette", **small):
+            yield Setting(cell, "imagenette")
+
+
+TABLE1_IMAGENET = Study(
+    "table1-imagenet", "Table 1 on ImageNet: plain training, SBA, Batch Augmentation", table1_imagenet, seeds=1
+)
+IMAGENETTE = Study(
+    "imagenette", "the ImageNet rows on ten classes and few epochs: that they run, and their cost", imagenette, seeds=1
 )

@@ -1,6 +1,5 @@
 """Results: append-only JSON lines with provenance. Every table and figure of the book is drawn from them."""
 
-import dataclasses
 import datetime
 import fcntl
 import hashlib
@@ -122,7 +121,7 @@ def record_of(
         "error_last": history[-1].error,
         **({"error_vote": vote_of(training)} if training.run.vote else {}),
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
-        "epochs": [dataclasses.asdict(r) for r in (history[-last:] if last else history)],
+        "epochs": [r.as_json() for r in (history[-last:] if last else history)],
         **(more or {}),
         **({"graphs": True} if training.graphs else {}),
         **provenance(training.device),
@@ -136,7 +135,7 @@ def record_of_divergence(training: Training, reason: str, study: str = "", reduc
     content = {
         **head(training, "diverged", study, reduced),
         "reason": reason,
-        "epochs": [dataclasses.asdict(r) for r in training.history],
+        "epochs": [r.as_json() for r in training.history],
         **provenance(training.device),
     }
     return {"id": identify(content), **content}

@@ -15,12 +15,12 @@ from sba import human
 from sba.attacks import Attack, attacked, misclassified
 from sba.config import Run
 from sba.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from sba.data import Split
 from sba.evaluation import logits
 from sba.latent import shaken
 from sba.methods import ERM
 from sba.moment import fold
 from sba.omega_eta import calibration
+from sba.split import Split
 from sba.training import Training
 
 SIGMAS = (0.25, 0.5, 1.0, 2.0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sba.config import Run
 from sba.data import Data, load
 from sba.errors import SBAError
 from sba.results import record_of, record_of_divergence
@@ -53,6 +54,7 @@ class Options:
         deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
         keep: leave the checkpoints of finished runs where they are.
         graphs: as for :class:`sba.training.Training`.
+        workers: processes that read image files for each run; 0 for none.
         jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 
@@ -64,11 +66,16 @@ class Options:
     keep: bool = False
     graphs: bool | None = None
     jobs: int = 1
+    workers: int = 0
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
-    def data(self, dataset: str, holdout: int) -> Data:
+    def data(self, dataset: str, holdout: int, side: int = 0) -> Data:
         """Load a data set, once."""
-        return load(dataset, self.data_root, self.download, holdout)
+        return load(dataset, self.data_root, self.download, holdout, side)
+
+    def data_of(self, run: Run) -> Data:
+        """Load the data of a run, once for all runs that share it."""
+        return self.data(run.dataset, run.holdout, run.side)
 
     @property
     def left(self) -> float | None:
@@ -115,7 +122,7 @@ def attempt(
 ) -> Iterator[Event]:
     """Do one cell, from its checkpoint if there is one; nothing happens where it has a record or belongs to another process."""
     try:
-        data = options.data(cell.run.dataset, cell.run.holdout)
+        data = options.data_of(cell.run)
         if record := store.found(cell, data.fingerprint, study.exclusive):
             yield Event("found", index, cell.run.epochs, record=record["id"])
             return
@@ -140,6 +147,7 @@ def perform(
         budget=options.left,
         stop=stop,
         graphs=options.graphs,
+        workers=options.workers,
     )
     yield Event("started", index, len(training.history))
     done = len(training.history)

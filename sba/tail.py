@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sba.errors import ConfigError
-from sba.networks import Staged
+from sba.staged import Staged
 
 MODES = ("raw", "tracked", "untracked", "running")
 

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from sba.config import make_run
-from sba.data import Data, Split
+from sba.data import Data
 from sba.scheduler import probability
+from sba.split import Split
 from sba.training import Training
 
 BATCH = 128

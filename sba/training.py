@@ -19,18 +19,22 @@ from sba import checkpoint, distributed
 from sba.ahead import Ahead
 from sba.augment import Augmentation
 from sba.config import Run
-from sba.data import Data, Split, load
+from sba.data import Data, load
 from sba.errors import ConfigError, SBAError
 from sba.evaluation import evaluate
 from sba.graphs import Graphs
+from sba.images import Stream, Views
 from sba.moment import Moment, fold
 from sba.networks import build, to_device
 from sba.objective import Objective
+from sba.split import Split
 from sba.updates import UPDATES, Terms, adapted
 from sba.vote import electorate
 
 SAVE_SECONDS = 30.0
 """A checkpoint is written at most this often, and when a run stops or ends."""
+TOP5_CLASSES = 100
+"""A data set of this many classes has a top-5 error in its records, as ImageNet and its subsets have."""
 AGREE_STEPS = 8
 """Several processes ask each other this often whether to stop, since they must all do it at the same step."""
 
@@ -52,6 +56,10 @@ class EpochRecord:
         nll: their mean negative log-likelihood in nats.
         seconds: time of the training steps alone: no evaluation, no checkpoint.
         images: raw images trained on.
+        error_top5: images in per cent whose label is not among the five likeliest; None where it is
+            not reported.
+        skipped: training images that were left out since their files could not be read.
+        skipped_test: likewise of the images evaluated on.
     """
 
     epoch: int
@@ -62,6 +70,14 @@ class EpochRecord:
     nll: float
     seconds: float
     images: int
+    error_top5: float | None = None
+    skipped: int = 0
+    skipped_test: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them, without those that say nothing."""
+        silent: dict[str, Any] = {"error_top5": None, "skipped": 0, "skipped_test": 0}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in silent or v != silent[k]}
 
 
 class Training:
@@ -77,6 +93,7 @@ class Training:
         data_root: see :func:`sba.data.load`.
         download: likewise.
         graphs: capture whole steps as CUDA graphs (:mod:`sba.graphs`); None where that is possible.
+        workers: processes that read image files ahead; 0 to read in this one.
 
     Attributes:
         network: as trained so far.
@@ -101,12 +118,15 @@ class Training:
         data_root: str | pathlib.Path | None = None,
         download: bool = False,
         graphs: bool | None = None,
+        workers: int = 0,
     ):
         self.run, self.budget, self.stop = run, budget, stop
         self.device = distributed.pick_device(str(device))
         self.folder = pathlib.Path(folder) if folder is not None else None
-        self.data = (data or load(run.dataset, data_root, download, run.holdout)).to(self.device)
+        data = data or load(run.dataset, data_root, download, run.holdout, run.side)
+        self.data = data.reading(run.unreadable, workers).to(self.device)
         self.refuse_other_data()
+        self.supply = self.data.train.supply()
         self.steps_per_epoch = len(self.data.train) // run.batch_size
         if not self.steps_per_epoch:
             raise ConfigError(
@@ -155,6 +175,7 @@ class Training:
         self.history: list[EpochRecord] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.skipped = 0
         self.seconds = 0.0
         self.saved_at = time.monotonic()
         self.resume()
@@ -166,6 +187,7 @@ class Training:
         reasons = {
             f"needs a GPU, not the device {self.device.type!r}": self.device.type != "cuda",
             f"is for one process, not {distributed.world()}": distributed.world() > 1,
+            "cannot be done for images that stay in files": isinstance(self.data.train, Stream),
             "cannot be done for copies that pass one after the other": self.run.chunked,
             f"cannot be done with update {self.run.method.update!r}": self.run.method.update != "joint",
         }
@@ -183,6 +205,10 @@ class Training:
             raise ConfigError(
                 f"data: {self.data.name!r} was given to a run on {self.run.dataset!r}; load that, or change the run"
             )
+        if self.run.side and self.data.side != self.run.side:
+            raise ConfigError(
+                f"side: the data has images of side {self.data.side}, the run says {self.run.side}; give load() the same side"
+            )
         if (self.data.evaluated_on == "holdout") != bool(self.run.holdout):
             raise ConfigError(
                 f"data: it was loaded to be evaluated on the {self.data.evaluated_on} set, the run holds out {self.run.holdout} "
@@ -192,6 +218,11 @@ class Training:
     @property
     def finished(self) -> bool:
         return len(self.history) == self.run.epochs
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether the top-5 error is reported, too."""
+        return isinstance(self.data.test, Stream) or len(self.data.classes) >= TOP5_CLASSES
 
     def now(self) -> Moment:
         """Return the moment of the next step."""
@@ -218,13 +249,14 @@ class Training:
         """Do the steps that this epoch still lacks; return false where the deadline or ``stop`` came first."""
         epoch = self.step // self.steps_per_epoch
         generator = torch.Generator().manual_seed(fold(self.run.seed, "order", epoch))
-        order = torch.randperm(len(self.data.train), generator=generator).to(self.device)
-        batches = order.split(self.run.batch_size)
+        order = torch.randperm(len(self.data.train), generator=generator).split(self.run.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.rate(epoch)
         self.objective.train()
         self.synchronise()
         start = time.perf_counter()
+        shares = [rows[self.share] for rows in order[: self.steps_per_epoch]]
+        batches = self.supply.plan(shares, self.step % self.steps_per_epoch, self.now(), self.run.views)
         complete = True
         with self.own_randomness(), self.graphs.running(self.run.rate(epoch)) if self.graphs else nullcontext():
             for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
@@ -247,9 +279,9 @@ class Training:
             return False
         return any(distributed.gathered(time.monotonic() > deadline or self.stop()))
 
-    def run_step(self, rows: Tensor) -> None:
-        """Train on one batch, of which each process takes its share."""
-        rows, now = rows[self.share], self.now()
+    def run_step(self, rows: Any) -> None:
+        """Train on this process's share of a batch, as :attr:`supply` names it."""
+        now = self.now()
         terms = (
             self.graphs(rows, now, self.run.method.branch(self.network, now))
             if self.graphs
@@ -261,21 +293,23 @@ class Training:
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
 
-    def take_step(self, rows: Tensor, now: Moment) -> Terms:
-        """Move the weights by what rows of the training set give at a moment; return the terms of the loss."""
-        return self.update(self.chunks(self.data.train[rows], now), self.optimizer)
+    def take_step(self, rows: Any, now: Moment) -> Terms:
+        """Move the weights by what a batch gives at a moment; return the terms of the loss."""
+        batch = self.supply[rows]
+        self.skipped += batch.skipped
+        return self.update(self.chunks(batch, now), self.optimizer)
 
-    def look_ahead(self, rows: Tensor) -> None:
+    def look_ahead(self, rows: Any) -> None:
         """Begin what the method needs of the host for the step after the next one, whose batch this is."""
 
-        def begin(rows: Tensor, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
-            return self.begin(self.data.train[rows], moments)
+        def begin(rows: Any, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+            return self.begin(self.supply[rows], moments)
 
         for moments in self.groups(self.moment(self.step + 1)):
             if self.run.method.ahead(moments[0]) is not None:
-                self.ahead.begin(moments[0], begin, rows[self.share], moments)
+                self.ahead.begin(moments[0], begin, rows, moments)
 
-    def chunks(self, batch: Split, now: Moment) -> list[Callable[[], Terms]]:
+    def chunks(self, batch: Split | Views, now: Moment) -> list[Callable[[], Terms]]:
         """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
         return [functools.partial(self.compute, batch, moments) for moments in self.groups(now)]
 
@@ -284,7 +318,7 @@ class Training:
         moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
         return [[moment] for moment in moments] if self.run.chunked else [moments]
 
-    def compute(self, batch: Split, moments: list[Moment]) -> Terms:
+    def compute(self, batch: Split | Views, moments: list[Moment]) -> Terms:
         """Augment a batch once for each moment, and return the terms of the loss over all copies.
 
         The draws are those of the moments, so that a second call gives the same.
@@ -294,10 +328,10 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16"):
             return self.model(x, y, moments[0], *prepared)
 
-    def begin(self, batch: Split, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+    def begin(self, batch: Split | Views, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
         """Augment a batch, and launch what the method needs of the host; return a function that gives what the objective takes."""
         mean, std = self.data.mean, self.data.std
-        views = [self.run.augmentation(batch.images, mean, std, moment) for moment in moments]
+        views = [self.run.augmentation(batch.view(moment.view), mean, std, moment) for moment in moments]
         x = views[0] if len(views) == 1 else torch.cat(views)
         y = batch.labels if len(views) == 1 else batch.labels.repeat(len(views))
         if self.run.channels_last:
@@ -310,6 +344,7 @@ class Training:
         """Evaluate, and turn what was summed up into a record."""
         parts = distributed.gathered({name: total.item() / self.counts[name] for name, total in self.sums.items()})
         terms = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        skipped = sum(distributed.gathered(self.skipped))
         first = distributed.rank() == 0
         # buffers differ between ranks until the next pass: the first one's network is the one that is saved
         result = distributed.of_first(
@@ -328,9 +363,12 @@ class Training:
             error=result.error,
             nll=result.nll,
             seconds=self.seconds,
-            images=self.steps_per_epoch * self.run.batch_size,
+            images=self.steps_per_epoch * self.run.batch_size - skipped,
+            error_top5=result.error_top5 if self.has_top5 else None,
+            skipped=skipped,
+            skipped_test=result.skipped,
         )
-        self.sums, self.counts, self.seconds = {}, {}, 0.0
+        self.sums, self.counts, self.skipped, self.seconds = {}, {}, 0, 0.0
         return record
 
     def synchronise(self) -> None:
@@ -343,15 +381,17 @@ class Training:
         if self.folder is None:
             return
         sums = distributed.gathered({name: total.cpu() for name, total in self.sums.items()})
+        skipped = sum(distributed.gathered(self.skipped))
         if distributed.rank():
             return
         state = {
             "step": self.step,
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "history": json.dumps([dataclasses.asdict(r) for r in self.history]),
+            "history": json.dumps([r.as_json() for r in self.history]),
             "sums": sums[0] if len(sums) == 1 else {name: torch.stack([s[name] for s in sums]) for name in sums[0]},
             "counts": self.counts,
+            "skipped": skipped,
             "seconds": self.seconds,
         }
         checkpoint.save(self.folder, self.run, self.data.fingerprint, state)
@@ -365,6 +405,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
         self.step, self.counts, self.seconds = state["step"], dict(state["counts"]), state["seconds"]
+        self.skipped = state.get("skipped", 0) if distributed.rank() == 0 else 0
         self.sums = {name: self.own_part(total).to(self.device) for name, total in state["sums"].items()}
 
     def own_part(self, total: Tensor) -> Tensor:

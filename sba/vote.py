@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sba.augment import normalise
-from sba.data import Split
 from sba.evaluation import EVALUATION_BATCH, Evaluation
 from sba.hyper import definitions
+from sba.images import Stream
 from sba.methods import SBA, Method
 from sba.methods.method import drawn
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.split import Split
+from sba.staged import Staged
 
 
 def electorate(method: Method) -> SBA:
@@ -56,7 +57,7 @@ def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int)
 @torch.no_grad()
 def majority_vote(
     network: Staged,
-    split: Split,
+    split: Split | Stream,
     mean: Sequence[float],
     std: Sequence[float],
     method: SBA,
@@ -81,18 +82,19 @@ def majority_vote(
     was_training, layers = network.training, method.eligible(network)
     batch = batch or batch_within(LIMIT, network, layers, method.folds)
     network.eval()
-    wrong, nll = 0, 0.0
+    wrong, nll, n, skipped = 0, 0.0, 0, 0
     try:
-        for step, (images, labels) in enumerate(zip(split.images.split(batch), split.labels.split(batch), strict=True)):
-            now = Moment(seed, step)
+        for step, part in enumerate(split.parts(batch)):
+            now, labels = Moment(seed, step), part.labels
             layer = drawn(layers, now)
-            h = network(normalise(images, mean, std), until=layer)
+            h = network(normalise(part.images, mean, std), until=layer)
             points = method.virtual_points(h, now.generator("vote", h.device))
             voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])
             predictions = voters.log_softmax(-1).unflatten(0, (-1, len(h)))
             wrong += (winners(predictions.exp()) != labels).sum().item()
             mean_log = predictions.logsumexp(0) - math.log(len(predictions))
             nll += F.nll_loss(mean_log, labels, reduction="sum").item()
+            n, skipped = n + len(part), skipped + part.skipped
     finally:
         network.train(was_training)
-    return Evaluation(100 * wrong / len(split), nll / len(split), len(split))
+    return Evaluation(100 * wrong / n, nll / n, n, skipped=skipped)

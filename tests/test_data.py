@@ -82,7 +82,8 @@ def test_fingerprint_sees_pixels_labels_and_order(digits):
 
 def test_unknown_data_set():
     with pytest.raises(
-        DataError, match="dataset: 'cifar' is not known; choose from digits, moons, cifar10, cifar100 or folder"
+        DataError,
+        match="dataset: 'cifar' is not known; choose from digits, moons, cifar10, cifar100, imagenet, imagenette or folder",
     ):
         load("cifar")
 
@@ -148,6 +149,8 @@ def test_defaults_of_the_data_sets():
         "moons": (0, False, 0),
         "cifar10": (4, True, 16),
         "cifar100": (4, True, 8),
+        "imagenet": (0, True, 112),
+        "imagenette": (0, True, 112),
     }
 
 

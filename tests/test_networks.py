@@ -8,9 +8,13 @@ import torch
 from torch import nn
 
 from sba.errors import ConfigError
-from sba.networks import INPUT, NETWORKS, Staged, build, parameters, to_device
+from sba.networks import NETWORKS, build, parameters, to_device
+from sba.staged import INPUT, Staged
 
-SIDES = {name: side for name, (_, side) in NETWORKS.items()}
+SIDES = {name: architecture.smallest or architecture.side for name, architecture in NETWORKS.items()} | {
+    "resnet44": 32,
+    "resnet44_b": 32,
+}
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 

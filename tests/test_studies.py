@@ -9,13 +9,20 @@ from sba import build, make_run
 from sba.catalogue import STUDIES, study_named
 from sba.config import REGIMES
 from sba.errors import ConfigError
-from sba.networks import Staged
 from sba.paper import ADOPTED_ETA, COLUMNS, ETA_GRID, TABLE1
 from sba.report import column, deviations, table1
 from sba.reproductions import HOLDOUT, LAYERS, ROWS
+from sba.staged import Staged
 from sba.studies import Cell, Setting, Study, cells, key_of
 
-SIDES = {"cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "digits": (10, 1, 8), "moons": (2, 2, 1)}
+SIDES = {
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+    "digits": (10, 1, 8),
+    "moons": (2, 2, 1),
+    "imagenet": (1000, 3, 64),
+    "imagenette": (10, 3, 64),
+}
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +178,9 @@ def test_scaled_epochs_move_the_milestones_and_mark_the_run(name):
     for before, after in zip(whole, short, strict=True):
         a, b = before.run, after.run
         assert b.epochs == max(1, round(0.1 * a.epochs)) and after.reduced
-        assert b.milestones == tuple(round(m * b.epochs / a.epochs) for m in a.milestones)
+        assert b.milestones == tuple(sorted({round(m * b.epochs / a.epochs) for m in a.milestones} - {0}))
         assert (a.method, a.lr, a.seed) == (b.method, b.lr, b.seed)
-    assert not [c for c in whole if c.reduced]
+    assert {c.reduced for c in whole} == {name == "imagenette"}
 
 
 def test_a_scale_of_no_epochs_is_refused_and_the_smallest_is_one_epoch():

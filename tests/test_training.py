@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sba import SBAError, Scheduler, evaluate, make_run, train
-from sba.data import Split
 from sba.errors import ConfigError
 from sba.moment import Moment, fold
 from sba.networks import build
+from sba.split import Split
 from sba.training import Diverged, Objective
 
 

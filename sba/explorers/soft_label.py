@@ -15,8 +15,8 @@ from sba.data import Data
 from sba.divergence import kl
 from sba.errors import ConfigError
 from sba.methods import SBA
-from sba.networks import Staged
 from sba.spread import batch_variance
+from sba.staged import Staged
 from sba.widgets import Explorer, Picture, choice, packed, slider
 
 HINT = (

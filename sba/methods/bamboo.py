@@ -12,8 +12,8 @@ from sba.hyper import configuration, hyper, shared
 from sba.methods.method import Method, check_layers, drawn
 from sba.methods.sba import SBA
 from sba.moment import Moment
-from sba.networks import Staged
 from sba.spread import batch_variance
+from sba.staged import Staged
 from sba.tail import Tail
 
 

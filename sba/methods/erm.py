@@ -9,7 +9,7 @@ from sba.divergence import sba_objective
 from sba.hyper import configuration
 from sba.methods.method import Method
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 @configuration

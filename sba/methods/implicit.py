@@ -14,9 +14,9 @@ from sba.hyper import configuration, hyper, shared
 from sba.methods.method import Method, check_linear_end
 from sba.methods.sba import SBA
 from sba.moment import Moment
-from sba.networks import Staged
 from sba.scheduler import Scheduler
 from sba.spread import RunningSpread, batch_variance
+from sba.staged import Staged
 
 
 @configuration

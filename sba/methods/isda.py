@@ -10,7 +10,7 @@ from sba.hyper import configuration, hyper
 from sba.isda import ClassCovariances, check_covariances, isda_logits, quadratic_table, strength
 from sba.methods.method import Method, check_linear_end
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 @configuration

@@ -13,8 +13,8 @@ from sba.methods.method import Method, check_layers, drawn
 from sba.methods.mixup import MIXED_LOSS, Mixup, other_order
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
-from sba.networks import INPUT, Staged
 from sba.pairing import alpha_for, begin_pairs, shrinkage
+from sba.staged import INPUT, Staged
 
 
 @configuration

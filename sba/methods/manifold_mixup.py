@@ -9,7 +9,7 @@ from sba.methods.method import Method, check_layers, drawn
 from sba.methods.mixup import Mixup, other_order
 from sba.mixing import beta, mix, mixed_binary_cross_entropy, mixed_cross_entropy
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 @configuration

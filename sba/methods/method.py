@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sba.errors import ConfigError
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 
 class Method(abc.ABC):

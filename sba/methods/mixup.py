@@ -9,7 +9,7 @@ from sba.hyper import configuration, hyper
 from sba.methods.method import Method, check_layers, drawn
 from sba.mixing import beta, mix, mixed_cross_entropy
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 
 MIXED_LOSS = (
     r"\frac 1 B \sum_i \bigl[\lambda \operatorname{CE}(\mathbf 1_{y_i}, Y_i) "

@@ -13,9 +13,9 @@ from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
 from sba.methods.method import Method, check_layers, drawn
 from sba.moment import Moment
-from sba.networks import Staged
 from sba.scheduler import Scheduler
 from sba.spread import RunningSpread, batch_variance
+from sba.staged import Staged
 from sba.tail import Tail
 from sba.vicinity import Vicinity
 

@@ -10,7 +10,7 @@ from sba.methods.isda import ISDA
 from sba.methods.method import Method
 from sba.methods.sba import SBA
 from sba.moment import Moment
-from sba.networks import Staged
+from sba.staged import Staged
 from sba.tail import Tail
 
 
