@@ -190,14 +190,22 @@ def notebooks(
     """Execute the notebooks into the stage that the book is built from."""
     import yaml
 
-    from sba.cells import clean_files
+    from sba.cells import NotebookError, clean_files
     from sba.notebooks import execute
 
     if clean:
         click.echo("\n".join(["cleaned:", *map(str, clean_files(source))]))
         return
 
-    values = {name: yaml.safe_load(value) for name, value in parameters}
+    values: dict[str, Any] = {}
+    for name, value in parameters:
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
+            raise NotebookError(
+                f"{name}: {value!r} is not a value in YAML ({said}); give a number, text or [a, list]"
+            ) from None
     done = execute(source, stage, values, only=only, jobs=jobs, force=force)
     click.echo(f"{len(done)} notebooks executed into {stage}; the rest was up to date")
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import tempfile
+import zipfile
 from typing import Any
 
 import torch
@@ -73,6 +74,10 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            # torch does not look at the checksums that it writes
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, not {FORMAT}")

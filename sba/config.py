@@ -161,8 +161,13 @@ def from_settings(values: dict[str, Any]) -> Run:
     Raises:
         ConfigError: a field is unknown or out of range.
     """
-    method = dict(values["method"])
-    return Run(**{**values, "method": method_named(method.pop("name"))(**method)})
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ConfigError(f"settings: {values!r} is not allowed; give names and values, as Run.settings() does")
+    method = values.get("method")
+    if not isinstance(method, dict) or not isinstance(method.get("name"), str):
+        raise ConfigError(f"method: {method!r} is not allowed; give its name and hyper-parameters")
+    own = {str(name): value for name, value in method.items() if name != "name"}
+    return Run(**{**values, "method": method_named(method["name"])(**own)})
 
 
 def method_named(name: str) -> type[Method]:
@@ -205,7 +210,9 @@ def make_run(
     if network not in REGIMES:
         raise ConfigError(f"network: {network!r} is not known; {suggestion(network, REGIMES)}")
     regime = REGIMES[network]
-    own = preset_named(cls, preset or "default") | {k: given.pop(k) for k in list(given) if k in definitions(cls)}
+    own = preset_named(cls, "default" if preset is None else preset) | {
+        k: given.pop(k) for k in list(given) if k in definitions(cls)
+    }
     fields = [name for name in definitions(Run) if name != "method"]
     if unknown := [k for k in given if k not in fields]:
         others = [other for other in METHODS.values() if unknown[0] in definitions(other)]

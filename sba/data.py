@@ -187,7 +187,7 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
     validation = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
     if validation is None or not (folder / "train").is_dir():
         raise DataError(
-            f"dataset: {folder} must hold the folders train/ and val/ (or test/), each with one folder per class"
+            f"dataset: {folder} is not a folder that holds train/ and val/ (or test/), each with one folder per class; give one"
         )
     resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
     try:

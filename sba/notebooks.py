@@ -5,9 +5,11 @@ while the pages are rendered, so a page can only show what this module has seen 
 until one of the things it depends on changes (`digest`).
 """
 
+import ast
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -91,16 +93,29 @@ def execute(
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
-    """Raise `NotebookError` unless the notebook's `parameters` cell sets every one of these names.
+    """Raise `NotebookError` unless the notebook's `parameters` cell sets every one of these names to a value of its kind.
 
     papermill itself only prints a line for an unknown name and runs with the default.
     """
     known = papermill.inspect_notebook(str(notebook)) if parameters else {}
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in known:
             raise NotebookError(
                 f"{notebook.name}: no parameter {name!r}; its parameters cell knows {', '.join(known) or 'none'}"
             )
+        if wrong := unlike(ast.literal_eval(known[name]["default"]), value):
+            raise NotebookError(f"{notebook.name}: {name}: {value!r} is not allowed; give {wrong}")
+
+
+def unlike(default: object, value: object) -> str:
+    """Say what kind of value a parameter takes, by its default, where the given one is of another; "" where it is not."""
+    kinds = {bool: "true or false", int: "an integer", float: "a finite number", str: "text", list: "a list"}
+    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    else:
+        fits = kind is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+    return "" if fits or kind is None else kinds[kind]
 
 
 def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:

@@ -95,7 +95,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 def evidence(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keep the training records that were evaluated on a test set and belong to no study of their own."""
-    return [r for r in records if r["kind"] == "train" and r["evaluated_on"] == "test" and not r.get("study")]
+    return [r for r in records if r.get("kind") == "train" and r["evaluated_on"] == "test" and not r.get("study")]
 
 
 def groups(records: Iterable[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -249,9 +249,12 @@ def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
         check: write nothing, but complain where the file's table is another one.
 
     Raises:
-        ResultsError: the markers are missing, or ``check`` found a difference.
+        ResultsError: the file cannot be read or written, the markers are missing, or ``check`` found a difference.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"readme: {path} cannot be read ({error}); give another --readme") from error
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ResultsError(f"readme: {path} must hold the lines {BEGIN!r} and {END!r} once each; add them")
     before, rest = text.split(BEGIN)
@@ -261,5 +264,11 @@ def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
         raise ResultsError(
             f"readme: the table of {path} is not what the records give; run python -m sba table --readme {path}"
         )
-    if not check:
-        path.write_text(new, encoding="utf-8")
+    if not check and new != text:
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(new, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise ResultsError(f"readme: {path} cannot be written to ({error}); give another --readme") from error

@@ -19,6 +19,7 @@ import torch
 
 from sba import distributed
 from sba.errors import ResultsError
+from sba.schema import fault
 from sba.training import Training
 from sba.vote import electorate, majority_vote
 
@@ -235,10 +236,14 @@ def records(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -
                 continue
             try:
                 record = json.loads(line)
+                if reason := fault(record):
+                    raise ValueError(reason)
                 found.setdefault(record["id"], {**record, "file": file.name, "line": number})
-            except (ValueError, KeyError, TypeError):
+            # nested too deeply is a line that is no record, too
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                reason = "torn by a crash?" if isinstance(error, json.JSONDecodeError) else f"{error}"
                 warnings.warn(
-                    f"{file}, line {number}: not a record (torn by a crash?); left out, and left in the file",
+                    f"{file}, line {number}: not a record ({reason}); left out, and left in the file",
                     TornRecordWarning,
                     stacklevel=2,
                 )

@@ -176,7 +176,7 @@ def test_folder_of_images(folder):
 
 
 def test_folder_that_is_none(tmp_path):
-    with pytest.raises(DataError, match=r"must hold the folders train/ and val/"):
+    with pytest.raises(DataError, match=r"is not a folder that holds train/ and val/"):
         load(f"folder:{tmp_path / 'nowhere'}")
 
 

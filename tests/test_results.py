@@ -146,7 +146,7 @@ def test_a_folder_is_read_in_the_order_of_names_and_copies_count_once(tmp_path):
 def test_the_data_frame_has_a_row_for_each_training(tmp_path, finished):
     _training, record = finished
     append(tmp_path / "r.jsonl", record)
-    append(tmp_path / "r.jsonl", {"id": "bench", "kind": "bench"})
+    append(tmp_path / "r.jsonl", {"id": "bench", "kind": "note"})
     frame = load(tmp_path)
     (row,) = frame.to_dict("records")
     assert (row["method"], row["method.eta"], row["network"], row["n_epochs"]) == ("sba", 0.1, "digits", 7)
