@@ -25,9 +25,10 @@ book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings
 	$(BIN)/python -m pytest -q -n 2 tests/test_site.py tests/test_browser.py
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
-test: $(VENV)/.installed  ## check style, formatting, and every test
+test: $(VENV)/.installed  ## check style, formatting and types, and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
 lab: $(VENV)/.lab  ## open the notebooks in JupyterLab

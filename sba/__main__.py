@@ -152,6 +152,7 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> 
 
     check_writable(results)
     training = Training(run, **options)
+    assert training.folder is not None
     with claimed(training.folder) if distributed.rank() == 0 else contextlib.nullcontext() as mine:
         if not distributed.of_first(mine):
             return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3

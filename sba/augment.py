@@ -102,10 +102,12 @@ class Augmentation:
             return [torch.randint(b, (n,), generator=generator, device=images.device) for b in below]
 
         if self.padding:
-            images = crop(images, *draw("crop", [2 * self.padding + 1] * 2), self.padding)
+            top, left = draw("crop", [2 * self.padding + 1] * 2)
+            images = crop(images, top, left, self.padding)
         if self.flip:
             images = flip(images, draw("flip", [2])[0].bool())
         out = normalise(images, mean, std)
         if self.cutout:
-            out = cutout(out, *draw("cutout", [height, width]), self.cutout)
+            row, column = draw("cutout", [height, width])
+            out = cutout(out, row, column, self.cutout)
         return out

@@ -4,6 +4,7 @@ The functions return offsets; added to activations of shape (B, Q), those of sha
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def ball(shape: tuple[int, ...], p: float, radius: float, generator: torch.Gener
         ConfigError: p is none of the three.
     """
     check_norm(p)
-    options = {"generator": generator, "device": generator.device}
+    options: Any = {"generator": generator, "device": generator.device}
     if p == 2:
         directions = torch.randn(shape, **options)
     else:

@@ -122,7 +122,7 @@ def at_last_layer(
 ) -> list[Ratio]:
     """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer; ``limits`` are for the one and the other."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
-    contestants = {
+    contestants: dict[str, dict[str, Any]] = {
         f"SBA step (M={folds}, layer {last})": ALWAYS | {"method": "sba", "folds": folds, "layers": (last,)},
         "SBA step (M → ∞, second order)": ALWAYS | {"method": "implicit-sba", "expectation": "second_order"},
         "SBA step (M → ∞, bound)": ALWAYS | {"method": "implicit-sba", "expectation": "bound"},

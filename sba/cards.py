@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sba.config import Run, from_settings
-from sba.hyper import facts
+from sba.hyper import definitions, facts
 from sba.methods import METHODS, SBA
 from sba.names import title
 from sba.report import NOT_RUN, column, hyperparameters, summary
@@ -60,10 +60,10 @@ def of_method(name: str) -> Card:
         name,
         cls.title,
         f"--method {name}",
-        inspect.getdoc(cls).split("\n\n")[0].replace("\n", " "),
+        (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " "),
         cls.formula,
         cls.cited,
-        tuple(facts(cls, field) for field in cls.__pydantic_fields__),
+        tuple(facts(cls, field) for field in definitions(cls)),
         lambda record: column(record).removeprefix("cutout+") == name and not is_latent(record),
     )
 

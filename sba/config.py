@@ -69,7 +69,9 @@ class Run:
     """One training run. Two runs with equal fields on equal hardware give equal numbers."""
 
     dataset: str = hyper("digits", "data set: digits, moons, cifar10, cifar100, imagenet, imagenette, or folder:PATH")
-    network: Literal[tuple(NETWORKS)] = hyper("digits", "network")
+    network: Literal[tuple(NETWORKS)] = hyper(  # type: ignore[valid-type]
+        "digits", "network"
+    )
     method: Method = hyper(ERM(), "training method with its hyper-parameters")
     seed: int = hyper(0, "seed of everything random", ge=0, lt=2**63)
     epochs: int = hyper(30, "passes over the training set", ge=1)

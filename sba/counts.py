@@ -32,7 +32,8 @@ def multiply_adds(network: Staged) -> list[Counted]:
         network: one that knows the shape of its images.
     """
     parameter = next(network.parameters())
-    image, places = torch.zeros(1, *network.input_shape, device=parameter.device), []
+    shape = network.shape("input")
+    image, places = torch.zeros(1, *shape, device=parameter.device), []
     training = network.training
     network.eval()
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """How long an epoch takes on a GPU: captured steps, the same steps launched one by one, and a plain loop with a DataLoader."""
 
+import functools
 import math
 import statistics
 import time
@@ -65,14 +66,15 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     images = RandomImages(IMAGES)
     data = on_device(images).to(device)
     contestants: dict[str, Callable[[], Any]] = {"loader": loader_epoch(images, network, device)}
-    for name, parameters, graphs in (
+    kinds: list[tuple[str, dict[str, Any], bool]] = [
         ("plain", {}, True),
         ("plain, eager", {}, False),
         ("SBA", {"method": "sba"}, True),
-    ):
+    ]
+    for name, parameters, graphs in kinds:
         run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
         training = Training(run, data, device=device, graphs=graphs)
-        contestants[name] = lambda training=training: training.run_epoch(math.inf)
+        contestants[name] = functools.partial(training.run_epoch, math.inf)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
         for name, epoch in contestants.items():

@@ -57,10 +57,11 @@ class Forecast:
     @property
     def remaining(self) -> float | None:
         """The seconds that are left, None before the first epoch."""
-        rates = {index: self.rate(self.runs[index]) for index in self.epochs}
-        if None in rates.values():
-            return None
-        each = [self.epochs[index] * rates[index] for index in rates]
+        each = []
+        for index, epochs in self.epochs.items():
+            if (rate := self.rate(self.runs[index])) is None:
+                return None
+            each.append(epochs * rate)
         # the last run is done by one process, however many there are
         return max(sum(each) / self.jobs, *each) if each else 0.0
 

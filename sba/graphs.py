@@ -8,7 +8,7 @@ of its random streams, which are pure functions of the step and reach the graph 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,9 +58,13 @@ class Handed(Moment):
         """Leave torch's global generators alone: they are seeded before each replay."""
 
 
-def as_kind(kind: type[Moment], now: Moment, **more: object) -> Moment:
+M = TypeVar("M", bound=Moment)
+
+
+def as_kind(kind: type[M], now: Moment, **more: Any) -> M:
     """Return the same moment as one of another class."""
-    return kind(**{f.name: getattr(now, f.name) for f in dataclasses.fields(Moment)}, **more)
+    values: dict[str, Any] = {f.name: getattr(now, f.name) for f in dataclasses.fields(Moment)}
+    return kind(**values, **more)
 
 
 class Graphs:

@@ -10,7 +10,7 @@ import functools
 import math
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import annotated_types
 import pydantic
@@ -43,29 +43,13 @@ def hyper(
         bounds: ``ge``, ``gt``, ``le``, ``lt``.
     """
     extra = {"symbol": symbol, "source": source, "unit": unit, "slider": slider, "log": log}
-    return pydantic.Field(default, description=description, json_schema_extra=extra, **bounds)
+    field: Any = pydantic.Field
+    return field(default, description=description, json_schema_extra=extra, **bounds)
 
 
-def configuration(cls: type) -> type:
-    """Make a class of :func:`hyper` fields a frozen dataclass, keyword-only, that raises :class:`ConfigError` at construction."""
-    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    made = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
-    validate = made.__init__
-
-    @functools.wraps(validate)
-    def checked(self: Any, **values: Any) -> None:
-        try:
-            validate(self, **values)
-        except pydantic.ValidationError as error:
-            raise ConfigError(explain(made, error)) from None
-
-    made.__init__ = checked
-    return made
-
-
-def definitions(cls: type) -> dict[str, Any]:
+def definitions(cls: Any) -> dict[str, Any]:
     """Return name → definition (pydantic's ``FieldInfo``) of the hyper-parameters of a configuration class, in order."""
-    return cls.__pydantic_fields__
+    return dict(cls.__pydantic_fields__)
 
 
 def shared(cls: type, name: str, note: str = "") -> Any:
@@ -79,6 +63,27 @@ def shared(cls: type, name: str, note: str = "") -> Any:
     field = copy.copy(definitions(cls)[name])
     field.description = f"{field.description}; {note}" if note else field.description
     return field
+
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def configuration(cls: type[C]) -> type[C]:
+    """Make a class of :func:`hyper` fields a frozen dataclass, keyword-only, that raises :class:`ConfigError` at construction."""
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def checked(self: Any, **values: Any) -> None:
+        try:
+            validate(self, **values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(explain(made, error)) from None
+
+    made.__init__ = checked
+    return made
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:

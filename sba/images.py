@@ -7,7 +7,7 @@ was stopped in the middle of an epoch goes on with the batch that would have bee
 import dataclasses
 import pathlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -145,7 +145,7 @@ class Stream:
         places = torch.arange(len(self))[rows].tolist()
         return dataclasses.replace(self, paths=[self.paths[i] for i in places], labels=self.labels[rows])
 
-    def reading(self, unreadable: Literal["refuse", "skip"], workers: int) -> "Stream":
+    def reading(self, unreadable: Any, workers: int) -> "Stream":
         """Return the same images, read in another way."""
         return dataclasses.replace(self, unreadable=unreadable, workers=workers)
 
@@ -156,11 +156,12 @@ class Stream:
             name = "/".join(pathlib.Path(path).parts[-2:])
             digest.update(f"{name} {pathlib.Path(path).stat().st_size} {label}\n".encode())
 
-    def loader(self, batches: Iterable[list[Wanted]], persistent: bool) -> DataLoader[list[Got]]:
-        """Return a loader of batches of :class:`Got`."""
+    def loader(self, batches: Any, persistent: bool) -> DataLoader[list[Got]]:
+        """Return a loader of batches of :class:`Got`, for lists of :class:`Wanted`."""
+        files: Any = Files(self.paths, self.side)
         return DataLoader(
-            Files(self.paths, self.side),
-            batch_sampler=batches,  # type: ignore[arg-type]
+            files,
+            batch_sampler=batches,
             collate_fn=list,
             num_workers=self.workers,
             # without one it would draw from the global generator

@@ -34,7 +34,7 @@ class Moments(NamedTuple):
         covariance: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 where n ≤ 1.
     """
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
     mean: Tensor
     covariance: Tensor
 
@@ -230,7 +230,7 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
     Args:
         logits: z of shape (B, C).
         labels: y of shape (B,).
-        table: T of :func:`quadratic_table`; not looked at where λ = 0.
+        table: T of :func:`quadratic_table`; not looked at where λ = 0, and may be None then.
         strength: λ ≥ 0.
 
     Returns:
@@ -238,6 +238,8 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
     """
     if strength == 0:
         return logits
+    if table is None:
+        raise ConfigError(f"table: None is not enough at strength {strength}; give that of quadratic_table")
     logits = full_precision(logits)
     return logits + (strength / 2) * table[labels].to(logits.dtype)
 

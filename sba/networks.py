@@ -28,6 +28,7 @@ def conv_relu(inputs: int, outputs: int) -> nn.Sequential:
     """A 3×3 convolution with ReLU, of stride 1, whose initial weights keep the variance (He et al., 2015)."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)
     return nn.Sequential(convolution, nn.ReLU(inplace=True))
 
@@ -239,4 +240,4 @@ def parameters(network: nn.Module) -> int:
 def to_device(network: Staged, device: torch.device | str, channels_last: bool) -> Staged:
     """Move a network to a device, in the memory order that convolutions are fastest in."""
     order = torch.channels_last if channels_last else torch.contiguous_format
-    return network.to(device=device, memory_format=order)
+    return network.to(device).to(memory_format=order)

@@ -216,5 +216,5 @@ def _versions() -> list[str]:
     except importlib.metadata.PackageNotFoundError:
         return []
     needed = [r for r in requirements if "extra ==" not in r or re.search(r"extra == .book.", r)]
-    names = sorted(re.match(r"[\w.-]+", r)[0] for r in needed)
+    names = sorted(re.split(r"[^\w.-]", r, maxsplit=1)[0] for r in needed)
     return [f"{name} {importlib.metadata.version(name)}" for name in names]

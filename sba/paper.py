@@ -5,6 +5,8 @@ Li et al., "Stochastic Batch Augmentation with An Effective Distilled Dynamic So
 
 from dataclasses import dataclass
 
+from sba.errors import ConfigError
+
 ETA_GRID = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """§4.1: the values of η searched."""
 
@@ -79,6 +81,17 @@ PUBLISHED_ELSEWHERE = (
     Reported("cifar100", "vgg16", "erm", 26.00, place="chenyaofo/pytorch-cifar-models"),
 )
 """Errors of plain training (crop and flip) that others state for the same networks; ``place`` is the README that states it."""
+
+
+def stated(dataset: str, network: str, method: str) -> Reported:
+    """Return the paper's number for a cell of Table 1.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if (found := reported(dataset, network, method)) is None:
+        raise ConfigError(f"method: Table 1 has no {method!r} for {dataset}/{network}; give one of its columns")
+    return found
 
 
 def reported(dataset: str, network: str, method: str) -> Reported | None:

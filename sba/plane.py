@@ -18,7 +18,7 @@ def to_network(points: Tensor, data: Data) -> Tensor:
         data: the moons.
     """
     pixels = (points.reshape(-1, 2) + 2) * LEVELS
-    return normalise(pixels[:, :, None, None].to(data.train.images.device), data.mean, data.std)
+    return normalise(pixels[:, :, None, None].to(data.resident[0].images.device), data.mean, data.std)
 
 
 def to_plane(inputs: Tensor, data: Data) -> Tensor:

@@ -53,7 +53,8 @@ def measured(training: Training, linf: Sequence[float], l2: Sequence[float], che
         ``human``, where CIFAR-10H lies beside CIFAR-10: ``cross_entropy`` and ``divergence`` in nats.
     """
     run, data, network = training.run, training.data, training.network
-    seed, few = fold(run.seed, "robustness"), data.test[:ATTACKED]
+    _, test = data.resident
+    seed, few = fold(run.seed, "robustness"), test[:ATTACKED]
     scores = logits(network, data.test, data.mean, data.std)
 
     def error(attack: Attack) -> float:
@@ -138,15 +139,16 @@ def surrogate(run: Run) -> Training:
 def corrupted(training: Training, name: str, severity: int, seed: int) -> float:
     """Return the error on corrupted images, all of those the run is evaluated on."""
     data = training.data
-    generator = torch.Generator(data.test.labels.device).manual_seed(seed)
-    split = Split(corrupt(data.test.images, name, severity, generator), data.test.labels)
+    _, test = data.resident
+    generator = torch.Generator(test.labels.device).manual_seed(seed)
+    split = Split(corrupt(test.images, name, severity, generator), test.labels)
     return percent(logits(training.network, split, data.mean, data.std).argmax(1) != split.labels)
 
 
 def noise_at(training: Training, layer: str, seed: int) -> dict[str, list[float]]:
     """Return error and mean divergence under noise of every strength at a layer."""
     data = training.data
-    found = [shaken(training.network, data.test, data.mean, data.std, layer, sigma, seed) for sigma in SIGMAS]
+    found = [shaken(training.network, data.resident[1], data.mean, data.std, layer, sigma, seed) for sigma in SIGMAS]
     return {
         "sigmas": list(SIGMAS),
         "error": [round(f.error, 3) for f in found],

@@ -130,7 +130,8 @@ def on_dark(shade: str, share: float = 0.35) -> str:
         shade: any colour of matplotlib's.
         share: of white.
     """
-    return to_hex([(1 - share) * part + share for part in to_rgb(shade)])
+    red, green, blue = ((1 - share) * part + share for part in to_rgb(shade))
+    return to_hex((red, green, blue))
 
 
 def bare(axes: Axes) -> None:

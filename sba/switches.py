@@ -146,11 +146,10 @@ def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for group in GROUPS:
         for variant in (None, *group.variants):
-            pairs = [
-                tuple(known.get(make_run(**group.parameters(v), seed=seed).key) for v in (variant, None))
-                for seed in seeds
+            couples: list[list[Any]] = [
+                [known.get(make_run(**group.parameters(v), seed=seed).key) for v in (variant, None)] for seed in seeds
             ]
-            pairs = [pair for pair in pairs if None not in pair]
+            pairs = [(own, other) for own, other in couples if own is not None and other is not None]
             if pairs:
                 rows.append({"group": group.title, **describe(variant, pairs)})
     return rows

@@ -155,12 +155,13 @@ class Training:
                 f"views: the {run.views} of an image would be equal; give padding, flip or cutout, or a network with dropout"
             )
         self.model: nn.Module = self.objective
-        self.update = adapted if run.adapt_norm else UPDATES[run.method.update]
+        update: Any = adapted if run.adapt_norm else UPDATES[run.method.update]
         if distributed.world() > 1:
             cards = [self.device.index] if self.device.type == "cuda" else None
-            self.model = DistributedDataParallel(self.objective, device_ids=cards)
+            self.model = parallel = DistributedDataParallel(self.objective, device_ids=cards)
             if run.chunked and not run.adapt_norm:
-                self.update = functools.partial(self.update, no_sync=self.model.no_sync)
+                update = functools.partial(update, no_sync=parallel.no_sync)
+        self.update: Callable[..., Terms] = update
         self.ahead = Ahead(self.device)
         self.graphs = Graphs(self.take_step, self.device) if self.captured(graphs) else None
         self.optimizer = torch.optim.SGD(

@@ -4,7 +4,7 @@ It is a form of test-time augmentation that any network can use, so it is measur
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor
 from sba.augment import normalise
 from sba.evaluation import EVALUATION_BATCH, Evaluation
 from sba.hyper import definitions
-from sba.images import Stream
+from sba.images import Stream, Views
 from sba.methods import SBA, Method
 from sba.methods.method import drawn
 from sba.moment import Moment
@@ -82,9 +82,10 @@ def majority_vote(
     was_training, layers = network.training, method.eligible(network)
     batch = batch or batch_within(LIMIT, network, layers, method.folds)
     network.eval()
-    wrong, nll, n, skipped = 0, 0.0, 0, 0
+    wrong, nll, n, skipped = 0.0, 0.0, 0, 0
     try:
-        for step, part in enumerate(split.parts(batch)):
+        parts: Iterable[Split | Views] = split.parts(batch)
+        for step, part in enumerate(parts):
             now, labels = Moment(seed, step), part.labels
             layer = drawn(layers, now)
             h = network(normalise(part.images, mean, std), until=layer)

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
 import torch
 
@@ -35,7 +37,7 @@ def together(
         What happens, as it arrives; "lost" (with cell −1) where a process died.
     """
     context = multiprocessing.get_context("spawn")
-    workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
+    workers: dict[Any, SpawnProcess] = {}
     stopping = False
     try:
         with undisturbed():
@@ -50,7 +52,8 @@ def together(
                 stopping = True
                 for worker in workers.values():
                     worker.terminate()
-            for receiver in wait(list(workers), timeout=POLL_SECONDS):
+            ready: list[Any] = wait(list(workers), timeout=POLL_SECONDS)
+            for receiver in ready:
                 try:
                     yield receiver.recv()
                 # the last message of a process that was killed may have arrived in part

@@ -1,7 +1,6 @@
 """The explorer of cost: what a step of SBA takes beside Batch Augmentation and plain training, and what it buys."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +11,8 @@ from sba import style
 from sba.config import from_settings
 from sba.counts import multiply_adds, share_behind, step_cost
 from sba.errors import ResultsError
-from sba.methods import SBA
+from sba.hyper import definitions
+from sba.methods import SBA, Method
 from sba.names import title
 from sba.networks import build
 from sba.report import column
@@ -132,9 +132,9 @@ def trained(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str,
     return longest[1], longest[0], runs
 
 
-def usual(method: SBA) -> bool:
+def usual(method: Method) -> bool:
     """Return whether a method is SBA with the default of every field but those of `FREE`."""
-    return all(getattr(method, f.name) == getattr(SBA(), f.name) for f in fields(SBA) if f.name not in FREE)
+    return all(getattr(method, name) == getattr(SBA(), name) for name in definitions(SBA) if name not in FREE)
 
 
 def still(place: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:

@@ -65,7 +65,11 @@ def prepared(found: Grid) -> dict[str, Any]:
     """Return what the ES module draws one problem from: means over the seeds."""
     final = np.median(found.curves["error"][..., -LAST:], axis=-1)
     pooled = [[found.reliability(i, j) for j in range(len(found.etas))] for i in range(len(found.omegas))]
-    arrays = {"error": mean(found.curves["error"]), "nll": mean(found.curves["nll"]), "ece": mean(found.scores["ece"])}
+    arrays: dict[str, Any] = {
+        "error": mean(found.curves["error"]),
+        "nll": mean(found.curves["nll"]),
+        "ece": mean(found.scores["ece"]),
+    }
     arrays |= {"final": mean(final), "half": half_width(final)}
     arrays |= {name: [[cell[name] for cell in row] for row in pooled] for name in ("count", "confidence", "accuracy")}
     held = {name: packed(values) for name, values in arrays.items()}
@@ -78,7 +82,7 @@ def prepared(found: Grid) -> dict[str, Any]:
     if found.decision is not None:
         held["decision"] = packed(np.nan_to_num(mean(found.decision) * 255).round(), "uint8")
         moons = load("moons")
-        points = (moons.train.images.flatten(1).double() / 51 - 2).numpy()
+        points = (moons.resident[0].images.flatten(1).double() / 51 - 2).numpy()
         about |= {
             "pixels": list(found.decision.shape[-2:]),
             "extent": list(found.extent or ()),

@@ -1,6 +1,7 @@
 """The explorer of the soft label: one sample's prediction, its virtual points', and the weight of their divergence."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +32,7 @@ FOLDS = 64
 FIELDS = ("sigma", "dropout_rate", "gaussian_share", "eta")
 
 
-def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: int = 0, **first: float) -> Explorer:
+def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: int = 0, **first: Any) -> Explorer:
     """Explore Y_i, its neighbours' Y_ij, and η·KL against the cross-entropy at the input of the last linear layer (Eqs. 10, 11).
 
     Args:
@@ -48,7 +49,7 @@ def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: in
     if not isinstance(last, nn.Linear):
         raise ConfigError(f"network: it ends in {network.stages[-1]!r}; give one that ends in a linear layer")
     network.eval()
-    images = normalise(data.test.images, data.mean, data.std)
+    images = normalise(data.resident[1].images, data.mean, data.std)
     with torch.no_grad():
         features = network(images[:1000], until=network.stages[-2]).flatten(1).double().cpu()
         chosen = network(images[list(samples.values())], until=network.stages[-2]).flatten(1).double().cpu()
@@ -77,7 +78,7 @@ def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: in
 
 
 def still(
-    batch: torch.Tensor, label: int, last: nn.Linear, classes: tuple[str, ...], seed: int, **first: float
+    batch: torch.Tensor, label: int, last: nn.Linear, classes: tuple[str, ...], seed: int, **first: Any
 ) -> Figure:
     """Draw the first state for readers without scripts, with points of the method's own."""
     style.use()

@@ -1,5 +1,7 @@
 """The explorer of the vicinity: a cloud of virtual points on a plane, and one in a layer."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ FOLDS = 160
 NAMES = ("sigma", "tau", "gaussian_share", "dropout_rate", "basis", "bound")
 
 
-def vicinity(activations: Tensor | None = None, name: str = "input", seed: int = 0, **first: float | str) -> Explorer:
+def vicinity(activations: Tensor | None = None, name: str = "input", seed: int = 0, **first: Any) -> Explorer:
     """Explore the virtual points around one sample (Eqs. 5 to 8), on a plane and in a layer.
 
     Args:
@@ -39,16 +41,16 @@ def vicinity(activations: Tensor | None = None, name: str = "input", seed: int =
     """
     if activations is None:
         data = load("digits")
-        activations = normalise(data.test.images[:400], data.mean, data.std).flatten(1)
+        activations = normalise(data.resident[1].images[:400], data.mean, data.std).flatten(1)
     h = activations.detach().double().cpu()
     generator = torch.Generator().manual_seed(seed)
     plane = place(torch.tensor([[1.4, 0.7]], dtype=torch.float64), torch.ones(2), generator)
     layer = place(h, batch_variance(h).sqrt(), generator) | projection(h) | {"name": name}
     controls = {field: slider(SBA, field, first.get(field)) for field in NAMES}
     bounds = choices(definitions(SBA)["bound"])
-    data = {"plane": plane, "layer": layer, "folds": FOLDS, "bounds": list(bounds)}
+    drawn = {"plane": plane, "layer": layer, "folds": FOLDS, "bounds": list(bounds)}
     start = {field: getattr(c, "index", c.value) for field, c in controls.items()}
-    return Explorer(controls, Picture("vicinity", data, ALT, HINT, **start), still(h, seed, **first))
+    return Explorer(controls, Picture("vicinity", drawn, ALT, HINT, **start), still(h, seed, **first))
 
 
 def place(h: Tensor, spread: Tensor, generator: torch.Generator) -> dict:
@@ -77,7 +79,7 @@ def projection(h: Tensor) -> dict:
     }
 
 
-def still(h: Tensor, seed: int, **first: float | str) -> Figure:
+def still(h: Tensor, seed: int, **first: Any) -> Figure:
     """Draw the first state for readers without scripts, with points of the method's own."""
     style.use()
     method = SBA(folds=FOLDS, **first)

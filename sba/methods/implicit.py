@@ -55,7 +55,7 @@ class ImplicitSBA(Method):
     )
 
     def memory(self, network: Staged) -> nn.Module | None:
-        return RunningSpread({"last": network[-1].in_features}) if self.scale == "running" else None
+        return RunningSpread({"last": network.last_linear.in_features}) if self.scale == "running" else None
 
     def check(self, network: Staged) -> None:
         check_linear_end(self.name, network)
@@ -80,7 +80,7 @@ class ImplicitSBA(Method):
             logits: what it puts out, of shape (B, C).
             memory: what :meth:`memory` returned.
         """
-        weight, bias = network[-1].weight, network[-1].bias
+        weight, bias = network.last_linear.weight, network.last_linear.bias
         divergence = torch.zeros(len(h), device=h.device)
         if self.gaussian_share > 0:
             spread = self.gaussian_spread(h, logits, weight, memory)
@@ -101,7 +101,7 @@ class ImplicitSBA(Method):
         if self.scale == "batch":
             variance = variance * batch_variance(h)
         elif self.scale == "running":
-            if memory is None:
+            if not isinstance(memory, RunningSpread):
                 raise ConfigError(
                     "scale (s): 'running' needs the method's memory; give method.memory(network), or 'batch'"
                 )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sba.distributed import total
 from sba.divergence import sba_objective
+from sba.errors import ConfigError
 from sba.hyper import configuration, hyper
 from sba.isda import ClassCovariances, check_covariances, isda_logits, quadratic_table, strength
 from sba.methods.method import Method, check_linear_end
@@ -36,11 +37,13 @@ class ISDA(Method):
     )
 
     def memory(self, network: Staged) -> nn.Module | None:
-        return ClassCovariances(network[-1].out_features, network[-1].in_features, self.form, layer=network.stages[-2])
+        last = network.last_linear
+        return ClassCovariances(last.out_features, last.in_features, self.form, layer=network.stages[-2])
 
     def check(self, network: Staged) -> None:
         check_linear_end(self.name, network)
-        check_covariances(self.form, network[-1].out_features, network[-1].in_features, layer=network.stages[-2])
+        last = network.last_linear
+        check_covariances(self.form, last.out_features, last.in_features, layer=network.stages[-2])
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])
@@ -62,8 +65,10 @@ class ISDA(Method):
         """
         if not self.lambda0:
             return logits
+        if not isinstance(memory, ClassCovariances):
+            raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
         memory.update(h, y, total)
         now_strength = strength(self.lambda0, now.progress)
         if not now_strength:
             return logits
-        return isda_logits(logits, y, quadratic_table(network[-1].weight, memory.covariance), now_strength)
+        return isda_logits(logits, y, quadratic_table(network.last_linear.weight, memory.covariance), now_strength)

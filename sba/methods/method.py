@@ -1,13 +1,13 @@
 """The contract of a training method."""
 
 import abc
-import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from sba.errors import ConfigError
+from sba.hyper import definitions
 from sba.moment import Moment
 from sba.staged import Staged
 
@@ -31,7 +31,7 @@ class Method(abc.ABC):
     formula: ClassVar[str]
     cited: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
-    update: ClassVar[str] = "joint"
+    update: Any = "joint"
 
     @abc.abstractmethod
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class Method(abc.ABC):
 
     def settings(self) -> dict[str, Any]:
         """Return the method's name and hyper-parameters as JSON can hold them."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in definitions(type(self))}
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 

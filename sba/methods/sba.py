@@ -171,7 +171,7 @@ class SBA(Method):
             return None
         if self.scale == "batch":
             return batch_variance(h).sqrt()
-        if memory is None:
+        if not isinstance(memory, RunningSpread):
             raise ConfigError("scale (s): 'running' needs the method's memory; give method.memory(network), or 'batch'")
         return memory.update(layer, h)
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from sba.divergence import sba_objective
-from sba.hyper import configuration, shared
+from sba.hyper import configuration, definitions, shared
 from sba.methods.isda import ISDA
 from sba.methods.method import Method
 from sba.methods.sba import SBA
@@ -45,9 +45,7 @@ class SBAISDA(Method):
     @property
     def sba(self) -> SBA:
         """The part that makes virtual points."""
-        return SBA(
-            **{name: getattr(self, name) for name in self.__pydantic_fields__ if name not in ("lambda0", "form")}
-        )
+        return SBA(**{name: getattr(self, name) for name in definitions(SBAISDA) if name not in ("lambda0", "form")})
 
     @property
     def isda(self) -> ISDA:
