@@ -3,6 +3,9 @@
 import dataclasses
 import pathlib
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,7 +41,7 @@ from sba.timing import (
 )
 from sba.training import Training
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "epochs")
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "import", "epochs")
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
 RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
@@ -213,6 +216,20 @@ def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 
     return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1)
 
 
+def import_time(rounds: int) -> Ratio:
+    """Compare the time that fresh processes take to import this package and to import torch."""
+
+    def taken(name: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+        return time.perf_counter() - start
+
+    pairs = [(taken("sba"), taken("torch")) for _ in range(rounds + 1)][1:]
+    own, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
+    details = {"sba s": statistics.median(own), "torch s": statistics.median(theirs)}
+    return dataclasses.replace(ratio("import sba over import torch", own, theirs, details), limit=1.5)
+
+
 def run_benchmarks(
     results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = (), device: str = "cpu"
 ) -> None:
@@ -259,6 +276,7 @@ def run_benchmarks(
         isda_table(4 * rounds),
         k_mixup_pairing(2 * rounds),
     ]
+    comparisons["import"] = lambda: [import_time(3 * rounds)]
     comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 3), place, amp)]
     for name in only or families:
         for found in comparisons[name]():

@@ -205,6 +205,13 @@ def make_run(
 
     Raises:
         ConfigError: a parameter is unknown or out of range.
+
+    >>> run = make_run("cifar10", method="sba", eta=0.1, epochs=82)
+    >>> run.network, run.lr, run.milestones, run.method.eta, run.reduced
+    ('alexnet', 0.01, (40, 61), 0.1, True)
+    >>> make_run("cifar10", method="sba", eta=-1)
+    Traceback (most recent call last):
+    sba.errors.ConfigError: eta (η): -1 is not allowed; give a number in [0, ∞)
     """
     given = {k: v for k, v in given.items() if v is not None}
     cls, origin = method_named(method), source(dataset)

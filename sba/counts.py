@@ -72,5 +72,8 @@ def step_cost(p: float, folds: int, share: float) -> float:
         p: probability of augmenting, cos ω.
         folds: virtual points per raw point M.
         share: of a virtual point, from :func:`share_behind`.
+
+    >>> step_cost(p=0.5, folds=40, share=0.05)
+    2.0
     """
     return 1 + p * folds * share

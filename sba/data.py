@@ -302,6 +302,10 @@ def load(
 
     Raises:
         DataError: unknown, missing or corrupted data, too many images to hold out, or another side for images that have one.
+
+    >>> digits = load("digits")
+    >>> len(digits.train), len(digits.test), digits.train.shape, len(digits.classes)
+    (1198, 599, (1, 8, 8), 10)
     """
     folder = pathlib.Path(root or os.environ.get(ROOT_VARIABLE) or "data").expanduser()
     origin = source(name)

@@ -87,7 +87,13 @@ def configuration(cls: type[C]) -> type[C]:
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:
-    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices."""
+    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices.
+
+    >>> from sba import SBA
+    >>> known = facts(SBA, "omega")
+    >>> known["symbol"], known["range"]
+    ('ω', 'a number in [0, π/2 ≈ 1.570796]')
+    """
     field = definitions(cls)[name]
     return {
         "name": name,

@@ -1,7 +1,6 @@
 """torchvision's AlexNet, VGG-16 and ResNet-50 as chains, their weights under torchvision's names, so that published ones load."""
 
 from torch import nn
-from torchvision import models
 
 from sba.errors import ConfigError
 from sba.staged import Borrowed
@@ -9,6 +8,8 @@ from sba.staged import Borrowed
 
 def alexnet(classes: int, channels: int) -> Borrowed:
     """torchvision's AlexNet (Krizhevsky, 2014): five convolutions, a head of 4096-4096 with dropout; 61.1 M parameters."""
+    from torchvision import models
+
     return Borrowed(
         rgb_only(models.alexnet(weights=None, num_classes=classes), channels),
         {
@@ -22,6 +23,8 @@ def alexnet(classes: int, channels: int) -> Borrowed:
 
 def vgg16(classes: int, channels: int) -> Borrowed:
     """torchvision's VGG-16 without batch normalisation (Simonyan and Zisserman, 2015, configuration D); 138.4 M parameters."""
+    from torchvision import models
+
     ends = {"conv1": (2, 5), "conv2": (7, 10), "conv3": (12, 14, 17), "conv4": (19, 21, 24), "conv5": (26, 28, 31)}
     spans, start = {}, 0
     for block, stops in ends.items():
@@ -40,6 +43,8 @@ def vgg16(classes: int, channels: int) -> Borrowed:
 
 def resnet50(classes: int, channels: int) -> Borrowed:
     """torchvision's ResNet-50 (He et al., 2016), whose blocks have their stride in the 3×3 convolution; 25.6 M parameters."""
+    from torchvision import models
+
     network = rgb_only(models.resnet50(weights=None, num_classes=classes), channels)
     depths = {group: len(network.get_submodule(f"layer{group}")) for group in (1, 2, 3, 4)}  # type: ignore[arg-type]
     return Borrowed(

@@ -8,16 +8,17 @@ import dataclasses
 import pathlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from sba.errors import DataError
 from sba.moment import Moment, fold
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels in [0, 1], as torchvision's references normalise."""
@@ -49,15 +50,19 @@ class Got(NamedTuple):
     reason: str = ""
 
 
-def random_crop(image: Image.Image, side: int, seed: int) -> Tensor:
+def random_crop(image: "Image.Image", side: int, seed: int) -> Tensor:
     """Cut out and resize as torchvision's ``RandomResizedCrop`` does after ``torch.manual_seed(seed)``; uint8 (3, side, side)."""
+    from torchvision.transforms import v2
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return v2.functional.pil_to_tensor(v2.RandomResizedCrop(side)(image))
 
 
-def centre_crop(image: Image.Image, side: int) -> Tensor:
+def centre_crop(image: "Image.Image", side: int) -> Tensor:
     """Resize and cut out the centre, as torchvision's references evaluate; uint8 of shape (3, side, side)."""
+    from torchvision.transforms import v2
+
     return v2.functional.pil_to_tensor(v2.Compose([v2.Resize(round(RESIZED * side)), v2.CenterCrop(side)])(image))
 
 
@@ -69,6 +74,8 @@ class Files(Dataset[Got]):
     side: int
 
     def __getitem__(self, wanted: Wanted) -> Got:
+        from PIL import Image
+
         row, seed, epoch, views = wanted
         try:
             with Image.open(self.paths[row]) as file:

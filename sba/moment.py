@@ -22,6 +22,9 @@ def fold(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
 
     Returns:
         An integer in [0, 2**64).
+
+    >>> fold(0, "order", 3) == fold(0, "order", 3), fold(0, "order", 3) == fold(0, "crop", 3)
+    (True, False)
     """
     message = f"{seed}\x1f{purpose}\x1f{step}\x1f{rank}".encode()
     return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")

@@ -215,6 +215,10 @@ def build(name: str, classes: int, channels: int, side: int) -> Staged:
 
     Raises:
         ConfigError: there is no such network, or it cannot take images of this size.
+
+    >>> network = build("alexnet", classes=10, channels=3, side=32)
+    >>> network.linear_inputs, network.shape("conv2"), parameters(network)
+    (('flatten',), (192, 2, 2), 2472266)
     """
     if name not in NETWORKS:
         raise ConfigError(f"network: {name!r} is not known; choose from {', '.join(NETWORKS)}")

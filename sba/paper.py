@@ -88,6 +88,9 @@ def stated(dataset: str, network: str, method: str) -> Reported:
 
     Raises:
         ConfigError: it has none.
+
+    >>> stated("cifar10", "alexnet", "sba").error
+    18.03
     """
     if (found := reported(dataset, network, method)) is None:
         raise ConfigError(f"method: Table 1 has no {method!r} for {dataset}/{network}; give one of its columns")

@@ -30,6 +30,12 @@ class Scheduler:
 
     Raises:
         ConfigError: either is out of range.
+
+    >>> import math
+    >>> from sba import Moment, Scheduler
+    >>> coin = Scheduler(math.pi / 3)
+    >>> [coin.state(Moment(seed=0, step=t)) for t in range(6)]
+    [True, True, False, False, True, False]
     """
 
     omega: float

@@ -25,6 +25,12 @@ class Staged(nn.Sequential):
 
     Attributes:
         stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
+
+    >>> network = Staged([("hidden", nn.Linear(2, 3)), ("logits", nn.Linear(3, 4))])
+    >>> x = torch.ones(5, 2)
+    >>> h = network(x, until="hidden")
+    >>> torch.equal(network(h, after="hidden"), network(x))
+    True
     """
 
     def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):

@@ -417,5 +417,11 @@ class Training:
 
 
 def train(run: Run, data: Data | None = None, **options: Any) -> Training:
-    """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`."""
+    """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`.
+
+    >>> from sba import make_run, train
+    >>> training = train(make_run("moons", method="sba", epochs=2))
+    >>> [(record.epoch, sorted(record.terms), record.counts["virtual"]) for record in training]
+    [(1, ['cross_entropy', 'virtual'], 2), (2, ['cross_entropy', 'virtual'], 1)]
+    """
     return Training(run, data, **options)

@@ -69,7 +69,15 @@ def dropout_points(h: Tensor, keep: Tensor, rate: float, rescale: bool) -> Tenso
 
 @dataclass(frozen=True)
 class Vicinity:
-    """The mixed vicinity distribution P′ of §3.3. The fields are those of :class:`sba.methods.SBA`, where they are described."""
+    """The mixed vicinity distribution P′ of §3.3. The fields are those of :class:`sba.methods.SBA`, where they are described.
+
+    >>> import torch
+    >>> from sba import SBA
+    >>> around = SBA(folds=8).vicinity
+    >>> h = torch.ones(4, 16)
+    >>> around.sample(h, torch.Generator().manual_seed(0), torch.ones(16)).shape
+    torch.Size([32, 16])
+    """
 
     folds: int
     gaussian_share: float

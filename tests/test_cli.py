@@ -68,7 +68,7 @@ def test_train_on_digits_appends_a_record_with_the_median_of_the_last_five_error
 
 def test_a_recorded_run_is_not_recorded_twice():
     call(*SHORT)
-    append("runs/results.jsonl", {"id": "bench", "kind": "bench", "device": "cpu"})
+    append("runs/results.jsonl", {"id": "bench", "kind": "note", "device": "cpu"})
     assert "has this run already, made by the same code" in call(*SHORT)
     assert len(records("runs/results.jsonl")) == 2
     call(*SHORT, "--lr", 0.2)

@@ -1,0 +1,120 @@
+"""The processes of a run and their devices: torchrun starts them, torch's engine joins them; a single process is a run of one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sba.errors import ConfigError
+
+
+def joined() -> bool:
+    """Whether this process belongs to a group."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Return the number of this process, from 0; the first one writes what is written."""
+    return dist.get_rank() if joined() else 0
+
+
+def world() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if joined() else 1
+
+
+def total(part: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks, equal on all of them; in place where there are several."""
+    if joined():
+        dist.all_reduce(part)
+    return part
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return the values of all ranks, in their order, on every rank; they travel on the host."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def of_first(value: Any) -> Any:
+    """Return the first rank's value on every rank."""
+    return gathered(value)[0]
+
+
+def share(n: int, name: str) -> slice:
+    """Return this rank's part of n rows: equal parts, in the order of the ranks.
+
+    Args:
+        n: rows of all ranks together.
+        name: of the parameter that says so, for the message.
+
+    Raises:
+        ConfigError: they cannot be shared equally.
+    """
+    if n % world():
+        raise ConfigError(
+            f"{name}: {n} cannot be shared equally by {world()} processes; give a multiple of {world()}, or other processes"
+        )
+    part = n // world()
+    return slice(rank() * part, (rank() + 1) * part)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: torch has no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
+        ) from None
+    return device
+
+
+@contextlib.contextmanager
+def launched(device: str) -> Iterator[str]:
+    """Join the processes that torchrun started, and leave them at the end; nothing happens where it did not.
+
+    Args:
+        device: "cpu", or "cuda" for one card for each process of a machine.
+
+    Yields:
+        The device of this process.
+
+    Raises:
+        ConfigError: a single card is named for several processes, or a machine has fewer cards than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if torch.device(device).type == "cuda":
+        if torch.device(device).index is not None:
+            raise ConfigError(
+                f"device: {device!r} is one card for {os.environ['WORLD_SIZE']} processes; give --device cuda"
+            )
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device: process {local} of this machine has no card ({torch.cuda.device_count()} found); "
+                "give torchrun a lower --nproc-per-node"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    # decisions and records travel between hosts, gradients between cards
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,91 @@
+// The vicinity: virtual points on a plane and in a layer, under σ, τ, their split, the dropout rate and Σ.
+import { add, colour, explorer, key, layout, line, marks, numbers, panel, short } from "./plot.js";
+import { boundedNoise, dropoutPoints, gaussianCount, gaussianPoints } from "./points.js";
+
+const PLANE = { x: [-1.8, 4.6], y: [-2.4, 3.8] };
+
+/** The points of one place: {gaussian, dropout}, for the settings of the sliders. */
+export function cloud(place, state, data) {
+  const { h, uniforms, masks, matrices, spread } = place;
+  const p = gaussianCount(data.folds, state.gaussian_share) * h.length;
+  const noise = boundedNoise(uniforms.subarray(0, p), state.sigma, state.tau * state.sigma, data.bounds[state.bound]);
+  return {
+    noise,
+    gaussian: gaussianPoints(h, matrices[state.basis], noise, spread),
+    dropout: dropoutPoints(h, masks.subarray(p), state.dropout_rate),
+  };
+}
+
+/** Mean distance of points from their raw point, NaN for none. */
+export function distance(points, h) {
+  const lengths = points.map((point) => Math.hypot(...point.map((value, q) => value - h[q])));
+  return lengths.reduce((a, b) => a + b, 0) / lengths.length;
+}
+
+function unpack(place) {
+  const matrices = place.matrices.map(numbers);
+  const [h, uniforms, masks, spread] = ["h", "uniforms", "masks", "spread"].map((name) => numbers(place[name]));
+  return { ...place, h, uniforms, masks, spread, matrices };
+}
+
+function drawCloud(frame, raw, gaussian, dropout) {
+  marks(frame, dropout, colour("ba"), { shape: "cross", size: 3.2 });
+  marks(frame, gaussian, colour("sba"), { size: 2.2, opacity: 0.75 });
+  const ring = { cx: frame.x(raw[0]), cy: frame.y(raw[1]), r: 7, fill: "none", stroke: colour("ink"), "stroke-width": 2 };
+  add(frame.group, "circle", ring);
+}
+
+function plane(svg, box, { h, matrices, spread }, points, state) {
+  const x = { range: PLANE.x, ticks: [0, 2, 4], label: "feature 1" };
+  const y = { range: PLANE.y, ticks: [-2, 0, 2], label: "two features: feature 2 against 1" };
+  const frame = panel(svg, box, { x, y });
+  const reach = state.tau * state.sigma;
+  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]].flat().map((side) => side * reach);
+  const edge = gaussianPoints(h, matrices[state.basis], corners, spread);
+  line(frame, edge, colour("grey"), { "stroke-dasharray": "3 3", "stroke-width": 1.2 });
+  drawCloud(frame, h, points.gaussian, points.dropout);
+}
+
+function layer(svg, box, place, points) {
+  const { view, centre, others, extent, name, h } = place;
+  const flat = (point) => [0, 1].map((axis) => view.reduce((sum, row, q) => sum + row[axis] * (point[q] - centre[q]), 0));
+  const [left, right, low, high] = extent;
+  const x = { range: [left, right], ticks: [], label: "first principal component" };
+  const label = `${h.length} features (${name}): second component`;
+  const frame = panel(svg, box, { x, y: { range: [low, high], label }, left: 12 });
+  marks(frame, others, colour("mark"), { size: 1.8 });
+  drawCloud(frame, flat(h), points.gaussian.map(flat), points.dropout.map(flat));
+}
+
+function clouds(state, data) {
+  return { plane: cloud(data.plane, state, data), layer: cloud(data.layer, state, data) };
+}
+
+export default explorer({
+  names: ["sigma", "tau", "gaussian_share", "dropout_rate", "basis", "bound"],
+  prepare: (data) => ({ ...data, plane: unpack(data.plane), layer: unpack(data.layer) }),
+  draw(svg, width, state, data) {
+    const points = clouds(state, data);
+    const { boxes, height } = layout(width, [{ height: 320, shares: [1, 1.12] }]);
+    plane(svg, boxes[0], data.plane, points.plane, state);
+    layer(svg, boxes[1], data.layer, points.layer);
+    const entries = [["raw point", colour("ink"), "ring"], ["Gaussian points", colour("sba"), "dot"]];
+    key(svg, 20, height + 4, [...entries, ["dropout points", colour("ba"), "cross"], ["dashed: where ε is cut off", colour("grey"), "dash"]]);
+    return height + 64;
+  },
+  say(state, data) {
+    const { layer: points, plane: flat } = clouds(state, data);
+    const { h } = data.layer;
+    const bound = state.tau * state.sigma;
+    const all = [...flat.noise, ...points.noise];
+    const cut = all.filter((value) => Math.abs(value) >= bound * (1 - 1e-12)).length / all.length;
+    const far = ([name, set]) => (set.length ? `${name} ${short(distance(set, h))}` : `no ${name}`);
+    const kinds = [["Gaussian points", points.gaussian], ["dropout points", points.dropout]].map(far).join(", ");
+    const share = all.length && state.sigma ? ` ${Math.round(100 * cut)} % of the noise components lie on the bound.` : "";
+    return (
+      `p = ${points.gaussian.length} Gaussian and q = ${points.dropout.length} dropout points. ` +
+      `Mean distance from the raw point in the layer: ${kinds}; ` +
+      `from there to another sample it is ${short(data.layer.apart)}.${share}`
+    );
+  },
+});

@@ -1,0 +1,34 @@
+"""The training methods, by name. A new one is one file and one line here."""
+
+from sba.methods.bamboo import Bamboo
+from sba.methods.decoupled import DecoupledMixup
+from sba.methods.erm import ERM
+from sba.methods.implicit import ImplicitSBA
+from sba.methods.isda import ISDA
+from sba.methods.kmixup import KMixup
+from sba.methods.manifold_mixup import ManifoldMixup
+from sba.methods.method import Method
+from sba.methods.mixup import Mixup
+from sba.methods.sba import SBA
+from sba.methods.sba_isda import SBAISDA
+
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls
+    for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA, SBAISDA)
+}
+"""Name on the command line and in records → method."""
+
+__all__ = [
+    "ERM",
+    "ISDA",
+    "METHODS",
+    "SBA",
+    "SBAISDA",
+    "Bamboo",
+    "DecoupledMixup",
+    "ImplicitSBA",
+    "KMixup",
+    "ManifoldMixup",
+    "Method",
+    "Mixup",
+]
