@@ -60,6 +60,7 @@ RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
 """What is compared with a plain step: its parameters, and what it should cost at most."""
 FOLDS = (1, 2, 4, 8, 16, 40, 80)
 RESNET_LAYERS = ("conv1", "block1_4", "block2_1", "block2_4", "block3_1", "block3_4", "pool")
+ALEXNET_LAYERS = ("conv1", "conv2", "conv3", "conv4", "flatten")
 VGG_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "flatten", "fc2")
 PREFETCHED = 4
 """Batches that two loader workers have ready before a round begins: they are used up outside the timed part."""
@@ -267,6 +268,7 @@ def run_benchmarks(
             *against_folds("alexnet", FOLDS, 2 * pairs),
         ],
         "layers": lambda: [
+            *against_layers("alexnet", ALEXNET_LAYERS, 4, 32, 4 * few),
             *against_layers("resnet44", RESNET_LAYERS, 4, 32, few),
             *against_layers("vgg16", VGG_LAYERS, 4, 32, few),
         ],

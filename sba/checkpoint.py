@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from sba.config import Run
-from sba.errors import CheckpointError
+from sba.config import Run, from_settings
+from sba.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 FILE = "checkpoint.pt"
+LATE = ("vote",)
+"""Settings that count after the last epoch alone: a finished run may be given the vote that it was trained without."""
 
 
 def prepare(folder: pathlib.Path) -> None:
@@ -87,7 +89,7 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
             f"folder: {path} is not a checkpoint of this version of the program ({type(error).__name__}); move it away, "
             "or give another --folder"
         ) from error
-    if differing := differences(settings, run.settings()):
+    if differing := [d for d in differences(known(settings), run.settings()) if d[0] not in LATE]:
         raise CheckpointError(
             f"folder: {folder} holds a run of another configuration:\n"
             + "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)
@@ -98,6 +100,14 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
             f"folder: {folder} was trained on data with fingerprint {found}, this data has {fingerprint}; give another --folder"
         )
     return state
+
+
+def known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as this version writes them: fields that are newer than a checkpoint have their defaults."""
+    try:
+        return from_settings(settings).settings()
+    except ConfigError:
+        return settings
 
 
 def epochs_done(folder: pathlib.Path) -> int | None:

@@ -59,6 +59,7 @@ class Handed(Moment):
 
 
 M = TypeVar("M", bound=Moment)
+"""A kind of moment."""
 
 
 def as_kind(kind: type[M], now: Moment, **more: Any) -> M:

@@ -66,6 +66,7 @@ def shared(cls: type, name: str, note: str = "") -> Any:
 
 
 C = TypeVar("C")
+"""A class of hyper-parameters."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

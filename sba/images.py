@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from sba.errors import DataError
 from sba.moment import Moment, fold
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels in [0, 1], as torchvision's references normalise."""
@@ -50,7 +47,7 @@ class Got(NamedTuple):
     reason: str = ""
 
 
-def random_crop(image: "Image.Image", side: int, seed: int) -> Tensor:
+def random_crop(image: Any, side: int, seed: int) -> Tensor:
     """Cut out and resize as torchvision's ``RandomResizedCrop`` does after ``torch.manual_seed(seed)``; uint8 (3, side, side)."""
     from torchvision.transforms import v2
 
@@ -59,7 +56,7 @@ def random_crop(image: "Image.Image", side: int, seed: int) -> Tensor:
         return v2.functional.pil_to_tensor(v2.RandomResizedCrop(side)(image))
 
 
-def centre_crop(image: "Image.Image", side: int) -> Tensor:
+def centre_crop(image: Any, side: int) -> Tensor:
     """Resize and cut out the centre, as torchvision's references evaluate; uint8 of shape (3, side, side)."""
     from torchvision.transforms import v2
 

@@ -1,16 +1,14 @@
 """What a line of a results file must hold to stand for a run, whoever wrote it."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Part(BaseModel):
     """Knows some fields and allows others, which newer versions may add."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class MethodSettings(Part):
@@ -35,11 +33,11 @@ class Epoch(Part):
     """One epoch of a run: :class:`sba.training.EpochRecord`."""
 
     epoch: int
-    error: Finite
-    nll: Finite
-    seconds: Finite
+    error: float
+    nll: float
+    seconds: float
     images: int
-    terms: dict[str, Finite]
+    terms: dict[str, float]
     counts: dict[str, int]
 
 
@@ -65,10 +63,9 @@ class Diverged(Part):
 class Trained(Diverged):
     """A finished run."""
 
-    error: Finite
-    error_last: Finite
-    seconds_per_epoch: Finite
-    epochs: Annotated[list[Epoch], Field(min_length=1)]
+    error: float
+    error_last: float
+    seconds_per_epoch: float
 
 
 class Measured(Part):
@@ -77,9 +74,9 @@ class Measured(Part):
     id: str
     kind: Literal["bench"]
     name: str
-    value: Finite
-    low: Finite
-    high: Finite
+    value: float
+    low: float
+    high: float
     device: str
     device_name: str
     details: dict[str, Any]
@@ -99,4 +96,4 @@ def fault(record: dict[str, Any]) -> str:
     except ValidationError as error:
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return ""
+    return "epochs: there is none" if kind is Trained and not record["epochs"] else ""

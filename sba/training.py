@@ -281,7 +281,7 @@ class Training:
         return any(distributed.gathered(time.monotonic() > deadline or self.stop()))
 
     def run_step(self, rows: Any) -> None:
-        """Train on this process's share of a batch, as :attr:`supply` names it."""
+        """Train on this process's share of a batch, as ``supply`` names it."""
         now = self.now()
         terms = (
             self.graphs(rows, now, self.run.method.branch(self.network, now))

@@ -63,7 +63,10 @@ def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
     assert len(plain) == 3 and {name: len(t) for name, t in augmented.items()} == {"a": 3}
 
 
-@pytest.mark.parametrize(("network", "layers"), [("resnet44", bench.RESNET_LAYERS), ("vgg16", bench.VGG_LAYERS)])
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [("alexnet", bench.ALEXNET_LAYERS), ("resnet44", bench.RESNET_LAYERS), ("vgg16", bench.VGG_LAYERS)],
+)
 def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
     stages = bench.build(network, 10, 3, 32).stages
     assert set(layers) <= set(stages[:-1])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import pickle
 import resource
 
@@ -11,6 +12,7 @@ import torch
 from sba import checkpoint, make_run, train
 from sba.checkpoint import FILE, differences
 from sba.errors import CheckpointError
+from sba.results import record_of
 
 RUN = make_run(method="sba", eta=0.1)
 STATE = {"step": 3, "tensor": torch.arange(4.0), "text": "é", "nested": {"list": [1, 2.5]}}
@@ -115,3 +117,23 @@ def test_differences_are_listed_by_their_full_names():
     a = {"same": 1, "lr": 0.1, "method": {"name": "sba", "eta": 0.1}, "gone": 5}
     b = {"same": 1, "lr": 0.2, "method": {"name": "sba", "eta": 0.3}, "new": [1]}
     assert differences(a, b) == [("lr", 0.1, 0.2), ("method.eta", 0.1, 0.3), ("gone", 5, None), ("new", None, [1])]
+
+
+def test_a_finished_run_may_be_given_a_vote_that_it_was_trained_without(tmp_path, run, small):
+    first = train(run(method="sba", epochs=1), small, folder=tmp_path)
+    list(first)
+    again = train(run(method="sba", epochs=1, vote=True), small, folder=tmp_path)
+    assert again.finished and "error_vote" in record_of(again)
+
+
+def test_a_checkpoint_that_is_older_than_a_setting_goes_on_with_its_default(tmp_path, run, small):
+    settings = run(epochs=1)
+    first = train(settings, small, folder=tmp_path)
+    list(first)
+    content = torch.load(tmp_path / checkpoint.FILE, weights_only=True)
+    older = json.loads(content["settings"])
+    del older["side"], older["unreadable"]
+    torch.save(content | {"settings": json.dumps(older)}, tmp_path / checkpoint.FILE)
+    assert train(settings, small, folder=tmp_path).finished
+    with pytest.raises(CheckpointError, match="unreadable: 'refuse' there, 'skip' asked for"):
+        train(run(epochs=1, unreadable="skip"), small, folder=tmp_path)
