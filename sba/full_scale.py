@@ -1,5 +1,6 @@
 """What runs on ImageNet would take, from what runs on ten of its classes took."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import torch
 
 from sba.config import REGIMES
-from sba.counts import multiply_adds
+from sba.counts import multiply_adds, share_behind, step_cost
+from sba.errors import ConfigError
+from sba.methods import SBA
 from sba.names import title
 from sba.networks import NETWORKS, build
+from sba.paper import stated
 from sba.report import column
 from sba.reproductions import IMAGENET_ROWS, IMAGENETTE
+from sba.scheduler import probability
 
 IMAGES = 1_281_167
 """Training images of ImageNet (Russakovsky et al., 2015, ILSVRC 2012)."""
@@ -46,16 +51,8 @@ class Reduced:
 
     @property
     def speed(self) -> float:
-        """Raw images a second, training steps alone."""
-        return self.record["epochs"][-1]["images"] / self.record["seconds_per_epoch"]
-
-    def hours(self, growth: float) -> float:
-        """Return the hours of the full regime on ImageNet at this speed.
-
-        Args:
-            growth: how many times more an image of the full size asks for (:func:`growth`).
-        """
-        return IMAGES * REGIMES[self.network].epochs * growth / self.speed / 3600
+        """Raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
+        return max(epoch["images"] / epoch["seconds"] for epoch in self.record["epochs"])
 
 
 def reduced(records: Iterable[dict[str, Any]]) -> list[Reduced]:
@@ -77,7 +74,34 @@ def growth(network: str, side: int) -> float:
     return own / small
 
 
-def relative(found: Iterable[Reduced]) -> dict[tuple[str, str], float]:
-    """Return (network, method) → time of an epoch over plain training's of the same network, where both were run."""
-    seconds = {(one.network, one.method): one.record["seconds_per_epoch"] for one in found}
-    return {key: taken / seconds[key[0], "erm"] for key, taken in seconds.items() if (key[0], "erm") in seconds}
+def cost(network: str, method: str) -> float:
+    """Return the expected cost of a step on ImageNet in plain steps, by multiply–adds of the forward pass.
+
+    Args:
+        network: of the row.
+        method: "erm", "sba" with the defaults of Table 1's study, or "ba"; both with the paper's M.
+
+    Raises:
+        ConfigError: the row or the method is unknown.
+    """
+    folds = stated("imagenet", network, "sba").folds or 1
+    if method not in ("erm", "sba", "ba"):
+        raise ConfigError(f"method: {method!r} is not counted here; give erm, sba or ba")
+    if method != "sba":
+        return 1.0 if method == "erm" else float(folds)
+    with torch.device("meta"):
+        own = build(network, 1000, 3, NETWORKS[network].side)
+        counted = {one.layer: one for one in multiply_adds(own)}
+    shares = [share_behind(counted[layer], counted["input"].behind) for layer in own.linear_inputs]
+    return step_cost(probability(SBA().omega), folds, statistics.mean(shares))
+
+
+def hours(network: str, method: str, speed: float) -> float:
+    """Return the hours of a row's full regime on ImageNet.
+
+    Args:
+        network: of the row.
+        method: as for :func:`cost`.
+        speed: raw images a second of plain training at the network's own size.
+    """
+    return IMAGES * REGIMES[network].epochs * cost(network, method) / speed / 3600
