@@ -29,6 +29,7 @@ from sba import SBAError, make_run, train
 from sba.__main__ import main
 from sba.checkpoint import FILE
 from sba.config import Run, from_settings
+from sba.data import ROOT_VARIABLE
 from sba.errors import CheckpointError, ConfigError
 from sba.hyper import bounds, choices, definitions
 from sba.methods import METHODS
@@ -166,7 +167,8 @@ def refused(command):
         if command[0] == "notebooks" and "--source" not in command:
             os.symlink(ROOT / "notebooks", "notebooks")
         before = set(os.listdir())
-        result = CliRunner().invoke(main, list(command))
+        # data that lie here would make a mistake a long run
+        result = CliRunner(env={ROOT_VARIABLE: None}).invoke(main, list(command))
         assert set(os.listdir()) == before, f"{command} wrote {set(os.listdir()) - before}"
     assert result.exit_code not in (0, 1), f"{command}: {result.exit_code} {result.output!r} {result.exception!r}"
     assert isinstance(result.exception, SystemExit) and "Traceback" not in result.output
