@@ -89,8 +89,14 @@ def test_records_say_what_they_are_and_keep_what_the_study_measures(undisturbed)
         assert record["reduced"] == (cell.run.epochs < cell.run.full_epochs)
 
 
+def whole(record, **changes):
+    """A record with the times that :func:`stored` leaves out."""
+    epochs = [e | {"seconds": 1.0} for e in record["epochs"]]
+    return record | {"epochs": epochs, "seconds_per_epoch": 1.0, "date": "2020-01-01T00:00:00Z"} | changes
+
+
 def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undisturbed):
-    made = [dict(r, id=f"{i}", source="other code", device_name="other") for i, r in enumerate(undisturbed.values())]
+    made = [whole(r, id=f"{i}", source="other code", device_name="other") for i, r in enumerate(undisturbed.values())]
     append(tmp_path / "book" / "a.jsonl", made[1])
     append(tmp_path / "store" / "copied.jsonl", made[4])
     append(tmp_path / "given.jsonl", made[2])
@@ -103,11 +109,11 @@ def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undistu
 
 def test_a_record_of_other_data_or_settings_does_not_count(tmp_path, undisturbed):
     (record, *_) = undisturbed.values()
-    append(tmp_path / "a.jsonl", dict(record, id="1", fingerprint="other"))
-    append(tmp_path / "a.jsonl", dict(record, id="2", settings=record["settings"] | {"lr": 0.5}))
-    append(tmp_path / "a.jsonl", dict(record, id="3", study="another"))
+    append(tmp_path / "a.jsonl", whole(record, id="1", fingerprint="other"))
+    append(tmp_path / "a.jsonl", whole(record, id="2", settings=record["settings"] | {"lr": 0.5}))
+    append(tmp_path / "a.jsonl", whole(record, id="3", study="another"))
     assert store(tmp_path).found(CELLS[0], record["fingerprint"], False) is None
-    append(tmp_path / "a.jsonl", dict(record, id="4"))
+    append(tmp_path / "a.jsonl", whole(record, id="4"))
     assert store(tmp_path).found(CELLS[0], record["fingerprint"], False)["id"] == "4"
 
 

@@ -68,7 +68,10 @@ def test_records_of_a_study_stay_out_of_the_tables(tmp_path):
     from sba.report import readme_table
 
     run = make_run("cifar10", "alexnet")
+    epoch = {"epoch": 1, "error": 12.34, "nll": 0.1, "seconds": 1.0, "images": 1, "terms": {}, "counts": {}}
+    machine = {"device": "cpu", "device_name": "one", "threads": 1, "versions": {}, "date": "2020-01-01T00:00:00Z"}
     record = made(run, 12.34) | {"evaluated_on": "test", "reduced": False, "seconds_per_epoch": 1.0}
+    record |= machine | {"epochs": [epoch] * 5}
     path = tmp_path / "r.jsonl"
     append(path, record)
     assert "12.34" not in readme_table(records(path))
