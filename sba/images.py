@@ -218,22 +218,16 @@ class Supply:
 
     def __init__(self, stream: Stream):
         self.stream = stream
+        # the loader holds this list and not the supply: a cycle would keep its processes until the garbage is collected
         self.batches: list[list[Wanted]] = []
-        self.loader = stream.loader(self, persistent=True)
+        self.loader = stream.loader(self.batches, persistent=True)
         self.iterator: Iterator[list[Got]] = iter(())
         self.next = 0
         self.kept: OrderedDict[int, Views] = OrderedDict()
 
-    def __iter__(self) -> Iterator[list[Wanted]]:
-        """List what is still to be read: the loader asks."""
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
     def plan(self, batches: Sequence[Tensor], start: int, now: Moment, views: int) -> Sequence[int]:
         """Begin to read an epoch; arguments as for :meth:`sba.split.Resident.plan`."""
-        self.batches = [
+        self.batches[:] = [
             [Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in list(batches)[start:]
         ]
         self.iterator, self.next = iter(self.loader), start

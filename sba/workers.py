@@ -41,9 +41,10 @@ def together(
     stopping = False
     try:
         with undisturbed():
-            for _ in range(jobs):
+            for job in range(jobs):
                 receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=serve, args=(sender, os.getpid(), study, cells, store, options))
+                arguments = (sender, os.getpid(), study, cells, store, options)
+                worker = context.Process(target=serve, name=f"{study.name}-{job}", args=arguments)
                 worker.start()
                 sender.close()
                 workers[receiver] = worker

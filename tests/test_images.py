@@ -1,8 +1,10 @@
 """Images that stay in files: torchvision's crops, the same batches whoever reads them, exact resume, and files that are broken."""
 
 import dataclasses
+import gc
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 
@@ -142,6 +144,19 @@ def test_workers_change_nothing(stream, workers):
     expected, _ = epoch(stream, views=2)
     found, _ = epoch(dataclasses.replace(stream, workers=workers), views=2)
     assert all(torch.equal(a.crops, b.crops) for a, b in zip(expected, found, strict=True))
+
+
+def test_workers_end_with_their_training_at_once(photographs):
+    """Without waiting for the garbage collector, which may be long."""
+    others = {child.pid for child in multiprocessing.active_children()}
+    gc.disable()
+    try:
+        training = finished(small(), photographs, workers=1)
+        assert {child.pid for child in multiprocessing.active_children()} > others
+        del training
+        assert {child.pid for child in multiprocessing.active_children()} <= others
+    finally:
+        gc.enable()
 
 
 def test_an_epoch_taken_up_in_its_middle_is_the_same(stream):

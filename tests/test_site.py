@@ -69,6 +69,13 @@ def test_the_first_page_opens():
 
 
 @each_page
+def test_an_icon_is_named(page):
+    """Or a browser asks the root of the host for one, outside of the site."""
+    icon = soup(page).find("link", rel="icon")
+    assert icon is not None and (page.parent / icon["href"]).is_file()
+
+
+@each_page
 def test_links_and_anchors_exist(page):
     tags = [(tag, attribute) for tag, attribute in [("a", "href"), *FETCHED.items()]]
     addresses = {t[attribute] for tag, attribute in tags for t in soup(page).find_all(tag) if t.get(attribute)}

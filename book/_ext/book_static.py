@@ -6,9 +6,11 @@
   SyntaxError on every page: it is taken out.
 * The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
   style sheet draws as well (`book/_templates`).
+* The site's first file forwards to the book's first page; it names the icon, which a browser would look for on the host's root.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
+import html
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +59,27 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             copy_asset(str(source / part), str((target / part).parent if (source / part).is_file() else target / part))
 
 
+FORWARD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<meta http-equiv="refresh" content="0; url={first}">
+<link rel="icon" href="_static/favicon.svg">
+</head>
+<body><a href="{first}">{title}</a></body>
+</html>
+"""
+
+
+def forward(app: Sphinx, error: Exception | None) -> None:
+    """Write the site's first file where the book begins elsewhere."""
+    if error is None and app.builder.name == "html" and app.config.root_doc != "index":
+        text = FORWARD.format(title=html.escape(app.config.html_title), first=app.builder.get_target_uri(app.config.root_doc))
+        Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
+
+
 def drop_thebe_settings(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Take sphinx-thebe's settings, which name a repository that is not ours, out of the page's text."""
     for node in list(doctree.findall(nodes.raw)):
@@ -90,6 +113,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", search_in_files)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", forward)
     app.add_css_file("book.css", priority=900)
     # Sphinx copies no static file in a build without a changed page: a changed asset is to build every page again
     folders = (ASSETS, ASSETS.parent / "_templates")
