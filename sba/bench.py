@@ -161,9 +161,17 @@ def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, 
     return found
 
 
-def of_relatives(network: str, pairs: int) -> list[Ratio]:
-    """Cost of a step of each relative with its defaults."""
-    plain, times = step_costs(network, {name: given for name, (given, _) in RELATIVES.items()}, pairs)
+def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -> list[Ratio]:
+    """Cost of a step of each relative with its defaults.
+
+    Args:
+        network: trained on random images of CIFAR's shape.
+        pairs: steps of each, and of the plain one.
+        limited: whether to hold the costs against their limits, which are for ResNet-44.
+        isda: settings of the methods that keep covariances.
+    """
+    contestants = {name: given | (isda if "isda" in name else {}) for name, (given, _) in RELATIVES.items()}
+    plain, times = step_costs(network, contestants, pairs)
     return [
         dataclasses.replace(
             ratio(
@@ -172,7 +180,7 @@ def of_relatives(network: str, pairs: int) -> list[Ratio]:
                 plain,
                 {"plain ms": 1e3 * statistics.median(plain)},
             ),
-            limit=limit,
+            limit=limit if limited else None,
         )
         for name, (_, limit) in RELATIVES.items()
     ]
@@ -262,6 +270,7 @@ def run_benchmarks(
         "step": lambda: [
             *at_last_layer("resnet44", 40, fair, pairs, (1.03, 1.01)),
             *at_last_layer("alexnet", 32, fair, 4 * pairs),
+            *at_last_layer("vgg16", 32, fair, few),
         ],
         "folds": lambda: [
             *against_folds("resnet44", FOLDS, pairs // 2 or 1),
@@ -274,7 +283,10 @@ def run_benchmarks(
         ],
     }
     comparisons["relatives"] = lambda: [
-        *of_relatives("resnet44", pairs // 2 or 1),
+        *of_relatives("resnet44", pairs // 2 or 1, limited=True),
+        *of_relatives("alexnet", pairs),
+        # the full covariances of 4096 features would fill the memory
+        *of_relatives("vgg16", few, form="diagonal"),
         isda_table(4 * rounds),
         k_mixup_pairing(2 * rounds),
     ]

@@ -114,16 +114,16 @@ LATENT = Card(
 )
 
 
-def cost(card: Card, found: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the newest benchmark record of a method's step over a plain step of :data:`NETWORK`, or None.
+def cost(card: Card, found: Iterable[dict[str, Any]], network: str = NETWORK) -> dict[str, Any] | None:
+    """Return the newest benchmark record of a method's step over a plain step of a network, or None.
 
     SBA and its limit are measured with the paper's M at the last layer and ω = π/3; the name of the record says what else was set.
     """
     beginnings = {
-        "sba": f"{NETWORK}: SBA step (M=",
-        "implicit-sba": f"{NETWORK}: SBA step (M → ∞, second order)",
+        "sba": f"{network}: SBA step (M=",
+        "implicit-sba": f"{network}: SBA step (M → ∞, second order)",
     }
-    start = beginnings.get(card.name, f"{NETWORK}: {card.name} step over a plain step")
+    start = beginnings.get(card.name, f"{network}: {card.name} step over a plain step")
     own = [r for r in found if r["kind"] == "bench" and r["name"].startswith(start)]
     return max(own, key=lambda r: r["date"], default=None)
 

@@ -27,14 +27,14 @@ class Cell:
         half: half the width of the 95 % interval of the mean (Student's t), None for one run.
         n: number of runs, of different seeds.
         ids: the records.
-        seconds: median time of an epoch's training steps.
+        seconds: name of a device → median time of an epoch's training steps there.
     """
 
     mean: float
     half: float | None
     n: int
     ids: tuple[str, ...]
-    seconds: float
+    seconds: dict[str, float]
 
     def __str__(self) -> str:
         spread = "" if self.half is None else f" ± {self.half:.2f}"
@@ -82,8 +82,15 @@ def cell(records: Sequence[dict[str, Any]]) -> Cell | None:
             f"records: {', '.join(r['id'] for r in records)} are not one run at different seeds; choose among them"
         )
     mean, half = interval([r["error"] for r in records])
-    seconds = statistics.median(r["seconds_per_epoch"] for r in records)
-    return Cell(mean, half, len(records), tuple(r["id"] for r in records), seconds)
+    return Cell(mean, half, len(records), tuple(r["id"] for r in records), seconds_by_device(records))
+
+
+def seconds_by_device(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Return the median time of an epoch's training steps on each device by its name: devices are not to be averaged."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        found.setdefault(record["device_name"], []).append(record["seconds_per_epoch"])
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -236,7 +243,8 @@ def readme_table(records: Iterable[dict[str, Any]]) -> str:
         epochs = f"{row['epochs']} of {row['full_epochs']} (reduced)" if row["reduced"] else str(row["epochs"])
         ids = " ".join(f"`{i}`" for i in row["cell"].ids)
         cells = [title(row["dataset"]), title(row["network"]), label, epochs]
-        lines.append("| " + " | ".join([*cells, str(row["cell"]), theirs, f"{row['cell'].seconds:.1f}", ids]) + " |")
+        seconds = ", ".join(f"{value:.1f} ({device})" for device, value in row["cell"].seconds.items())
+        lines.append("| " + " | ".join([*cells, str(row["cell"]), theirs, seconds, ids]) + " |")
     return "\n".join(lines)
 
 

@@ -1,13 +1,22 @@
 """Measured settings as tables for a page: error, difference from plain training at equal seeds, cost, and how to repeat each."""
 
-import statistics
 from collections.abc import Iterable
 from typing import Any
 
 from sba.comparison import paired
 from sba.config import from_settings
 from sba.names import title
-from sba.report import NOT_RUN, cell, column, deviations, evidence, groups, hyperparameters, interval
+from sba.report import (
+    NOT_RUN,
+    cell,
+    column,
+    deviations,
+    evidence,
+    groups,
+    hyperparameters,
+    interval,
+    seconds_by_device,
+)
 from sba.trace import command, link
 
 FREE = ("method", "seed", "cutout", "views", "chunked", "adapt_norm", "vote")
@@ -46,10 +55,8 @@ def narrow(text: str) -> str:
 def seconds(members: list[dict[str, Any]]) -> str:
     """Write the median time of an epoch's training steps on each device, and how many runs shared it where a record says so."""
     found = []
-    for device in dict.fromkeys(r["device_name"] for r in members):
-        there = [r for r in members if r["device_name"] == device]
-        shared = max(r.get("jobs", 1) for r in there)
-        median = statistics.median(r["seconds_per_epoch"] for r in there)
+    for device, median in seconds_by_device(members).items():
+        shared = max(r.get("jobs", 1) for r in members if r["device_name"] == device)
         beside = f" beside {shared - 1} others" if shared > 1 else ""
         found.append(f"{median:.2f} s per epoch{beside} on {device}")
     return ", ".join(found)

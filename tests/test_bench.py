@@ -63,6 +63,23 @@ def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
     assert len(plain) == 3 and {name: len(t) for name, t in augmented.items()} == {"a": 3}
 
 
+def test_limits_are_for_one_network_and_forms_for_those_that_have_covariances(monkeypatch):
+    asked = {}
+
+    def once(network, contestants, pairs):
+        asked[network] = contestants
+        return [1.0], {name: [2.0] for name in contestants}
+
+    monkeypatch.setattr(bench, "step_costs", once)
+    strict = bench.of_relatives("resnet44", 1, limited=True)
+    loose = bench.of_relatives("vgg16", 1, form="diagonal")
+    assert {r.limit for r in strict} == {None, 1.05} and {r.limit for r in loose} == {None}
+    assert {name for name, given in asked["vgg16"].items() if given.get("form") == "diagonal"} == {"isda", "sba+isda"}
+    assert all("form" not in given for given in asked["resnet44"].values())
+    for given in asked["vgg16"].values():
+        bench.make_run("cifar10", "vgg16", **given)
+
+
 @pytest.mark.parametrize(
     ("network", "layers"),
     [("alexnet", bench.ALEXNET_LAYERS), ("resnet44", bench.RESNET_LAYERS), ("vgg16", bench.VGG_LAYERS)],

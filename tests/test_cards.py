@@ -96,6 +96,7 @@ def test_the_cost_is_the_newest_measured_one():
     ]
     assert cards.cost(cards.of_method("mixup"), found)["id"] == "new"
     assert "1.50 × a plain step (`new`" in cards.markdown(cards.of_method("mixup"), found)
+    assert cards.cost(cards.of_method("mixup"), found, "alexnet")["id"] == "other network"
     assert cards.cost(cards.of_method("isda"), found) is None
     assert "**Cost of a step:** —" in cards.markdown(cards.of_method("isda"), found)
 

@@ -21,6 +21,7 @@ def record(
         "fingerprint": fingerprint,
         "error": error,
         "seconds_per_epoch": 2.0,
+        "device_name": "a processor",
     }
 
 
@@ -137,6 +138,13 @@ def test_a_record_older_than_a_field_is_one_variant_with_a_newer_one():
     old, new = record(20.0, "sba"), record(21.0, "sba", seed=1)
     del old["settings"]["method"]["update"], old["settings"]["vote"]
     assert report.cell([old, new]).n == 2
+
+
+def test_seconds_of_two_devices_are_not_averaged():
+    slow = [record(20.0, seed=i) | {"seconds_per_epoch": v} for i, v in enumerate((40.0, 44.0, 60.0))]
+    fast = record(20.0, seed=3) | {"seconds_per_epoch": 1.25, "device_name": "a card"}
+    assert report.cell([*slow, fast]).seconds == {"a processor": 44.0, "a card": 1.25}
+    assert "| 44.0 (a processor), 1.2 (a card) |" in report.readme_table([*slow, fast])
 
 
 def test_seconds_to_an_error_are_those_of_the_steps_until_then():

@@ -81,6 +81,7 @@ def finished(cell: Cell, error=10.0):
         "evaluated_on": "holdout" if cell.run.holdout else "test",
         "error": error,
         "seconds_per_epoch": 1.0,
+        "device_name": "a processor",
     } | ({"study": cell.study} if cell.study else {})
 
 

@@ -76,7 +76,9 @@ FORWARD = """<!DOCTYPE html>
 def forward(app: Sphinx, error: Exception | None) -> None:
     """Write the site's first file where the book begins elsewhere."""
     if error is None and app.builder.name == "html" and app.config.root_doc != "index":
-        text = FORWARD.format(title=html.escape(app.config.html_title), first=app.builder.get_target_uri(app.config.root_doc))
+        text = FORWARD.format(
+            title=html.escape(app.config.html_title), first=app.builder.get_target_uri(app.config.root_doc)
+        )
         Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
 
