@@ -93,6 +93,7 @@ def main() -> None:
 @click.option(
     "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
 )
+@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
 @click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files; 0 for none")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
@@ -104,6 +105,7 @@ def train(
     results: pathlib.Path,
     budget: float | None,
     graphs: bool | None,
+    compiled: bool,
     workers: int,
     quiet: bool,
     **parameters: Any,
@@ -134,6 +136,7 @@ def train(
             data_root=data_root,
             download=download,
             graphs=graphs,
+            compiled=compiled,
             workers=workers,
         )
         if distributed.rank() == 0:
@@ -214,7 +217,9 @@ def notebooks(
 @main.command()
 @click.argument("name")
 @click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
-@click.option("--methods", type=Comma(str), default=None, help="only these, separated by commas")
+@click.option(
+    "--methods", type=Comma(str), default=None, help="only these columns of Table 1, as erm,cutout,cutout+sba"
+)
 @click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
 @click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
@@ -235,6 +240,7 @@ def notebooks(
 @click.option(
     "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
 )
+@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
 @click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files, for each run")
 @click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
 @click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")

@@ -49,6 +49,7 @@ class Sweep:
         graphs: bool | None = None,
         keep: bool = False,
         workers: int = 0,
+        compiled: bool = False,
     ):
         pick_device(device)
         self.study = study_named(name)
@@ -56,7 +57,7 @@ class Sweep:
         self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
-        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers)
+        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers, compiled)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0

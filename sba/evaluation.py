@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.augment import normalise
+from sba.compiled import as_written
 from sba.images import Stream
 from sba.split import Split
 
@@ -64,10 +65,11 @@ def passes(
     was_training = network.training
     network.eval()
     try:
-        return [
-            (network(normalise(part.images, mean, std)).float(), part.labels, part.skipped)
-            for part in split.parts(batch)
-        ]
+        with as_written(network.children()):
+            return [
+                (network(normalise(part.images, mean, std)).float(), part.labels, part.skipped)
+                for part in split.parts(batch)
+            ]
     finally:
         network.train(was_training)
 

@@ -30,3 +30,11 @@ def title(name: str) -> str:
     if name not in NAMES and name.startswith("cutout+"):
         return f"{NAMES['cutout']} + {title(name.removeprefix('cutout+'))}"
     return NAMES.get(name, name)
+
+
+def column(method: str, cutout: bool, views: int) -> str:
+    """Name the column of Table 1 that a run belongs to: its method, "ba" for plain training on several views, and "cutout" before
+    it where that is on."""
+    if views > 1:
+        method = "ba" if method == "erm" else f"ba+{method}"
+    return "cutout" if cutout and method == "erm" else f"cutout+{method}" if cutout else method

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy import stats
 
+from sba import names
 from sba.config import from_settings, make_run
 from sba.errors import ResultsError
 from sba.methods import METHODS
@@ -42,13 +43,9 @@ class Cell:
 
 
 def column(record: dict[str, Any]) -> str:
-    """Name the column of Table 1 that a training record belongs to: its method, "ba" for plain training on several views, and
-    whether Cutout was on."""
+    """Name the column of Table 1 that a training record belongs to, as :func:`sba.names.column` does."""
     settings = record["settings"]
-    method, cutout = settings["method"]["name"], settings["cutout"] > 0
-    if settings.get("views", 1) > 1:
-        method = "ba" if method == "erm" else f"ba+{method}"
-    return "cutout" if cutout and method == "erm" else f"cutout+{method}" if cutout else method
+    return names.column(settings["method"]["name"], settings["cutout"] > 0, settings.get("views", 1))
 
 
 def variant(record: dict[str, Any]) -> tuple[Any, ...]:

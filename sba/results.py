@@ -125,6 +125,7 @@ def record_of(
         "epochs": [r.as_json() for r in (history[-last:] if last else history)],
         **(more or {}),
         **({"graphs": True} if training.graphs else {}),
+        **({"compiled": True} if training.compiled else {}),
         **provenance(training.device),
     }
     return {"id": identify(content), **content}

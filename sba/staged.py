@@ -36,7 +36,7 @@ class Staged(nn.Sequential):
     def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
         super().__init__(OrderedDict(stages))
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        self._shapes: dict[tuple, tuple[int, ...]] = {}
+        self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
 
     @property
     def links(self) -> dict[str, nn.Module]:
@@ -97,18 +97,24 @@ class Staged(nn.Sequential):
             ConfigError: there is no such layer, or the network does not know the shape of its input.
         """
         self.position(layer)
+        return self.shapes()[layer]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one activation of each layer, from the input on, as :meth:`shape` does of one."""
         if self.input_shape is None:
             raise ConfigError(
                 "input_shape: None is not enough to know the layers' shapes; give Staged(stages, (C, H, W))"
             )
-        key = (self.input_shape, layer)
-        if key not in self._shapes:
-            tensors = [*self.named_parameters(), *self.named_buffers()]
-            meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-            images = torch.empty(2, *self.input_shape, device="meta")
-            activation = torch.func.functional_call(self, meta, (images,), {"until": layer})
-            self._shapes[key] = tuple(activation.shape[1:])
-        return self._shapes[key]
+        if self.input_shape not in self._shapes:
+            h = torch.empty(2, *self.input_shape, device="meta")
+            found = {INPUT: self.input_shape}
+            for name, stage in self.links.items():
+                tensors = [*stage.named_parameters(), *stage.named_buffers()]
+                meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+                h = torch.func.functional_call(stage, meta, (h,))
+                found[name] = tuple(h.shape[1:])
+            self._shapes[self.input_shape] = found
+        return self._shapes[self.input_shape]
 
     def forward(self, x: Tensor, until: str | None = None, after: str | None = None) -> Tensor:
         """Run the chain, or a part of it.

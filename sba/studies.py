@@ -7,6 +7,7 @@ from typing import Any
 from sba.config import REGIMES, Run, from_settings, make_run
 from sba.data import source
 from sba.errors import ConfigError
+from sba.names import column
 from sba.training import Training
 
 
@@ -83,7 +84,7 @@ def cells(
         where: "dataset" or "dataset/network", to keep only these.
         scale: factor of the epochs of every run; below 1 all are marked as reduced.
         given: parameters that all runs take, as ``amp``.
-        methods: names of the methods to keep; None for all.
+        methods: columns of Table 1 to keep, as "erm" or "cutout+sba"; None for all.
 
     Raises:
         ConfigError: nothing is kept, or a parameter is out of range.
@@ -97,12 +98,12 @@ def cells(
         raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {known}")
     if methods is not None:
         wanted = set(methods)
-        if strangers := sorted(wanted - {method_of(s) for s in kept}):
-            known = ", ".join(dict.fromkeys(map(method_of, kept)))
+        if strangers := sorted(wanted - {column_of(s) for s in kept}):
+            known = ", ".join(dict.fromkeys(map(column_of, kept)))
             raise ConfigError(
                 f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {known}"
             )
-        kept = [s for s in kept if method_of(s) in wanted]
+        kept = [s for s in kept if column_of(s) in wanted]
     found: dict[str, Cell] = {}
     for seed in seeds:
         for setting in kept:
@@ -117,9 +118,10 @@ def place(setting: Setting) -> str:
     return f"{dataset}/{setting.parameters.get('network') or source(dataset).network}"
 
 
-def method_of(setting: Setting) -> str:
-    """Name the method of a setting."""
-    return setting.parameters.get("method", "erm")
+def column_of(setting: Setting) -> str:
+    """Name the column of Table 1 that a setting would be in, as "cutout+sba"."""
+    given = setting.parameters
+    return column(given.get("method", "erm"), bool(given.get("cutout")), given.get("views", 1))
 
 
 def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:

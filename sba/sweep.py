@@ -55,6 +55,7 @@ class Options:
         keep: leave the checkpoints of finished runs where they are.
         graphs: as for :class:`sba.training.Training`.
         workers: processes that read image files for each run; 0 for none.
+        compiled: likewise.
         jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 
@@ -67,6 +68,7 @@ class Options:
     graphs: bool | None = None
     jobs: int = 1
     workers: int = 0
+    compiled: bool = False
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
     def data(self, dataset: str, holdout: int, side: int = 0) -> Data:
@@ -148,6 +150,7 @@ def perform(
         stop=stop,
         graphs=options.graphs,
         workers=options.workers,
+        compiled=options.compiled,
     )
     yield Event("started", index, len(training.history))
     done = len(training.history)

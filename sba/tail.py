@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from sba.compiled import as_written
 from sba.errors import ConfigError
 from sba.staged import Staged
 
@@ -42,13 +43,18 @@ class Tail:
         """List the tail's modules of a kind."""
         return [m for stage in self.network.after(self.layer) for m in stage.modules() if isinstance(m, kind)]
 
+    def as_written(self) -> contextlib.AbstractContextManager:
+        """Keep compiled code out of the tail, whose modules are watched and switched from here."""
+        return as_written(self.network.after(self.layer))
+
     def raw(self, h: Tensor, until: str | None = None) -> Tensor:
         """Return the logits of raw activations of shape (B, …), or what a later stage puts out, as plain training computes them."""
         hooks = []
         if self.batch_norm == "raw":
             hooks = [norm.register_forward_pre_hook(self.observe) for norm in self.modules(_BatchNorm)]
         try:
-            return self.network(h, until=until, after=self.layer)
+            with self.as_written():
+                return self.network(h, until=until, after=self.layer)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -61,12 +67,12 @@ class Tail:
 
     def evaluation(self, h: Tensor) -> Tensor:
         """Return the logits of raw activations in evaluation mode: no dropout, batch normalisation by running averages."""
-        with switched(self.modules(nn.Module), training=False):
+        with self.as_written(), switched(self.modules(nn.Module), training=False):
             return self.network(h, after=self.layer)
 
     def virtual(self, points: Tensor) -> Tensor:
         """Return the logits of virtual points of shape (M·B, …)."""
-        with contextlib.ExitStack() as stack:
+        with self.as_written(), contextlib.ExitStack() as stack:
             if not self.dropout:
                 stack.enter_context(switched(self.modules(_DropoutNd), training=False))
             norms = self.modules(_BatchNorm)

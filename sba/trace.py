@@ -12,7 +12,8 @@ def command(record: dict[str, Any]) -> str:
     """Write the command line that repeats a training record."""
     # the order of floating-point sums on a CPU depends on the threads
     threads = record["threads"] if record["device"] == "cpu" else None
-    return command_of(from_settings(record["settings"]), record["device"], threads)
+    told = command_of(from_settings(record["settings"]), record["device"], threads)
+    return f"{told} --compile" if record.get("compiled") else told
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None) -> str:

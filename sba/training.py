@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sba import checkpoint, distributed
 from sba.ahead import Ahead
 from sba.augment import Augmentation
+from sba.compiled import compile_stages
 from sba.config import Run
 from sba.data import Data, load
 from sba.errors import ConfigError, SBAError
@@ -94,6 +95,7 @@ class Training:
         download: likewise.
         graphs: capture whole steps as CUDA graphs (:mod:`sba.graphs`); None where that is possible.
         workers: processes that read image files ahead; 0 to read in this one.
+        compiled: let torch compile the convolutional stages (:mod:`sba.compiled`). Takes a minute or two before the first step.
 
     Attributes:
         network: as trained so far.
@@ -119,8 +121,9 @@ class Training:
         download: bool = False,
         graphs: bool | None = None,
         workers: int = 0,
+        compiled: bool = False,
     ):
-        self.run, self.budget, self.stop = run, budget, stop
+        self.run, self.budget, self.stop, self.compiled = run, budget, stop, compiled
         self.device = distributed.pick_device(str(device))
         self.folder = pathlib.Path(folder) if folder is not None else None
         data = data or load(run.dataset, data_root, download, run.holdout, run.side)
@@ -143,6 +146,8 @@ class Training:
             if run.vote:
                 electorate(run.method).check(network)
             self.network = to_device(network, self.device, run.channels_last)
+            if compiled:
+                compile_stages(self.network)
             self.objective = Objective(self.network, run.method).to(self.device)
         self.share = distributed.share(run.batch_size, "batch_size")
         run.method.check_batch(len(range(run.batch_size)[self.share]), 1 if run.chunked else run.views)
