@@ -291,7 +291,7 @@ def run_benchmarks(
         k_mixup_pairing(2 * rounds),
     ]
     comparisons["import"] = lambda: [import_time(3 * rounds)]
-    comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 3), place, amp)]
+    comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), place, amp)]
     for name in only or families:
         for found in comparisons[name]():
             click.echo(str(found))

@@ -9,19 +9,28 @@ The function is the same; its roundings are not, and a resumed run that is compi
 """
 
 import contextlib
-from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sba.staged import Staged
+from sba.staged import INPUT, Staged
 
 VARIANTS = 64
 """Kinds of stage that may be compiled in one process; torch gives up after eight, fewer than VGG-16 has."""
 
 
+def passed(stage: nn.Module, x: Tensor) -> Tensor:
+    """Pass a tensor through a stage. This is what is compiled: called by itself, a container of torch's would be left alone."""
+    return stage(x)
+
+
+def convolves(stage: nn.Module) -> bool:
+    """Say whether a stage holds a convolution."""
+    return any(isinstance(module, nn.Conv2d) for module in stage.modules())
+
+
 def compile_stages(network: Staged) -> None:
-    """Compile the stages that hold a convolution, in place and for training; names of weights and the state dict stay.
+    """Compile the stages that hold a convolution, for training; the modules, their names and the state dict stay as they are.
 
     Args:
         network: on its device, in its memory order.
@@ -31,18 +40,12 @@ def compile_stages(network: Staged) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     # asked for later, shapes would be computed by compiled stages
     network.shapes()
-    for stage in network.links.values():
-        if any(isinstance(module, nn.Conv2d) for module in stage.modules()):
-            stage.compile(dynamic=False)
+    compiled = torch.compile(passed, dynamic=False)
+    network.through = {stage: compiled for stage in network.links.values() if convolves(stage)}
 
 
-def is_compiled(stage: nn.Module) -> bool:
-    """Say whether a stage was compiled."""
-    return stage._compiled_call_impl is not None
-
-
-def as_written(stages: Iterable[nn.Module]) -> contextlib.AbstractContextManager:
-    """Let stages run as they are written for a while, whether compiled or not."""
-    if any(is_compiled(stage) for stage in stages):
+def as_written(network: nn.Module, after: str = INPUT) -> contextlib.AbstractContextManager:
+    """Let the stages of a network after a layer run as they are written for a while, where any of them is compiled."""
+    if isinstance(network, Staged) and any(stage in network.through for stage in network.after(after)):
         return torch.compiler.set_stance("force_eager")
     return contextlib.nullcontext()

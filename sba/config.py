@@ -105,7 +105,9 @@ class Run:
     unreadable: Literal["refuse", "skip"] = hyper(
         "refuse", "stop at an image file that cannot be read, or leave it out and count it", source="ours"
     )
-    amp: Literal["none", "bf16"] = hyper("none", "automatic mixed precision of the network's passes")
+    amp: Literal["none", "bf16"] = hyper(
+        "none", "automatic mixed precision of the network's passes, in evaluation, too"
+    )
     channels_last: bool = hyper(True, "memory order of the convolutions")
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How long an epoch takes on a GPU: captured steps, the same steps launched one by one, and a plain loop with a DataLoader."""
+"""How long an epoch takes on a GPU: steps captured, compiled, or launched one by one, and a plain loop with a DataLoader."""
 
 import functools
 import math
@@ -9,21 +9,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
 from sba.config import make_run
 from sba.networks import build
 from sba.timing import BATCH, RandomImages, Ratio, on_device, ratio
-from sba.training import Training
+from sba.training import Training, autotuned
 
-IMAGES = 50_000
+STEPS, EPOCH_STEPS = 100, 390
+"""Steps that are timed, and those of an epoch of CIFAR at batch 128: seconds are given for the latter."""
 WANTED = {"resnet44": 0.5, "vgg16": 0.7, "alexnet": 0.12}
 """Seconds that an epoch of CIFAR should take at most on one H200, at batch 128."""
 WORKERS = 8
 
 
 def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Callable[[], None]:
-    """Return a function that trains for an epoch as most public code does: eager, float32, a DataLoader with pinned memory."""
+    """Return a function that trains as most public code does: eager, float32, autotuned, a DataLoader with pinned memory."""
     model = build(network, 10, 3, 32).to(device)
     run = make_run("cifar10", network)
     optimizer = torch.optim.SGD(model.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
@@ -32,48 +34,61 @@ def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Ca
     )
 
     def epoch() -> None:
-        for x, y in loader:
-            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
-            loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        with autotuned(device):
+            for x, y in loader:
+                x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+                loss = F.cross_entropy(model(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
 
     return epoch
 
 
 def seconds_of(epoch: Callable[[], Any], device: torch.device) -> float:
-    """Time an epoch until the device has finished it."""
+    """Time some steps until the device has finished them, and return what an epoch of such steps takes."""
     torch.cuda.synchronize(device)
     start = time.perf_counter()
     epoch()
     torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / STEPS * EPOCH_STEPS
+
+
+def kernels_of(epoch: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        epoch()
+        torch.cuda.synchronize(device)
+    events = seen.key_averages()
+    microseconds = sum(event.self_device_time_total for event in events)
+    return sum(event.count for event in events) / STEPS, microseconds / 1e6 / STEPS * EPOCH_STEPS
 
 
 def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
-    """Compare epochs of 50,000 random images; everything that differs counts together.
+    """Compare epochs of random images; everything that differs counts together.
 
     Args:
         network: trained on images of CIFAR's shape.
-        rounds: epochs of each that are timed, in turns, after one that is not.
+        rounds: how often each is timed, in turns, after one time that does not count.
         device: a GPU.
         amp: precision of this project's epochs.
 
     Returns:
-        The speed of a plain and of an augmented epoch over the DataLoader loop's, and the cost of SBA; seconds are in the details.
+        The speed of an epoch over the DataLoader loop's, captured and compiled as well, and the cost of SBA. Seconds are in the
+        details, with the number of kernels of a step and the time they take: what is missing to the epoch's is spent between them.
     """
-    images = RandomImages(IMAGES)
+    images = RandomImages(STEPS * BATCH)
     data = on_device(images).to(device)
     contestants: dict[str, Callable[[], Any]] = {"loader": loader_epoch(images, network, device)}
-    kinds: list[tuple[str, dict[str, Any], bool]] = [
-        ("plain", {}, True),
-        ("plain, eager", {}, False),
-        ("SBA", {"method": "sba"}, True),
+    kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("plain, eager", {}, {"graphs": False}),
+        ("plain", {}, {"graphs": True}),
+        ("plain, compiled", {}, {"graphs": True, "compiled": True}),
+        ("SBA", {"method": "sba"}, {"graphs": True}),
     ]
-    for name, parameters, graphs in kinds:
+    for name, parameters, options in kinds:
         run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
-        training = Training(run, data, device=device, graphs=graphs)
+        training = Training(run, data, device=device, **options)
         contestants[name] = functools.partial(training.run_epoch, math.inf)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
@@ -83,8 +98,11 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
                 times[name].append(taken)
     details = {f"{name} s": statistics.median(taken) for name, taken in times.items()}
     details["wanted s"] = WANTED[network]
+    for name in ("plain", "plain, compiled"):
+        details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(contestants[name], device)
     where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
     return [
         ratio(f"{where}: speed over a plain loop with {WORKERS} workers", times["loader"], times["plain"], details),
+        ratio(f"{where}: speed of the compiled one over it", times["plain"], times["plain, compiled"], details),
         ratio(f"{where}: SBA over plain", times["SBA"], times["plain"], details),
     ]

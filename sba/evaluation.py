@@ -65,7 +65,7 @@ def passes(
     was_training = network.training
     network.eval()
     try:
-        with as_written(network.children()):
+        with as_written(network):
             return [
                 (network(normalise(part.images, mean, std)).float(), part.labels, part.skipped)
                 for part in split.parts(batch)

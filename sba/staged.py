@@ -5,7 +5,7 @@ composition equals ``net(x)`` bit for bit: it is the same sequence of calls.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class Staged(nn.Sequential):
 
     Attributes:
         stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
+        through: for stages that are not simply called, what takes the stage and its input (:mod:`sba.compiled`).
 
     >>> network = Staged([("hidden", nn.Linear(2, 3)), ("logits", nn.Linear(3, 4))])
     >>> x = torch.ones(5, 2)
@@ -36,6 +37,7 @@ class Staged(nn.Sequential):
     def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
         super().__init__(OrderedDict(stages))
         self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.through: dict[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = {}
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
 
     @property
@@ -132,7 +134,7 @@ class Staged(nn.Sequential):
         if stop < start:
             raise ConfigError(f"until: {until!r} comes before {after!r} in this network; give a later stage")
         for stage in list(self.links.values())[start:stop]:
-            x = stage(x)
+            x = self.through[stage](stage, x) if stage in self.through else stage(x)
         return x
 
 

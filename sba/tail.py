@@ -45,7 +45,7 @@ class Tail:
 
     def as_written(self) -> contextlib.AbstractContextManager:
         """Keep compiled code out of the tail, whose modules are watched and switched from here."""
-        return as_written(self.network.after(self.layer))
+        return as_written(self.network, self.layer)
 
     def raw(self, h: Tensor, until: str | None = None) -> Tensor:
         """Return the logits of raw activations of shape (B, …), or what a later stage puts out, as plain training computes them."""
