@@ -19,6 +19,10 @@ from sba.training import Training, autotuned
 
 STEPS, EPOCH_STEPS = 100, 390
 """Steps that are timed, and those of an epoch of CIFAR at batch 128: seconds are given for the latter."""
+IMAGES = EPOCH_STEPS * BATCH
+"""Images of such an epoch: the last incomplete batch is dropped."""
+PROFILED = 5
+"""Steps whose kernels are counted."""
 WANTED = {"resnet44": 0.5, "vgg16": 0.7, "alexnet": 0.12}
 """Seconds that an epoch of CIFAR should take at most on one H200, at batch 128."""
 WORKERS = 8
@@ -54,14 +58,17 @@ def seconds_of(epoch: Callable[[], Any], device: torch.device) -> float:
     return (time.perf_counter() - start) / STEPS * EPOCH_STEPS
 
 
-def kernels_of(epoch: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
     """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
+    first = training.step
+    training.stop = lambda: training.step >= first + PROFILED
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        epoch()
+        training.run_epoch(math.inf)
         torch.cuda.synchronize(device)
+    training.stop = lambda: False
     events = seen.key_averages()
     microseconds = sum(event.self_device_time_total for event in events)
-    return sum(event.count for event in events) / STEPS, microseconds / 1e6 / STEPS * EPOCH_STEPS
+    return sum(event.count for event in events) / PROFILED, microseconds / 1e6 / PROFILED * EPOCH_STEPS
 
 
 def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
@@ -80,6 +87,7 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     images = RandomImages(STEPS * BATCH)
     data = on_device(images).to(device)
     contestants: dict[str, Callable[[], Any]] = {"loader": loader_epoch(images, network, device)}
+    trainings: dict[str, Training] = {}
     kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("plain, eager", {}, {"graphs": False}),
         ("plain", {}, {"graphs": True}),
@@ -88,8 +96,8 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     ]
     for name, parameters, options in kinds:
         run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
-        training = Training(run, data, device=device, **options)
-        contestants[name] = functools.partial(training.run_epoch, math.inf)
+        trainings[name] = Training(run, data, device=device, **options)
+        contestants[name] = functools.partial(trainings[name].run_epoch, math.inf)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
         for name, epoch in contestants.items():
@@ -99,7 +107,7 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     details = {f"{name} s": statistics.median(taken) for name, taken in times.items()}
     details["wanted s"] = WANTED[network]
     for name in ("plain", "plain, compiled"):
-        details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(contestants[name], device)
+        details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)
     where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
     return [
         ratio(f"{where}: speed over a plain loop with {WORKERS} workers", times["loader"], times["plain"], details),

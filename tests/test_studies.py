@@ -222,3 +222,12 @@ def test_a_record_older_than_a_field_has_the_key_with_the_fields_default():
 def test_a_record_of_settings_from_another_version_keeps_its_key():
     settings = make_run().settings() | {"invented": 1}
     assert key_of({"settings": settings, "key": "theirs"}) == "theirs"
+
+
+def test_a_study_is_limited_to_columns_of_its_table():
+    kept = cells(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm", "cutout+sba"))
+    assert [(c.run.method.name, c.run.cutout, c.run.views) for c in kept] == [("erm", 0, 1), ("sba", 16, 1)]
+    with pytest.raises(
+        ConfigError, match=r"methods: 'erm\+sba' is no part of .* choose from erm, sba, cutout, cutout\+sba"
+    ):
+        cells(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm+sba",))

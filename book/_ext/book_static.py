@@ -6,7 +6,8 @@
   SyntaxError on every page: it is taken out.
 * The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
   style sheet draws as well (`book/_templates`).
-* The site's first file forwards to the book's first page; it names the icon, which a browser would look for on the host's root.
+* The site's first file forwards to the book's first page; it holds the icon, which a browser would look for on the host's root,
+  and whose request, were it a file, would be cut off as the page is left.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
@@ -14,6 +15,7 @@ import html
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -66,7 +68,7 @@ FORWARD = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <meta http-equiv="refresh" content="0; url={first}">
-<link rel="icon" href="_static/favicon.svg">
+<link rel="icon" href="{icon}">
 </head>
 <body><a href="{first}">{title}</a></body>
 </html>
@@ -76,8 +78,11 @@ FORWARD = """<!DOCTYPE html>
 def forward(app: Sphinx, error: Exception | None) -> None:
     """Write the site's first file where the book begins elsewhere."""
     if error is None and app.builder.name == "html" and app.config.root_doc != "index":
+        icon = (ASSETS / "favicon.svg").read_text(encoding="utf-8")
         text = FORWARD.format(
-            title=html.escape(app.config.html_title), first=app.builder.get_target_uri(app.config.root_doc)
+            title=html.escape(app.config.html_title),
+            first=app.builder.get_target_uri(app.config.root_doc),
+            icon=f"data:image/svg+xml,{quote(icon)}",
         )
         Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
