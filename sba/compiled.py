@@ -1,19 +1,23 @@
 """Convolutional stages compiled by torch: what follows a convolution, normalisation, ReLU and shortcut, becomes few kernels.
 
-A step on small images is bound by memory traffic and by the number of kernels, and compilation takes from both. Stages are compiled
-one by one: equal ones share their code, so that the 21 blocks of a ResNet-44 cost five compilations, and the chain can still be
-entered and left anywhere. What runs seldom or in another form runs as it is written: evaluation, and the way of virtual points
-through what follows their layer, where batch normalisation is handled from outside (:mod:`sba.tail`).
+Stages are compiled one by one: equal ones share their code, so that the 21 blocks of a ResNet-44 cost five compilations, and the
+chain can still be entered and left anywhere. What runs seldom or in another form runs as it is written: evaluation, and the way of
+virtual points through what follows their layer, where batch normalisation is handled from outside (:mod:`sba.tail`).
 
 The function is the same; its roundings are not, and a resumed run that is compiled on another machine may differ in last digits.
 """
 
 import contextlib
+import importlib.util
+import os
+import shutil
+import sys
 
 import torch
 from torch import Tensor, nn
 
-from sba.staged import INPUT, Staged
+from sba.errors import ConfigError
+from sba.staged import Staged
 
 VARIANTS = 64
 """Kinds of stage that may be compiled in one process; torch gives up after eight, fewer than VGG-16 has."""
@@ -29,23 +33,36 @@ def convolves(stage: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in stage.modules())
 
 
+def check(device: torch.device) -> None:
+    """Raise :class:`ConfigError` where torch lacks what it compiles with: a C++ compiler for a processor, Triton for a GPU."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile: there is no C++ compiler {compiler!r}; install it, name one in CXX, or leave it out"
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ConfigError("compile: the package triton, which torch compiles with for a GPU, is missing; leave it out")
+
+
 def compile_stages(network: Staged) -> None:
     """Compile the stages that hold a convolution, for training; the modules, their names and the state dict stay as they are.
 
     Args:
         network: on its device, in its memory order.
+
+    Raises:
+        ConfigError: torch lacks what it compiles with.
     """
     import torch._dynamo
 
+    check(next(network.parameters()).device)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
-    # asked for later, shapes would be computed by compiled stages
-    network.shapes()
     compiled = torch.compile(passed, dynamic=False)
     network.through = {stage: compiled for stage in network.links.values() if convolves(stage)}
 
 
-def as_written(network: nn.Module, after: str = INPUT) -> contextlib.AbstractContextManager:
+def as_written(network: Staged, after: str) -> contextlib.AbstractContextManager:
     """Let the stages of a network after a layer run as they are written for a while, where any of them is compiled."""
-    if isinstance(network, Staged) and any(stage in network.through for stage in network.after(after)):
+    if any(stage in network.through for stage in network.after(after)):
         return torch.compiler.set_stance("force_eager")
     return contextlib.nullcontext()

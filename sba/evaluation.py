@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.augment import normalise
-from sba.compiled import as_written
 from sba.images import Stream
 from sba.split import Split
 
@@ -65,11 +64,10 @@ def passes(
     was_training = network.training
     network.eval()
     try:
-        with as_written(network):
-            return [
-                (network(normalise(part.images, mean, std)).float(), part.labels, part.skipped)
-                for part in split.parts(batch)
-            ]
+        return [
+            (network(normalise(part.images, mean, std)).float(), part.labels, part.skipped)
+            for part in split.parts(batch)
+        ]
     finally:
         network.train(was_training)
 

@@ -1,6 +1,7 @@
 """From records to the tables of the book and the README. What was not run reads "—"; reduced runs never stand among full ones."""
 
 import pathlib
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -143,21 +144,22 @@ def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str
         records: as :func:`sba.results.records` reads them.
         link: how the identifier of a record is written behind the number that came from it.
     """
-    names = (*COLUMNS, "cutout+sba")
+    columns = (*COLUMNS, "cutout+sba")
     lines = [
-        "| Data | Network | | " + " | ".join(title(n) for n in names) + " |",
-        "|---|---|---|" + "---:|" * len(names),
+        "| | | " + " | ".join(title(n).replace(" + ", "<br>+ ") for n in columns) + " |",
+        "|---|---|" + "---:|" * len(columns),
     ]
     for row in table1(records):
-        theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in names]
-        ours = [
-            "; ".join("<br>".join([f"{settings} {c}".strip(), *map(link, c.ids)]) for settings, c in row[n]["ours"])
-            or NOT_RUN
-            for n in names
-        ]
-        lines.append(f"| {title(row['dataset'])} | {title(row['network'])} | paper | " + " | ".join(theirs) + " |")
-        lines.append("| | | ours | " + " | ".join(ours) + " |")
+        theirs = [f"{row[n]['paper'].error:.2f}" if row[n]["paper"] else NOT_RUN for n in columns]
+        ours = ["<br>".join(stacked(settings, c, link) for settings, c in row[n]["ours"]) or NOT_RUN for n in columns]
+        lines.append(f"| {title(row['dataset'])}<br>{title(row['network'])} | paper | " + " | ".join(theirs) + " |")
+        lines.append("| | ours | " + " | ".join(ours) + " |")
     return "\n".join(lines)
+
+
+def stacked(settings: str, of: Cell, link: Callable[[str], str]) -> str:
+    """Write a cell, settings and records one below the other: Table 1 has to fit beside the book's two menus."""
+    return "<br>".join([*re.split(r" (?=[±(])", str(of)), *filter(None, settings.split(", ")), *map(link, of.ids)])
 
 
 def summary(records: Iterable[dict[str, Any]], reduced: bool | None = None) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class Staged(nn.Sequential):
 
     Attributes:
         stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
-        through: for stages that are not simply called, what takes the stage and its input (:mod:`sba.compiled`).
+        through: for stages that are not simply called in training, what takes the stage and its input (:mod:`sba.compiled`).
 
     >>> network = Staged([("hidden", nn.Linear(2, 3)), ("logits", nn.Linear(3, 4))])
     >>> x = torch.ones(5, 2)
@@ -134,7 +134,7 @@ class Staged(nn.Sequential):
         if stop < start:
             raise ConfigError(f"until: {until!r} comes before {after!r} in this network; give a later stage")
         for stage in list(self.links.values())[start:stop]:
-            x = self.through[stage](stage, x) if stage in self.through else stage(x)
+            x = self.through[stage](stage, x) if self.training and stage in self.through else stage(x)
         return x
 
 

@@ -55,7 +55,7 @@ class Options:
         keep: leave the checkpoints of finished runs where they are.
         graphs: as for :class:`sba.training.Training`.
         workers: processes that read image files for each run; 0 for none.
-        compiled: likewise.
+        compiled: as for :class:`sba.training.Training`.
         jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 

@@ -100,6 +100,7 @@ class Training:
     Attributes:
         network: as trained so far.
         history: the records so far.
+        compiled: whether any stage is.
         finished: whether all epochs are done.
 
     Raises:
@@ -123,7 +124,7 @@ class Training:
         workers: int = 0,
         compiled: bool = False,
     ):
-        self.run, self.budget, self.stop, self.compiled = run, budget, stop, compiled
+        self.run, self.budget, self.stop = run, budget, stop
         self.device = distributed.pick_device(str(device))
         self.folder = pathlib.Path(folder) if folder is not None else None
         data = data or load(run.dataset, data_root, download, run.holdout, run.side)
@@ -148,6 +149,7 @@ class Training:
             self.network = to_device(network, self.device, run.channels_last)
             if compiled:
                 compile_stages(self.network)
+            self.compiled = bool(self.network.through)
             self.objective = Objective(self.network, run.method).to(self.device)
         self.share = distributed.share(run.batch_size, "batch_size")
         run.method.check_batch(len(range(run.batch_size)[self.share]), 1 if run.chunked else run.views)

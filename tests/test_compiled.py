@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from sba import Staged, build, train
-from sba.compiled import compile_stages
+from sba.compiled import check, compile_stages
+from sba.errors import ConfigError
 from sba.evaluation import logits
 from sba.networks import conv_bn
 from sba.results import record_of
@@ -99,3 +100,20 @@ def test_a_compiled_run_is_the_run(stages, run, small, parameters):
         assert all(math.isclose(a.terms[k], b.terms[k], rel_tol=1e-3, abs_tol=1e-6) for k in a.terms), (a, b)
     assert stages() > 0
     assert record_of(compiled)["compiled"] is True and "compiled" not in record_of(usual)
+
+
+def test_a_network_without_a_convolution_has_nothing_to_compile(run):
+    training = train(run(dataset="moons", epochs=1), compiled=True)
+    list(training)
+    assert not training.compiled and "compiled" not in record_of(training)
+
+
+def test_what_torch_compiles_with_is_asked_for_first(run, small, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        ConfigError, match=r"compile: there is no C\+\+ compiler 'no-such-compiler'; install it, name one"
+    ):
+        train(run(), small, compiled=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="compile: the package triton"):
+        check(torch.device("cuda"))

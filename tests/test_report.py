@@ -81,9 +81,9 @@ def test_table1_holds_full_runs_on_the_test_set_only():
 
 def test_what_was_not_run_reads_as_a_dash():
     empty = report.table1_markdown([])
-    ours = [line for line in empty.splitlines() if line.startswith("| | | ours")]
+    ours = [line for line in empty.splitlines() if line.startswith("| | ours")]
     assert len(ours) == len(report.table1([]))
-    assert all(line.split("|")[4:-1] == [" — "] * 5 for line in ours)
+    assert all(line.split("|")[3:-1] == [" — "] * 5 for line in ours)
     assert "23.88" in empty and "18.03" in empty
 
 
@@ -96,8 +96,17 @@ def test_the_readme_sets_no_number_of_the_paper_beside_a_reduced_run():
 
 def test_variants_in_one_cell_are_told_apart():
     rows = [record(20.0, "sba", eta=0.01, identifier="a"), record(19.0, "sba", eta=0.1, identifier="b")]
-    (line,) = [x for x in report.table1_markdown(rows).splitlines() if "20.00 (" in x]
-    assert "η=0.01, ω=1.047, M=32 20.00 (n=1)<br>`a`; η=0.1, ω=1.047, M=32 19.00 (n=1)<br>`b`" in line
+    (line,) = [x for x in report.table1_markdown(rows).splitlines() if "`a`" in x]
+    assert (
+        "20.00<br>(n=1)<br>η=0.01<br>ω=1.047<br>M=32<br>`a`<br>19.00<br>(n=1)<br>η=0.1<br>ω=1.047<br>M=32<br>`b`"
+        in line
+    )
+
+
+def test_an_interval_has_a_line_of_its_own():
+    rows = [record(20.0, identifier="a"), record(21.0, seed=1, identifier="b")]
+    (line,) = [x for x in report.table1_markdown(rows).splitlines() if "20.50" in x]
+    assert "| 20.50<br>± 6.35<br>(n=2)<br>`a`<br>`b` |" in line
 
 
 def test_a_run_off_its_regime_says_so_in_the_readme_and_stands_beside_no_number_of_the_paper():

@@ -13,7 +13,7 @@ from sba.errors import ConfigError
 from sba.moment import Moment, fold
 from sba.networks import build
 from sba.split import Split
-from sba.training import Diverged, Objective
+from sba.training import Diverged, Objective, autotuned
 
 
 def states(training):
@@ -333,3 +333,27 @@ def test_data_that_is_not_what_the_run_says_is_refused(run, small):
         ConfigError, match="data: it was loaded to be evaluated on the holdout set, the run holds out 0 images"
     ):
         train(run(), dataclasses.replace(small, evaluated_on="holdout"))
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_evaluation_has_the_precision_of_the_run(run, small, amp):
+    training = train(run(amp=amp), small)
+    *_, last = training
+    values = {}
+    for precision in ("none", "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            values[precision] = evaluate(training.network, small.test, small.mean, small.std).nll
+    assert last.nll == values.pop(amp) and last.nll not in values.values()
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "expected"), [("cuda", False, True), ("cuda", True, False), ("cpu", False, False)]
+)
+def test_kernels_are_timed_on_a_gpu_alone_and_not_where_they_must_be_deterministic(
+    monkeypatch, device, deterministic, expected
+):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    with autotuned(torch.device(device)):
+        assert torch.backends.cudnn.benchmark is expected
+    assert torch.backends.cudnn.benchmark is False
