@@ -55,10 +55,13 @@ def compile_stages(network: Staged) -> None:
     """
     import torch._dynamo
 
+    stages = [stage for stage in network.links.values() if convolves(stage)]
+    if not stages:
+        return
     check(next(network.parameters()).device)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     compiled = torch.compile(passed, dynamic=False)
-    network.through = {stage: compiled for stage in network.links.values() if convolves(stage)}
+    network.through = dict.fromkeys(stages, compiled)
 
 
 def as_written(network: Staged, after: str) -> contextlib.AbstractContextManager:

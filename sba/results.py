@@ -170,7 +170,8 @@ def known(results: pathlib.Path, training: Training) -> str | None:
 def vote_of(training: Training) -> float:
     """Return the error of the majority vote at the last epoch, in per cent."""
     run, data = training.run, training.data
-    return majority_vote(training.network, data.test, data.mean, data.std, electorate(run.method), run.seed).error
+    with training.precision():
+        return majority_vote(training.network, data.test, data.mean, data.std, electorate(run.method), run.seed).error
 
 
 def check_writable(path: str | pathlib.Path) -> None:

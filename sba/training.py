@@ -140,6 +140,11 @@ class Training:
             raise ConfigError(
                 f"cutout: a square of side {run.cutout} is larger than the images of side {self.data.side}; give at most that"
             )
+        if compiled and run.method.update == "sequential_stale":
+            # compiled code gives up what it kept for the way back after the first time
+            raise ConfigError(
+                "compile: update 'sequential_stale' goes back through the stages twice, compiled ones cannot; leave one out"
+            )
         with self.own_randomness():
             torch.manual_seed(fold(run.seed, "weights"))
             network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
@@ -435,7 +440,8 @@ def autotuned(device: torch.device) -> Iterator[None]:
     of a small ResNet. Nothing happens on a processor, or where deterministic kernels are asked for."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark
-    cudnn.benchmark = before or (device.type == "cuda" and not cudnn.deterministic)
+    deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    cudnn.benchmark = before or (device.type == "cuda" and not deterministic)
     try:
         yield
     finally:

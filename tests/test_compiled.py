@@ -90,8 +90,10 @@ def test_evaluation_runs_as_written(stages, small):
         {"method": "sba", "eta": 0.5, "omega": 0.0, "layers": ("flatten",)},
         # virtual points pass a compiled stage's batch normalisation, which takes the statistics of raw rows
         {"method": "sba", "eta": 0.5, "omega": 0.0, "layers": ("conv2",), "folds": 2},
+        {"method": "sba", "eta": 0.5, "omega": 0.0, "update": "sequential_fresh"},
+        {"views": 2, "chunked": True, "adapt_norm": True, "padding": 1},
     ],
-    ids=["erm", "sba behind the stages", "sba between them"],
+    ids=["erm", "sba behind the stages", "sba between them", "fresh", "chunked"],
 )
 def test_a_compiled_run_is_the_run(stages, run, small, parameters):
     usual, compiled = (train(run(**parameters, lr=0.01), small, compiled=c) for c in (False, True))
@@ -117,3 +119,8 @@ def test_what_torch_compiles_with_is_asked_for_first(run, small, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="compile: the package triton"):
         check(torch.device("cuda"))
+
+
+def test_stages_that_are_passed_back_through_twice_are_not_compiled(run, small):
+    with pytest.raises(ConfigError, match="compile: update 'sequential_stale' goes back through the stages twice"):
+        train(run(method="sba", update="sequential_stale"), small, compiled=True)
