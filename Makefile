@@ -22,12 +22,13 @@ setup: $(VENV)/.installed  ## make .venv with the pinned versions (the others do
 book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, read it in a browser
 	$(BIN)/python -m sba notebooks
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet
-	$(BIN)/python -m pytest -q -n 2 tests/test_site.py tests/test_browser.py
+	$(BIN)/python -m pytest -q -n 2 tests/browser/test_site.py tests/browser/test_browser.py
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed  ## check style, formatting and types, and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 

@@ -1,16 +1,16 @@
 """Stochastic Batch Augmentation: a reference implementation."""
 
-from sba.config import Run, make_run
-from sba.data import load
-from sba.errors import SBAError
-from sba.evaluation import evaluate
+from sba.core.errors import SBAError
+from sba.core.rng import Moment
+from sba.core.scheduler import Scheduler
+from sba.core.staged import Staged
+from sba.core.vicinity import Vicinity
+from sba.data.datasets import load
 from sba.methods import ERM, METHODS, SBA, ImplicitSBA
-from sba.moment import Moment
-from sba.networks import NETWORKS, build
-from sba.scheduler import Scheduler
-from sba.staged import Staged
-from sba.training import train
-from sba.vicinity import Vicinity
+from sba.models.registry import NETWORKS, build
+from sba.training.evaluation import evaluate
+from sba.training.loop import train
+from sba.training.run import Run, make_run
 
 __version__ = "0.1.0"
 

@@ -59,7 +59,7 @@ def deep_network(classes=10, channels=1, side=8):
 @pytest.fixture
 def deep(monkeypatch):
     """Let every training build :func:`deep_network`, whatever network its run names."""
-    monkeypatch.setattr("sba.training.build", lambda name, *shape: deep_network(*shape))
+    monkeypatch.setattr("sba.training.loop.build", lambda name, *shape: deep_network(*shape))
 
 
 @pytest.fixture(scope="session")

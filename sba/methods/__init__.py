@@ -1,15 +1,14 @@
 """The training methods, by name. A new one is one file and one line here."""
 
+from sba.core.erm import ERM
+from sba.core.method import Method
+from sba.core.sba import SBA
 from sba.methods.bamboo import Bamboo
 from sba.methods.decoupled import DecoupledMixup
-from sba.methods.erm import ERM
 from sba.methods.implicit import ImplicitSBA
 from sba.methods.isda import ISDA
 from sba.methods.kmixup import KMixup
-from sba.methods.manifold_mixup import ManifoldMixup
-from sba.methods.method import Method
-from sba.methods.mixup import Mixup
-from sba.methods.sba import SBA
+from sba.methods.mixup import ManifoldMixup, Mixup
 from sba.methods.sba_isda import SBAISDA
 
 METHODS: dict[str, type[Method]] = {

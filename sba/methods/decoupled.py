@@ -1,17 +1,130 @@
-"""Decoupled mixup (Liu et al., 2023): any mixup, and a term that tells each mixed class from all but the other."""
+"""Decoupled mixup (Liu et al., 2023): any mixup, and a term that tells each mixed class from all but the other.
 
+Decoupled mixup (Liu et al., 2022): each of two mixed classes is told from all but the other.
+
+The forms are those of the authors' code (openmixup: the loss in ``cross_entropy_loss.py``, its weights in ``cls_mixup_head.py``);
+the abstract of the paper has no formula. That code matches the weights of the two classes to them by class index, so that they
+are swapped for the whole batch where y_a > y_b in its first row, and it leaves the term out at λ = ½. Here they are matched row by
+row.
+"""
+
+import math
 from typing import ClassVar, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba.decoupled import decoupled_binary_cross_entropy, decoupled_loss
-from sba.errors import ConfigError
-from sba.hyper import configuration, definitions, hyper, shared
-from sba.methods.method import Method, check_layers, drawn
-from sba.methods.mixup import Mixup, other_order
-from sba.mixing import beta, cutmix, cutmix_box, mix, mixed_cross_entropy
-from sba.moment import Moment
-from sba.staged import Staged
+from sba.core.divergence import full_precision
+from sba.core.errors import ConfigError
+from sba.core.hyper import configuration, definitions, hyper, shared
+from sba.core.method import Method, check_layers, drawn
+from sba.core.rng import Moment
+from sba.core.staged import Staged
+from sba.methods.mixup import Mixup, beta, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
+
+
+def strength(share: float, power: float, threshold: float = 1.0) -> float:
+    """Return f, the weight of a class with a share of the mixture: min(1, share/threshold)^power, and 0 for a share of 0.
+
+    Args:
+        share: λ or 1 − λ, in [0, 1].
+        power: 0 for the same weight whatever the share, 1 for a weight in proportion, or between; ``lam_idx`` in the authors' code.
+        threshold: share in (0, 1] from which the weight is 1; ``lam_thr``.
+    """
+    return min(1.0, share / threshold) ** power if share > 0 else 0.0
+
+
+def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, float]:
+    """Return the weights of the two classes, f(λ) and f(1 − λ), or 0 for a class that does not take part.
+
+    Args:
+        lam: λ in [0, 1], the share of the first class.
+        mode: "both", "more" for classes with a share of at least ½, or "less" for those with at most ½; at λ = ½ all three agree.
+        power: of :func:`strength`.
+
+    Returns:
+        (0, 0) where λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
+    """
+    shares = (lam, 1 - lam)
+    if min(shares) <= 0:
+        return 0.0, 0.0
+    takes_part = {"both": lambda s: True, "more": lambda s: s >= 0.5, "less": lambda s: s <= 0.5}[mode]
+    first, second = (strength(s, power) if takes_part(s) else 0.0 for s in shares)
+    return first, second
+
+
+def log_decoupled_softmax(logits: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Return log φ^{i,j} = z_i − log Σ_{c≠j} e^{z_c}: the log-probability of class i where class j is no option.
+
+    Args:
+        logits: z of shape (N, C).
+        own: i of shape (N,).
+        other: j of shape (N,). Where j = i the result is the log-odds of i, not a log-probability.
+
+    Returns:
+        Of shape (N,), in nats.
+    """
+    rest = logits.scatter(1, other[:, None], -math.inf).logsumexp(1)
+    return logits.gather(1, own[:, None])[:, 0] - rest
+
+
+def decoupled_loss(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, mode: str = "both", power: float = 0.0
+) -> Tensor:
+    """Return −[f(λ) log φ^{a,b} + f(1 − λ) log φ^{b,a}] averaged over all N rows, to be added to mixup's loss.
+
+    Args:
+        logits: of the mixed samples, shape (N, C); compared in float32 at least.
+        labels: a of shape (N,), the classes with share λ.
+        partner_labels: b of shape (N,). Rows with a = b contribute 0, and count in N.
+        lam: λ in [0, 1].
+        mode: see :func:`weights`.
+        power: see :func:`strength`.
+
+    Returns:
+        A scalar ≥ 0 in nats, without the weight η. It is 0 where λ is 0 or 1, and where C = 2: then no other class is
+        left. (a, b, λ) and (b, a, 1 − λ) give the same.
+    """
+    logits = full_precision(logits)
+    first, second = weights(lam, mode, power)
+    loss = logits.new_zeros(len(logits))
+    if first:
+        loss = loss - first * log_decoupled_softmax(logits, labels, partner_labels)
+    if second:
+        loss = loss - second * log_decoupled_softmax(logits, partner_labels, labels)
+    # not torch.where(…, 0.0, …): it sends the number to a GPU and waits
+    return loss.masked_fill(labels == partner_labels, 0.0).mean()
+
+
+def decoupled_binary_cross_entropy(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, power: float = 1.0, threshold: float = 1.0
+) -> Tensor:
+    """Return the binary cross-entropy of σ(z) with targets f(λ) for class a and f(1 − λ) for class b, in place of mixup's loss.
+
+    Binary questions are decoupled as they stand; what couples the two classes is that their targets sum to 1. The authors' code
+    rescales them: with power 1 and threshold 1 the targets are mixup's own, with power 0 both are 1. Its other scale, "exp", is
+    left out.
+
+    Args:
+        logits: z of shape (N, C); compared in float32 at least.
+        labels: a of shape (N,).
+        partner_labels: b of shape (N,). Rows with a = b have target 1: the sample is of that class alone. The authors' code adds
+            the two targets, and a target above 1 makes the loss unbounded below.
+        lam: λ in [0, 1].
+        power: see :func:`strength`.
+        threshold: see :func:`strength`.
+
+    Returns:
+        A scalar in nats: summed over classes, averaged over rows.
+    """
+    logits = full_precision(logits)
+    same = labels == partner_labels
+    targets = torch.zeros_like(logits)
+    for classes, share in ((labels, lam), (partner_labels, 1 - lam)):
+        target = logits.new_full(labels.shape, strength(share, power, threshold)).masked_fill(same, 1.0)
+        targets.scatter_(1, classes[:, None], target[:, None])
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
 @configuration

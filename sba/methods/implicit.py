@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba import closed_form
-from sba.divergence import sba_objective
-from sba.errors import ConfigError
-from sba.hyper import configuration, hyper, shared
-from sba.methods.method import Method, check_linear_end
-from sba.methods.sba import SBA
-from sba.moment import Moment
-from sba.scheduler import Scheduler
-from sba.spread import RunningSpread, batch_variance
-from sba.staged import Staged
+from sba.core.divergence import sba_objective
+from sba.core.errors import ConfigError
+from sba.core.feature_std import RunningSpread, batch_variance
+from sba.core.hyper import configuration, hyper, shared
+from sba.core.method import Method, check_linear_end
+from sba.core.rng import Moment
+from sba.core.sba import SBA
+from sba.core.scheduler import Scheduler
+from sba.core.staged import Staged
+from sba.methods import closed_form
 
 
 @configuration

@@ -1,17 +1,264 @@
-"""Implicit semantic data augmentation (Wang et al., 2019): the expected loss over features that vary as their class does."""
+"""Implicit semantic data augmentation (Wang et al., 2019): the expected loss over features that vary as their class does.
 
-from typing import ClassVar, Literal
+Implicit semantic data augmentation, ISDA (Wang et al., 2019): class covariances of the features, and the loss they give.
 
+ISDA trains on features ã ~ N(a, λ Σ_y) around a, where Σ_y is the covariance of the features of class y, without drawing any. The
+expected cross-entropy is at most the cross-entropy of the logits
+
+    z_c + (λ/2) (w_c − w_y)ᵀ Σ_y (w_c − w_y),
+
+by Jensen's inequality on the logarithm and the moments of e^{(w_c − w_y)ᵀã}. The second summand depends on a sample only through
+its label: it is an entry of one table of C×C numbers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from sba.distributed import total
-from sba.divergence import sba_objective
-from sba.errors import ConfigError
-from sba.hyper import configuration, hyper
-from sba.isda import ClassCovariances, check_covariances, isda_logits, quadratic_table, strength
-from sba.methods.method import Method, check_linear_end
-from sba.moment import Moment
-from sba.staged import Staged
+from sba.core.divergence import full_precision, sba_objective
+from sba.core.errors import ConfigError
+from sba.core.hyper import configuration, hyper
+from sba.core.method import Method, check_linear_end
+from sba.core.ranks import total
+from sba.core.rng import Moment
+from sba.core.staged import Staged
+
+FORMS = ("full", "diagonal")
+LIMIT = 2**30
+"""Most bytes of the class covariances."""
+
+
+class Moments(NamedTuple):
+    """How many samples of each class were seen, their mean, and their covariance (divided by n, not n − 1).
+
+    Attributes:
+        count: n, int64 of shape (C,).
+        mean: shape (C, Q); 0 where n = 0.
+        covariance: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 where n ≤ 1.
+    """
+
+    count: Tensor  # type: ignore[assignment]
+    mean: Tensor
+    covariance: Tensor
+
+
+@torch.no_grad()
+def moments(
+    h: Tensor, labels: Tensor, classes: int, form: str = "full", total: Callable[[Tensor], Tensor] | None = None
+) -> Moments:
+    """Return the moments of one batch, in float32 at least, without a tensor of shape (B, C, Q).
+
+    Deviations are taken from the mean before they are multiplied, so that a mean far from 0 costs no digits.
+
+    Args:
+        h: features of shape (B, …), flattened to Q.
+        labels: classes of shape (B,).
+        classes: C.
+        form: "full" or "diagonal".
+        total: returns the sum of a tensor over all ranks, where the batch is spread over several; called three times. The moments
+            are then those of the whole batch, and equal on all ranks. None for a single process.
+    """
+    total = total or (lambda part: part)
+    with torch.autocast(h.device.type, enabled=False):
+        flat = full_precision(h).flatten(1)
+        one_hot = flat.new_zeros(len(flat), classes).scatter_(1, labels[:, None], 1)
+        count = total(one_hot.sum(0))
+        divisor = count.clamp_min(1)[:, None]
+        mean = total(one_hot.T @ flat) / divisor
+        centred = flat - mean[labels]
+        if form == "diagonal":
+            return Moments(count.long(), mean, total(one_hot.T @ centred.square()) / divisor)
+        # on an accelerator the host would have to wait for the sizes of the groups
+        scatter = _grouped_scatter(centred, labels, classes) if h.device.type == "cpu" else _scatter(centred, one_hot)
+        return Moments(count.long(), mean, total(scatter) / divisor[..., None])
+
+
+def _grouped_scatter(centred: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Σ_i d_i d_iᵀ of each class, of shape (C, Q, Q): B·Q² products, one matrix product a class."""
+    sizes = torch.bincount(labels, minlength=classes).tolist()
+    groups = centred[labels.argsort(stable=True)].split(sizes)
+    out = centred.new_empty(classes, centred.shape[1], centred.shape[1])
+    for c, group in enumerate(groups):
+        out[c] = group.T @ group
+    return out
+
+
+def _scatter(centred: Tensor, one_hot: Tensor) -> Tensor:
+    """The same from one-hot labels of shape (B, C): B·C·Q² products, and no size that depends on the labels."""
+    batch, width = centred.shape
+    # what a block of classes needs is no larger than the result
+    blocks = one_hot.T.split(max(1, one_hot.shape[1] * width // max(1, batch)))
+    products = [(block[:, None] * centred.T).flatten(0, 1) @ centred for block in blocks]
+    return torch.cat(products).unflatten(0, (-1, width))
+
+
+@torch.no_grad()
+def merge(a: Moments, b: Moments) -> Moments:
+    """Return the moments of two sets of samples taken together, exactly (Chan et al., 1979).
+
+    With w = n_b/(n_a + n_b) the covariance is (1 − w) Σ_a + w Σ_b + w (1 − w) (μ_b − μ_a)(μ_b − μ_a)ᵀ. A class that neither has
+    seen stays at 0. Up to rounding the order of several merges does not matter.
+    """
+    count = a.count + b.count
+    share = (b.count.to(a.mean.dtype) / count.clamp_min(1))[:, None]
+    step = b.mean - a.mean
+    left, right, weight = share * (1 - share) * step, step, share
+    if a.covariance.ndim == 3:
+        left, right, weight = left[:, :, None], right[:, None], share[..., None]
+    return Moments(count, a.mean + share * step, a.covariance.lerp(b.covariance, weight).addcmul_(left, right))
+
+
+def check_covariances(
+    form: str, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
+) -> None:
+    """Refuse what does not exist or does not fit.
+
+    The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
+
+    Args:
+        form: "full" or "diagonal".
+        classes: C.
+        features: Q.
+        dtype: of the moments.
+        layer: its name, for the message.
+
+    Raises:
+        ConfigError: with the size and the alternatives.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form: {form!r} is not known; give one of {', '.join(FORMS)}")
+    if not dtype.is_floating_point or dtype.itemsize < 4:
+        raise ConfigError(f"dtype: {dtype} is too coarse for moments; give torch.float32 or torch.float64")
+    numbers = classes * features * max(classes, features)
+    if form == "full" and numbers * dtype.itemsize > LIMIT:
+        room = LIMIT // dtype.itemsize // classes
+        raise ConfigError(
+            f"form: 'full' needs {numbers * dtype.itemsize / 2**30:.1f} GiB for {classes} classes and {features} features of "
+            f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} features"
+        )
+
+
+class ClassCovariances(nn.Module):
+    """The mean and covariance of each class over all batches since the start: never decayed, never reset.
+
+    The buffers ``count``, ``mean`` and ``covariance`` are those of :class:`Moments`.
+
+    Args:
+        classes: C.
+        features: Q.
+        form: "full", or "diagonal" for the variances alone, as the authors do on ImageNet.
+        dtype: of mean and covariance; float32 or float64.
+        layer: name of the layer whose features they are, for messages.
+
+    Raises:
+        ConfigError: :func:`check_covariances`.
+    """
+
+    count: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    def __init__(
+        self, classes: int, features: int, form: str = "full", dtype: torch.dtype = torch.float32, layer: str = ""
+    ):
+        super().__init__()
+        check_covariances(form, classes, features, dtype, layer)
+        self.form = form
+        shape = (classes, features, features) if form == "full" else (classes, features)
+        self.register_buffer("count", torch.zeros(classes, dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(classes, features, dtype=dtype))
+        self.register_buffer("covariance", torch.zeros(shape, dtype=dtype))
+
+    def update(self, h: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Take a batch in; a class that is absent from it keeps its moments.
+
+        The authors do so between the forward pass and the loss, which then uses the new covariances.
+
+        Args:
+            h: features of shape (B, …); no gradient flows through them here.
+            labels: classes of shape (B,).
+            total: see :func:`moments`.
+        """
+        batch = moments(h.to(self.mean.dtype), labels, len(self.count), self.form, total)
+        for name, value in merge(Moments(self.count, self.mean, self.covariance), batch)._asdict().items():
+            getattr(self, name).copy_(value)
+
+
+class _QuadraticTable(torch.autograd.Function):
+    """T[y, c] = dᵀ Σ_y d with d = w_c − w_y. The derivative in d is 2 Σ_y d, a by-product of the table itself."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, covariance: Tensor) -> Tensor:
+        differences = weight - weight[:, None]
+        products = differences @ covariance
+        ctx.save_for_backward(products)
+        return torch.linalg.vecdot(products, differences)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (products,) = ctx.saved_tensors
+        moved = 2 * gradient[..., None] * products
+        return moved.sum(0) - moved.sum(1), None
+
+
+def quadratic_table(weight: Tensor, covariance: Tensor) -> Tensor:
+    """Return T[y, c] = (w_c − w_y)ᵀ Σ_y (w_c − w_y) for all pairs of classes, in float32 at least.
+
+    Gradients flow into ``weight``, once for full covariances, and never into ``covariance``. The full form takes a product of
+    C·C·Q² and a tensor of C·C·Q, whatever the size of the batch. The diagonal form takes two products of C·C·Q and no tensor
+    larger than C·C or C·Q; rounding may leave entries below 0 in their last digits.
+
+    Args:
+        weight: W of shape (C, Q), that of the last linear layer.
+        covariance: Σ, symmetric, of shape (C, Q, Q), or its diagonal, of shape (C, Q).
+
+    Returns:
+        Shape (C, C), label first; 0 on the diagonal, exactly.
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        dtype = torch.promote_types(full_precision(weight).dtype, covariance.dtype)
+        weight, covariance = weight.to(dtype), covariance.detach().to(dtype)
+        if covariance.ndim == 3:
+            return _QuadraticTable.apply(weight, covariance)
+        # only differences of rows count, in the derivative too, and smaller numbers leave smaller rounding errors
+        weight = weight - weight.detach().mean(0)
+        table = covariance @ weight.square().T - 2 * (covariance * weight) @ weight.T
+        return table - table.diagonal()[:, None]
+
+
+def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: float) -> Tensor:
+    """Return z_c + (λ/2) T[y, c]: their cross-entropy is at least the expected one over ã ~ N(a, λ Σ_y).
+
+    Args:
+        logits: z of shape (B, C).
+        labels: y of shape (B,).
+        table: T of :func:`quadratic_table`; not looked at where λ = 0, and may be None then.
+        strength: λ ≥ 0.
+
+    Returns:
+        Shape (B, C), in float32 at least; ``logits`` themselves where λ = 0. The logit of the label is always that of ``logits``.
+    """
+    if strength == 0:
+        return logits
+    if table is None:
+        raise ConfigError(f"table: None is not enough at strength {strength}; give that of quadratic_table")
+    logits = full_precision(logits)
+    return logits + (strength / 2) * table[labels].to(logits.dtype)
+
+
+def strength(lambda0: float, progress: float) -> float:
+    """Return λ = λ₀ t/T: the covariances mean little at the start.
+
+    Args:
+        lambda0: λ₀ ≥ 0, 0.5 by the authors on CIFAR.
+        progress: t/T in [0, 1). The authors' code counts t in whole epochs from 0, so that the first is plain cross-entropy.
+    """
+    return lambda0 * progress
 
 
 @configuration

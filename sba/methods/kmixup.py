@@ -1,20 +1,176 @@
-"""k-mixup (Greenewald et al., 2021): mix samples that optimal transport matches within blocks of k."""
+"""k-mixup (Greenewald et al., 2021): mix samples that optimal transport matches within blocks of k.
+
+Partners for k-mixup (Greenewald et al., 2021): rows are matched within blocks of k by optimal transport.
+
+A batch is cut into blocks of k rows, and so is the batch in another order. The rows of a block and those of the other block in its
+place are two uniform measures on k points; the optimal transport between them is a permutation, and mixing matched rows is the
+displacement interpolation of the two. The costs of a whole batch are one batched matrix product on the device, and only these
+(blocks, k, k) numbers travel to the host, in one journey that a caller with other things to do need not wait for.
+"""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.special import betainc
 from torch import Tensor, nn
 
-from sba.distributed import total
-from sba.errors import ConfigError
-from sba.hyper import configuration, hyper, shared
-from sba.methods.method import Method, check_layers, drawn
-from sba.methods.mixup import MIXED_LOSS, Mixup, other_order
-from sba.mixing import beta, mix, mixed_cross_entropy
-from sba.moment import Moment
-from sba.pairing import alpha_for, begin_pairs, shrinkage
-from sba.staged import INPUT, Staged
+from sba.core.divergence import full_precision
+from sba.core.errors import ConfigError
+from sba.core.hyper import configuration, hyper, shared
+from sba.core.method import Method, check_layers, drawn
+from sba.core.ranks import total
+from sba.core.rng import Moment
+from sba.core.staged import INPUT, Staged
+from sba.methods.ahead import from_host, to_host
+from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
+
+
+def costs(x: Tensor, y: Tensor) -> Tensor:
+    """Return −x_iᵀy_j within each block: half the squared distance, but for terms that are the same in every assignment.
+
+    The sum of ‖x_i − y_j‖² over matched rows is the sum of all ‖x_i‖² and ‖y_j‖², whatever the matching, minus that of 2x_iᵀy_j.
+    For the same reason both sides may be shifted by constants. The norms would cost two more passes over the batch.
+
+    Args:
+        x: of shape (blocks, k, D).
+        y: of shape (blocks, k, D); rounding is least where its mean is 0.
+
+    Returns:
+        Of shape (blocks, k, k), in float32 at least, under autocast too.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.bmm(full_precision(x), full_precision(y).mT).neg_()
+
+
+def assign(cost: Tensor) -> Tensor:
+    """Solve one assignment problem per block exactly.
+
+    Args:
+        cost: on the host, of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should
+            show in its loss.
+
+    Returns:
+        Integers of shape (blocks, k) on the host: column j for each row i, a permutation of least total cost.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    host = cost.detach().numpy()
+    finite = np.where(np.isfinite(host), host, 0)
+    return torch.from_numpy(np.stack([linear_sum_assignment(block)[1] for block in finite]))
+
+
+def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
+    """Match each row with a partner: least sum of squared Euclidean distances within blocks of k.
+
+    Rows ik … (i+1)k − 1 are matched with the rows ``order[ik]`` … ``order[(i+1)k − 1]``, and no others. If k does not divide the
+    batch, the last block is smaller. The cost is squared, as the Wasserstein-2 distance of the paper asks; the authors' code takes
+    plain distances. Their code also solves one problem of size B × B with a constant cost of 1000 off the blocks, which pairs rows
+    across blocks where distances are larger than that.
+
+    A row may be its own partner where ``order`` leaves it in its block, as in the authors' code. With a random order that can
+    happen to a share k/B of the rows, and with k = B it happens to all: then nothing is mixed. If B ≥ 2k, the order
+    ``arange(B).roll(k)`` leaves no row in its block; on a batch that is shuffled already, blocks matched so are independent.
+
+    Args:
+        x: images or activations of shape (B, …); no gradient flows.
+        order: permutation of shape (B,) on the device of ``x``.
+        k: rows in a block, at least 1; 1 for ordinary mixup, whose partners are ``order``.
+
+    Returns:
+        Partners of shape (B,), a permutation, for :func:`sba.methods.mixup.mix`.
+
+    Raises:
+        ConfigError: k is below 1.
+    """
+    return begin_pairs(x, order, k)()
+
+
+@torch.no_grad()
+def begin_pairs(x: Tensor, order: Tensor, k: int) -> Callable[[], Tensor]:
+    """Launch the costs of :func:`pairs` and their copy to the host; return the function that waits for it and gives the partners.
+
+    Arguments and errors as for :func:`pairs`.
+    """
+    if k < 1:
+        raise ConfigError(f"k: blocks need at least 1 row, not {k}; give 1 for ordinary mixup")
+    if k == 1:
+        return lambda: order
+    points = full_precision(x.flatten(1))
+    whole = len(x) // k * k
+    seconds, asked = [], []
+    for rows, size in ((slice(0, whole), k), (slice(whole, len(x)), len(x) - whole)):
+        if rows.start < rows.stop:
+            seconds.append(order[rows].unflatten(0, (-1, size)))
+            targets = points.index_select(0, order[rows])
+            targets -= targets.mean(0)
+            asked.append(costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
+    answer = to_host(asked)
+
+    def finish() -> Tensor:
+        columns = [from_host(assign(cost), order.device) for cost in answer()]
+        return torch.cat([second.gather(1, c).flatten() for second, c in zip(seconds, columns, strict=True)])
+
+    return finish
+
+
+@torch.no_grad()
+def shrinkage(x: Tensor, order: Tensor, partners: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> float:
+    """Return how much closer matched rows are than unmatched ones: the ratio of their mean squared distances.
+
+    Args:
+        x: of shape (B, …).
+        order: the permutation that :func:`pairs` was given, ordinary mixup's partners.
+        partners: what it returned.
+        total: returns the sum of a tensor over all ranks, where the batch is spread over several: the ratio is then that of the
+            whole batch, and equal on all ranks, as a λ that depends on it must be. None for a single process.
+
+    Returns:
+        A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 where all distances are 0.
+    """
+    points = full_precision(x.flatten(1))
+    (sums,) = to_host([torch.stack([(points - points[p]).square().sum() for p in (order, partners)])])()
+    plain, matched = total(sums) if total else sums
+    return (matched / plain).item() if plain > 0 else 1.0
+
+
+def mean_squared_step(alpha: float) -> float:
+    """Return E min(λ, 1 − λ)² for λ ~ Beta(α, α): the mean squared share of the way from the nearer end.
+
+    It grows with α from 0 to ¼, and is 1/12 at α = 1. The distance is counted from the nearer of the two mixed points, as the
+    authors' code does; counted from one and the same end it would shrink as α grows.
+
+    Args:
+        alpha: α > 0.
+    """
+    # 2 ∫ λ² over [0, ½] against the density: λ² turns Beta(α, α) into Beta(α + 2, α), with E λ² = (α + 1) / (2 (2α + 1)) in front.
+    return float((alpha + 1) / (2 * alpha + 1) * betainc(alpha + 2, alpha, 0.5))
+
+
+def alpha_for(alpha: float, shrinkage: float, largest: float = 100.0) -> float:
+    """Return α_k, for which k-mixup moves points as far as mixup does with α, in the mean square.
+
+    Matched partners are closer, so the same λ moves less. α_k solves E_{α_k} min(λ, 1 − λ)² · shrinkage = E_α min(λ, 1 − λ)². The
+    abstract of the paper does not give this correction; it is derived from the comment in the authors' code, "squared match
+    distances correspond to k = 1". That code searches for the square root of the ratio instead, and trains without the result.
+
+    Args:
+        alpha: α ≥ 0 of ordinary mixup.
+        shrinkage: from :func:`shrinkage`; it depends on data and k.
+        largest: bound of α_k, which is returned where no α_k below it moves points far enough. The left side is below ¼ for all
+            α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for. 100 is the bound of the authors' code.
+
+    Returns:
+        α_k ≥ α; α itself where the shrinkage is 1 or more.
+    """
+    from scipy.optimize import brentq
+
+    if alpha == 0 or shrinkage >= 1 or alpha >= largest:
+        return alpha
+    if shrinkage * mean_squared_step(largest) <= mean_squared_step(alpha):
+        return largest
+    return float(brentq(lambda a: shrinkage * mean_squared_step(a) - mean_squared_step(alpha), alpha, largest))
 
 
 @configuration

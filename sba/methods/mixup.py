@@ -1,15 +1,149 @@
-"""mixup (Zhang et al., 2018): train on convex combinations of pairs of samples and of their labels."""
+"""mixup (Zhang et al., 2018): train on convex combinations of pairs of samples and of their labels.
 
-from typing import ClassVar
+Mixtures of two samples and of their labels: mixup, manifold mixup, CutMix.
+
+The functions are pure: the weight λ, the partners and the box are arguments. Row i is mixed with row ``partners[i]`` and keeps the
+share λ. One λ serves a whole batch, as in the authors' code of all three methods. At λ = 1 every function returns what plain
+training computes, bit for bit.
+
+Manifold mixup (Verma et al., 2019): mixup at a layer drawn anew at each iteration.
+"""
+
+import math
+from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
+from scipy.special import betaincinv
 from torch import Tensor, nn
 
-from sba.hyper import configuration, hyper
-from sba.methods.method import Method, check_layers, drawn
-from sba.mixing import beta, mix, mixed_cross_entropy
-from sba.moment import Moment
-from sba.staged import Staged
+from sba.core.divergence import full_precision
+from sba.core.hyper import configuration, hyper
+from sba.core.method import Method, check_layers, drawn
+from sba.core.rng import Moment
+from sba.core.staged import Staged
+
+Box = tuple[int, int, int, int]
+
+
+def beta(u: float, alpha: float) -> float:
+    """Turn a draw from U[0, 1) into λ ~ Beta(α, α) by the inverse distribution function (Zhang et al., 2018, mixup).
+
+    Args:
+        u: uniform draw.
+        alpha: α ≥ 0; 0 for λ = 1, plain training, as in the authors' code.
+
+    Returns:
+        λ in [0, 1]. λ(1 − u) is 1 − λ(u). A λ that 1 − λ could not be told from 1 by is 0: for small α the share of one sample
+        falls below any float, and then both sides should know that nothing is mixed.
+    """
+    if alpha == 0:
+        return 1.0
+    if u > 0.5:
+        return 1.0 - beta(1.0 - u, alpha)
+    lam = float(betaincinv(alpha, alpha, u))
+    return 0.0 if 1.0 - lam == 1.0 else lam
+
+
+def mix(x: Tensor, partners: Tensor, lam: float) -> Tensor:
+    """Interpolate rows: λ x_i + (1 − λ) x_{partners[i]} (Zhang et al., 2018; Verma et al., 2019).
+
+    Args:
+        x: images or activations of shape (B, …), floating point; type and memory format are kept.
+        partners: indices of shape (B,).
+        lam: λ in [0, 1]; at 1, ``x`` itself is returned.
+    """
+    return x if lam == 1 else torch.lerp(x[partners], x, lam)
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float) -> Tensor:
+    """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label.
+
+    Args:
+        logits: of the mixed samples, shape (B, C); compared in float32 at least.
+        labels: y_a of shape (B,), the classes of the samples with share λ.
+        partner_labels: y_b of shape (B,).
+        lam: λ in [0, 1]; at 1 this is the plain cross-entropy, by the same call.
+    """
+    logits = full_precision(logits)
+    if lam == 1:
+        return F.cross_entropy(logits, labels)
+    log_y = logits.log_softmax(-1)
+    return lam * F.nll_loss(log_y, labels) + (1 - lam) * F.nll_loss(log_y, partner_labels)
+
+
+def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float) -> Tensor:
+    """Return the binary cross-entropy between softmax probabilities and mixed labels: manifold mixup as its authors train it.
+
+    Their code calls ``BCELoss`` on softmax outputs, for its baseline too; the paper (Verma et al., 2019) does not explain it. Each
+    class counts as a yes-or-no question although the probabilities are tied by the softmax. The mean is over B·C numbers, so the
+    loss is about C times smaller than a cross-entropy, and a learning rate for one does not suit the other.
+
+    Args:
+        logits: of shape (B, C); compared in float32 at least.
+        labels: y_a of shape (B,).
+        partner_labels: y_b of shape (B,).
+        lam: λ in [0, 1].
+
+    Returns:
+        A scalar in nats. ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
+    """
+    logits = full_precision(logits)
+    log_p = logits.log_softmax(-1)
+    # 1 − p is accurate as it stands where p ≤ ½, and only the largest p can be above: there it is the sum of the others.
+    top = logits.argmax(-1, keepdim=True)
+    log_others = log_p.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True)
+    log_not_p = log_p.exp().scatter(-1, top, 0.0).neg().log1p().scatter(-1, top, log_others)
+    log_odds = log_p - log_not_p
+    pulled = lam * log_odds.gather(-1, labels[:, None])
+    if lam != 1:
+        pulled = pulled + (1 - lam) * log_odds.gather(-1, partner_labels[:, None])
+    return -(log_not_p.sum() + pulled.sum()) / log_p.numel()
+
+
+def cutmix_box(lam: float, height: int, width: int, row: int, column: int) -> Box:
+    """Place the box of CutMix (Yun et al., 2019): sides √(1 − λ) of the image's, cut off at the borders.
+
+    Args:
+        lam: λ in [0, 1], before the correction that :func:`cutmix` makes.
+        height: of the image in pixels.
+        width: likewise.
+        row: of the box's centre, an integer in [0, height).
+        column: likewise, in [0, width).
+
+    Returns:
+        First and last row, first and last column; the last are exclusive.
+    """
+    share = math.sqrt(1 - lam)
+    half_height, half_width = int(height * share) // 2, int(width * share) // 2
+    return (
+        max(row - half_height, 0),
+        min(row + half_height, height),
+        max(column - half_width, 0),
+        min(column + half_width, width),
+    )
+
+
+def cutmix(x: Tensor, partners: Tensor, box: Box) -> tuple[Tensor, float]:
+    """Put the partners' pixels into a box (Yun et al., 2019).
+
+    Args:
+        x: images of shape (B, C, H, W).
+        partners: indices of shape (B,).
+        box: from :func:`cutmix_box`.
+
+    Returns:
+        The images, ``x`` itself where the box is empty, and λ as it really is: the share of pixels outside the box. It differs from
+        the λ that was drawn by rounding and by what the borders cut off.
+    """
+    top, bottom, left, right = box
+    area = (bottom - top) * (right - left)
+    if area == 0:
+        return x, 1.0
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partners]
+    return mixed, 1 - area / (x.shape[-2] * x.shape[-1])
+
 
 MIXED_LOSS = (
     r"\frac 1 B \sum_i \bigl[\lambda \operatorname{CE}(\mathbf 1_{y_i}, Y_i) "
@@ -54,3 +188,50 @@ class Mixup(Method):
 def other_order(n: int, now: Moment, device: torch.device) -> Tensor:
     """Draw the batch's second order, of shape (n,)."""
     return torch.randperm(n, generator=now.generator("partners", device), device=device)
+
+
+@configuration
+class ManifoldMixup(Method):
+    """Mix the activations of a batch at a random layer, and the labels with them."""
+
+    name: ClassVar[str] = "manifold-mixup"
+    title: ClassVar[str] = "manifold mixup"
+    formula: ClassVar[str] = Mixup.formula
+    cited: ClassVar[tuple[str, ...]] = ("verma2019manifold",)
+
+    alpha: float = hyper(
+        2.0, "λ ~ Beta(α, α); 0 for λ = 1, plain training", symbol="α", source="Verma et al., CIFAR", ge=0
+    )
+    layers: tuple[str, ...] = hyper(
+        (),
+        "layers, one of which is mixed at each step; empty for the input and the ends of the first two resolutions",
+        symbol="S",
+        source="Verma et al.: the input and the first two groups of a ResNet",
+    )
+    loss: Literal["ce", "bce"] = hyper(
+        "ce", "cross-entropy, or binary cross-entropy on softmax outputs as in the authors' code", source="ours"
+    )
+
+    def eligible(self, network: Staged) -> tuple[str, ...]:
+        """Return the layers one of which is drawn at each iteration."""
+        return self.layers or ("input", *resolution_ends(network)[:2])
+
+    def check(self, network: Staged) -> None:
+        check_layers(self.eligible(network), network)
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        lam = beta(now.uniform("weight"), self.alpha)
+        partners = other_order(len(x), now, x.device)
+        layer = drawn(self.eligible(network), now)
+        logits = network(mix(network(x, until=layer), partners, lam), after=layer)
+        form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy
+        return {"cross_entropy": form(logits, y, y[partners], lam)}
+
+
+def resolution_ends(network: Staged) -> list[str]:
+    """List the layers after which the height of the feature maps changes, or their end: the groups of a ResNet."""
+    shapes = [network.shape(stage) for stage in network.stages]
+    heights = [shape[1] if len(shape) == 3 else 0 for shape in shapes]
+    return [
+        stage for stage, own, after in zip(network.stages, heights, heights[1:], strict=False) if own and own != after
+    ]

@@ -4,14 +4,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from sba.divergence import sba_objective
-from sba.hyper import configuration, definitions, shared
+from sba.core.divergence import sba_objective
+from sba.core.hyper import configuration, definitions, shared
+from sba.core.method import Method
+from sba.core.rng import Moment
+from sba.core.sba import SBA
+from sba.core.staged import Staged
+from sba.core.tail import Tail
 from sba.methods.isda import ISDA
-from sba.methods.method import Method
-from sba.methods.sba import SBA
-from sba.moment import Moment
-from sba.staged import Staged
-from sba.tail import Tail
 
 
 @configuration

@@ -1,0 +1,116 @@
+"""How long an epoch takes on a GPU: steps captured, compiled, or launched one by one, and a plain loop with a DataLoader."""
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio
+from sba.models.registry import build
+from sba.training.loop import Training, autotuned
+from sba.training.run import make_run
+
+STEPS, EPOCH_STEPS = 100, 390
+"""Steps that are timed, and those of an epoch of CIFAR at batch 128: seconds are given for the latter."""
+IMAGES = EPOCH_STEPS * BATCH
+"""Images of such an epoch: the last incomplete batch is dropped."""
+PROFILED = 5
+"""Steps whose kernels are counted."""
+WANTED = {"resnet44": 0.5, "vgg16": 0.7, "alexnet": 0.12}
+"""Seconds that an epoch of CIFAR should take at most on one H200, at batch 128."""
+WORKERS = 8
+
+
+def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Callable[[], None]:
+    """Return a function that trains as most public code does: eager, float32, autotuned, a DataLoader with pinned memory."""
+    model = build(network, 10, 3, 32).to(device)
+    run = make_run("cifar10", network)
+    optimizer = torch.optim.SGD(model.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
+    loader = DataLoader(
+        images, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True, pin_memory=True
+    )
+
+    def epoch() -> None:
+        with autotuned(device):
+            for x, y in loader:
+                x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+                loss = F.cross_entropy(model(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    return epoch
+
+
+def seconds_of(epoch: Callable[[], Any], device: torch.device) -> float:
+    """Time some steps until the device has finished them, and return what an epoch of such steps takes."""
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    epoch()
+    torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / STEPS * EPOCH_STEPS
+
+
+def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
+    """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
+    first = training.step
+    training.stop = lambda: training.step >= first + PROFILED
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        training.run_epoch(math.inf)
+        torch.cuda.synchronize(device)
+    training.stop = lambda: False
+    events = seen.key_averages()
+    microseconds = sum(event.self_device_time_total for event in events)
+    return sum(event.count for event in events) / PROFILED, microseconds / 1e6 / PROFILED * EPOCH_STEPS
+
+
+def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
+    """Compare epochs of random images; everything that differs counts together.
+
+    Args:
+        network: trained on images of CIFAR's shape.
+        rounds: how often each is timed, in turns, after one time that does not count.
+        device: a GPU.
+        amp: precision of this project's epochs.
+
+    Returns:
+        The speed of an epoch over the DataLoader loop's, captured and compiled as well, and the cost of SBA. Seconds are in the
+        details, with the number of kernels of a step and the time they take: what is missing to the epoch's is spent between them.
+    """
+    images = RandomImages(STEPS * BATCH)
+    data = on_device(images).to(device)
+    contestants: dict[str, Callable[[], Any]] = {"loader": loader_epoch(images, network, device)}
+    trainings: dict[str, Training] = {}
+    kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("plain, eager", {}, {"graphs": False}),
+        ("plain", {}, {"graphs": True}),
+        ("plain, compiled", {}, {"graphs": True, "compiled": True}),
+        ("SBA", {"method": "sba"}, {"graphs": True}),
+    ]
+    for name, parameters, options in kinds:
+        run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
+        trainings[name] = Training(run, data, device=device, **options)
+        contestants[name] = functools.partial(trainings[name].run_epoch, math.inf)
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
+        for name, epoch in contestants.items():
+            taken = seconds_of(epoch, device)
+            if turn:
+                times[name].append(taken)
+    details = {f"{name} s": statistics.median(taken) for name, taken in times.items()}
+    details["wanted s"] = WANTED[network]
+    for name in ("plain", "plain, compiled"):
+        details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)
+    where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
+    return [
+        ratio(f"{where}: speed over a plain loop with {WORKERS} workers", times["loader"], times["plain"], details),
+        ratio(f"{where}: speed of the compiled one over it", times["plain"], times["plain, compiled"], details),
+        ratio(f"{where}: SBA over plain", times["SBA"], times["plain"], details),
+    ]

@@ -1,0 +1,169 @@
+"""Time contestants that take turns in one process, so that a machine's moods strike both; what is kept is their ratio.
+
+The pixels are random: no operation's time depends on them.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from sba.core.scheduler import probability
+from sba.data.datasets import Data
+from sba.data.in_memory import Split
+from sba.training.loop import Training
+from sba.training.run import make_run
+
+BATCH = 128
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times A is of B.
+
+    Attributes:
+        name: what was compared.
+        value: median over rounds.
+        low: smallest round.
+        high: largest round.
+        rounds: number of rounds.
+        details: medians of what was measured, with their units in the names.
+        sweep: what varies in a family of ratios, "folds" or "layer"; empty for a ratio that stands alone.
+        x: where in its family this one stands.
+        limit: what the project wants it to be at most; None where it wants nothing.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    rounds: int
+    details: dict[str, float]
+    sweep: str = ""
+    x: float | str = ""
+    limit: float | None = None
+
+    def __str__(self) -> str:
+        details = ", ".join(f"{k} {v:.4g}" for k, v in self.details.items())
+        verdict = ""
+        if self.limit is not None:
+            verdict = f", limit {self.limit} {'kept' if self.value <= self.limit else 'MISSED'}"
+        return f"{self.name}: {self.value:.3f}{verdict} ({self.low:.3f} … {self.high:.3f} over {self.rounds} rounds; {details})"
+
+
+def ratio(name: str, top: list[float], bottom: list[float], details: dict[str, float]) -> Ratio:
+    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details."""
+    pairs = [a / b for a, b in zip(top, bottom, strict=True)]
+    lower, upper = np.quantile(pairs, [0.25, 0.75]).tolist()
+    details = details | {"lower quartile": lower, "upper quartile": upper}
+    return Ratio(name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details)
+
+
+class RandomImages(Dataset):
+    """Random CIFAR-shaped images through torchvision's transforms, opened as ``torchvision.datasets.CIFAR10`` opens its own."""
+
+    def __init__(self, n: int):
+        generator = np.random.default_rng(0)
+        self.pixels = generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        self.labels = generator.integers(0, 10, n)
+        steps = [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+        self.transform = v2.Compose([*steps, v2.Normalize(MEAN, STD)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
+
+
+def on_device(images: RandomImages) -> Data:
+    """The same images as this project keeps them."""
+    split = Split(torch.from_numpy(images.pixels.transpose(0, 3, 1, 2).copy()), torch.from_numpy(images.labels))
+    return Data("cifar10", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
+
+
+def timed(step: Callable[[], Any], n: int) -> float:
+    """Return seconds per call over n calls."""
+    start = time.perf_counter()
+    for _ in range(n):
+        step()
+    return (time.perf_counter() - start) / n
+
+
+def steps_of(training: Training, batch: int = BATCH) -> Callable[[], None]:
+    """Return a function that does the next step of a training, epoch after epoch."""
+    generator = torch.Generator().manual_seed(0)
+    training.objective.train()
+
+    def step() -> None:
+        training.run_step(torch.randint(len(training.data.train), (batch,), generator=generator))
+
+    return step
+
+
+def step_costs(
+    network: str, contestants: dict[str, dict[str, Any]], pairs: int, batch: int = BATCH
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Time plain steps and augmented ones that take turns.
+
+    Args:
+        network: trained on random images of CIFAR's shape.
+        contestants: name → parameters of :func:`sba.training.run.make_run`.
+        pairs: steps of each.
+        batch: images per step.
+
+    Returns:
+        Seconds of each plain step, and of each step of the contestants.
+    """
+    data = on_device(RandomImages(batch * 20))
+    plain = steps_of(Training(make_run("cifar10", network, batch_size=batch), data), batch)
+    steps = {
+        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
+        for name, given in contestants.items()
+    }
+    bottom: list[float] = []
+    top: dict[str, list[float]] = {name: [] for name in contestants}
+    for step in (plain, *steps.values()):
+        step()
+    for _ in range(pairs):
+        bottom.append(timed(plain, 1))
+        for name, step in steps.items():
+            top[name].append(timed(step, 1))
+    return bottom, top
+
+
+def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **place: Any) -> Ratio:
+    """Return the cost of a step at ω over a plain step: the mean of augmented and plain steps weighted by cos ω.
+
+    Counting the augmented steps of a short stream would add the luck of the draw.
+    """
+    p = probability(omega)
+    expected = [p * a + (1 - p) * b for a, b in zip(augmented, plain, strict=True)]
+    details = {"plain ms": 1e3 * statistics.median(plain), "augmented ms": 1e3 * statistics.median(augmented), "p": p}
+    found = ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details)
+    return dataclasses.replace(found, **place)
+
+
+def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, limit: float) -> Ratio:
+    """Compare two functions that take turns, ten calls at a time."""
+    timed(ours, 2), timed(theirs, 2)
+    top, bottom = [], []
+    for _ in range(rounds):
+        top.append(timed(ours, 10))
+        bottom.append(timed(theirs, 10))
+    details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
+    return dataclasses.replace(ratio(name, top, bottom, details), limit=limit)

@@ -1,0 +1,223 @@
+"""Execute the chapters with papermill into a staged copy of the book.
+
+The book is rendered from a *stage*: a copy of the tree in which every notebook has been executed. Nothing executes
+while the pages are rendered, so a page can only show what this module has seen succeed. An executed notebook is kept
+until one of the things it depends on changes (`digest`).
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from tqdm import tqdm
+
+from sba.book.hygiene import NotebookError, check_outputs, strip
+
+STAGED = ("book", "_config.yml", "_toc.yml")
+IGNORED = {"__pycache__", ".ipynb_checkpoints"}
+UNSEEN = {"cli", "bench"}
+"""Rooms that no chapter shows anything of: editing them executes nothing again."""
+DRAWN = Path("book", "_figures")
+KERNEL_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # two kernels with a thread pool each fight over the cores: five times slower
+    "JUPYTER_PLATFORM_DIRS": "1",  # jupyter_core warns about its old folders otherwise
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is this interpreter, whatever is installed for the user
+}
+
+
+def execute(
+    notebooks_dir: Path | str = "notebooks",
+    stage_dir: Path | str = "_build/stage",
+    parameters: Mapping[str, object] | None = None,
+    *,
+    only: Iterable[str] = (),
+    jobs: int | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Stage the book and execute every notebook of it whose digest has changed.
+
+    `notebooks_dir` lies in the root of the tree; `book/`, `_config.yml` and `_toc.yml` are copied from beside it, and
+    the kernels run in the root of the stage, as with `papermill notebooks/NN.ipynb out.ipynb` in the root of the tree.
+    `parameters` are handed to every chosen notebook, and each must know all of them. `only` chooses notebooks by their
+    names without suffix (all when empty), `jobs` is the number of kernels side by side (default: two where there are
+    two cores), `force` ignores the digests.
+
+    Returns the executed notebooks (those up to date are not among them). Raises `NotebookError` for an unknown notebook
+    or parameter before anything runs, and for a failing notebook after the others have finished; the failed copy, its
+    error in place, is left under `failed/` beside the stage, and the page's notebook is removed.
+    """
+    root, stage = Path(notebooks_dir).resolve().parent, Path(stage_dir).resolve()
+    sources = _choose(Path(notebooks_dir).resolve(), only)
+    parameters = dict(parameters or {})
+    for source in sources:
+        check_parameters(source, parameters)
+    stage_tree(root, stage)
+    _forget_removed(stage / "notebooks", Path(notebooks_dir))
+    wanted = {source: digest(source, root, parameters) for source in sources}
+    stale = [s for s in sources if force or _recorded(stage / "notebooks" / s.name) != wanted[s]]
+    jobs = jobs or min(2, os.cpu_count() or 1)
+    failures = []
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        tqdm(total=len(sources), initial=len(sources) - len(stale), desc="notebooks", unit="notebook") as bar,
+    ):
+        running = {pool.submit(_run, source, stage, parameters, wanted[source]): source for source in stale}
+        try:
+            for future in as_completed(running):
+                bar.set_postfix_str(running[future].stem)
+                bar.update()
+                if error := future.exception():
+                    failures.append(error)
+        except KeyboardInterrupt:
+            bar.write("stopping: waiting for the notebooks that are running")
+            pool.shutdown(cancel_futures=True)
+            raise
+    for error in failures:
+        if not isinstance(error, NotebookError):
+            raise error
+    if failures:
+        raise NotebookError("\n\n".join(str(error) for error in failures))
+    return [stage / "notebooks" / source.name for source in stale]
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
+    """Raise `NotebookError` unless the notebook's `parameters` cell sets every one of these names to a value of its kind.
+
+    papermill itself only prints a line for an unknown name and runs with the default.
+    """
+    known = papermill.inspect_notebook(str(notebook)) if parameters else {}
+    for name, value in parameters.items():
+        if name not in known:
+            raise NotebookError(
+                f"{notebook.name}: no parameter {name!r}; its parameters cell knows {', '.join(known) or 'none'}"
+            )
+        if wrong := unlike(ast.literal_eval(known[name]["default"]), value):
+            raise NotebookError(f"{notebook.name}: {name}: {value!r} is not allowed; give {wrong}")
+
+
+def unlike(default: object, value: object) -> str:
+    """Say what kind of value a parameter takes, by its default, where the given one is of another; "" where it is not."""
+    kinds = {bool: "true or false", int: "an integer", float: "a finite number", str: "text", list: "a list"}
+    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    else:
+        fits = kind is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+    return "" if fits or kind is None else kinds[kind]
+
+
+def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of what the notebook's outputs depend on.
+
+    That is the notebook, the sources under `sba/` but those of :data:`UNSEEN`, the records under `book/results/`, the parameters, and the versions
+    of Python and of every package that pyproject.toml names for the core and for the book.
+    """
+    package = [f for f in sorted((root / "sba").rglob("*")) if f.suffix in {".py", ".js", ".css"}]
+    sources = [f for f in package if f.relative_to(root).parts[1] not in UNSEEN]
+    files = [notebook, *sources, *sorted((root / "book" / "results").rglob("*"))]
+    parts = [f"{f.relative_to(root)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files if f.is_file()]
+    parts += [json.dumps(parameters, sort_keys=True, default=str), platform.python_version(), *_versions()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def stage_tree(root: Path, stage: Path) -> None:
+    """Make the stage's pages equal to the tree's, but for what notebooks have drawn into `book/_figures/` of the stage.
+
+    Only what differs is written: Sphinx builds a page again by its time of change.
+    """
+    files = [f for name in STAGED for f in ([root / name] if (root / name).is_file() else (root / name).rglob("*"))]
+    paths = {f.relative_to(root) for f in files if f.is_file()}
+    # a picture that a notebook once drew beside its source is not newer than the one drawn in the stage
+    kept = {path for path in paths if not IGNORED.intersection(path.parts) and DRAWN not in path.parents}
+    for path in kept:
+        target = stage / path
+        if not target.is_file() or target.read_bytes() != (root / path).read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / path, target)
+    for old in (stage / "book").rglob("*"):
+        path = old.relative_to(stage)
+        if old.is_file() and path not in kept and not IGNORED.intersection(path.parts) and DRAWN not in path.parents:
+            old.unlink()
+
+
+def _choose(folder: Path, only: Iterable[str]) -> list[Path]:
+    sources = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if not sources:
+        raise NotebookError(f"{folder}: no notebooks here; give the folder that holds them")
+    for name in only:
+        if name not in sources:
+            raise NotebookError(f"no notebook {name!r} in {folder}; there are {', '.join(sources)}")
+    return [sources[name] for name in only or sources]
+
+
+def _run(source: Path, stage: Path, parameters: dict, wanted: str) -> None:
+    """Execute one notebook beside the stage, check it, and only then put it in its place with its digest.
+
+    papermill runs in a process of its own: its `cwd` and the kernel's environment belong to the whole process, and two
+    notebooks may be running.
+    """
+    target, attempt = stage / "notebooks" / source.name, stage.parent / "failed" / source.name
+    for old in (target, _digest_file(target), attempt):
+        old.unlink(missing_ok=True)
+    for folder in (target.parent, attempt.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
+    command += ["--parameters_yaml", yaml.safe_dump(parameters), str(source), str(attempt)]
+    done = subprocess.run(
+        command, cwd=stage, env=os.environ | KERNEL_ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    if not attempt.exists():
+        raise NotebookError(f"{source.name}: papermill wrote nothing\n{done.stderr}")
+    notebook = nbformat.read(attempt, as_version=4)
+    # papermill puts notes into a copy that failed: without them the cells count as in the source
+    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
+    try:
+        check_outputs(source.name, notebook)
+        if done.returncode != 0:
+            raise NotebookError(f"{source.name}: {done.stderr.strip()}")
+    except NotebookError as error:
+        raise NotebookError(f"{error}\nexecuted copy: {attempt}") from None
+    target.write_text(nbformat.writes(strip(notebook)) + "\n", encoding="utf-8")
+    _digest_file(target).write_text(wanted)
+    attempt.unlink()
+
+
+def _digest_file(notebook: Path) -> Path:
+    return notebook.with_name(f".{notebook.stem}.digest")
+
+
+def _recorded(notebook: Path) -> str | None:
+    file = _digest_file(notebook)
+    return file.read_text() if file.exists() and notebook.exists() else None
+
+
+def _forget_removed(staged: Path, sources: Path) -> None:
+    for old in staged.glob("*.ipynb"):
+        if not (sources / old.name).exists():
+            old.unlink()
+            _digest_file(old).unlink(missing_ok=True)
+
+
+def _versions() -> list[str]:
+    """`name version` of what pyproject.toml names for the core and the book (an uninstalled tree depends on none)."""
+    try:
+        requirements = importlib.metadata.requires("sba") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    needed = [r for r in requirements if "extra ==" not in r or re.search(r"extra == .book.", r)]
+    names = sorted(re.split(r"[^\w.-]", r, maxsplit=1)[0] for r in needed)
+    return [f"{name} {importlib.metadata.version(name)}" for name in names]

@@ -1,0 +1,13 @@
+"""The explorers of the book, one call each: live in Jupyter, and in the built page without a kernel.
+
+>>> from sba.book import explore
+>>> explore.scheduler()  # doctest: +SKIP
+"""
+
+from sba.book.explorers.cost import cost
+from sba.book.explorers.omega_eta import omega_eta
+from sba.book.explorers.scheduler import scheduler
+from sba.book.explorers.soft_label import soft_label
+from sba.book.explorers.vicinity import vicinity
+
+__all__ = ["cost", "omega_eta", "scheduler", "soft_label", "vicinity"]

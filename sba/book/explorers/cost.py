@@ -1,0 +1,160 @@
+"""The explorer of cost: what a step of SBA takes beside Batch Augmentation and plain training, and what it buys."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from sba.book import style
+from sba.book.widgets import Explorer, Picture, choice, slider
+from sba.core.errors import ResultsError
+from sba.core.hyper import definitions
+from sba.core.scheduler import probability
+from sba.methods import SBA, Method
+from sba.models.flops import multiply_adds, share_behind, step_cost
+from sba.models.registry import build
+from sba.records.names import title
+from sba.report.tables import column
+from sba.training.run import from_settings
+
+HINT = (
+    "Go from the first layer of a network to its last: where does the cost of SBA leave BA's line, and how much is left for ω to "
+    "save? Dots that lie above the dashed line cost more time than their multiply–adds say."
+)
+ALT = (
+    "Left: time of a step in plain steps against M, both logarithmic: plain training at one, BA on the diagonal, SBA at the chosen "
+    "layer and ω by count as a dashed line and measured as dots. Right: test error of recorded runs against training time."
+)
+METHODS = ("erm", "sba", "ba")
+OWN = ("method", "views", "chunked", "adapt_norm", "vote")
+"""Settings of a run that belong to its method: how many views, and how they go through the network."""
+FREE = ("omega", "eta", "folds", "layers", "basis")
+"""What a run of SBA may set and still be called SBA here."""
+
+
+def cost(
+    records: Sequence[dict[str, Any]], place: str = "", omega: float | None = None, folds: int | None = None
+) -> Explorer:
+    """Explore time per step and error per time of SBA, Batch Augmentation and plain training, from records (Fig. 3's question).
+
+    The times of steps are those of ``make bench``; between measurements a line counts multiply–adds. The errors are those of
+    the longest CIFAR-10 runs that all three methods have of one network; the sliders move SBA's time, not its errors.
+
+    Args:
+        records: as :func:`sba.records.results.records` reads them.
+        place: network and layer to start at, as "ResNet-44, pool"; empty for the first.
+        omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
+        folds: likewise for M.
+
+    Raises:
+        ResultsError: nothing was measured, or no network was trained by all three.
+    """
+    places, (network, epochs, runs) = measured(records), trained(records)
+    names = [one["name"] for one in places]
+    at = names.index(place) if place else 0
+    controls = {
+        "place": choice("layer", names, at, "network and layer k where virtual points are made"),
+        "omega": slider(SBA, "omega", omega),
+        "folds": slider(SBA, "folds", folds),
+    }
+    start = {"place": at, "omega": controls["omega"].value, "folds": controls["folds"].value}
+    data = {"places": places, "runs": runs, "epochs": epochs, "network": network}
+    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(places[at], runs, start["omega"]))
+
+
+def measured(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers whose augmented steps were timed, from input to output, each with its newest measurements and its count."""
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for record in sorted((r for r in records if r["kind"] == "bench" and r.get("sweep")), key=lambda r: r["date"]):
+        network, text = record["name"].split(": cost, ")
+        words = dict(word.split("=") if "=" in word else word.rsplit(" ", 1) for word in text.split(", ")[:2])
+        at = found.setdefault((network, words["layer"]), {})
+        details = record["details"]
+        at[int(words["M"])] = {
+            "folds": int(words["M"]),
+            "value": record["value"],
+            "low": details.get("lower quartile", record["low"]),
+            "high": details.get("upper quartile", record["high"]),
+            "id": record["id"],
+            "basis": "hadamard" if "Hadamard" in text else SBA().basis,
+        }
+    if not found:
+        raise ResultsError("results: no record of the cost of a step; run make bench with --results FILE")
+    places = []
+    for network in dict.fromkeys(name for name, _ in found):
+        counted = multiply_adds(build(network, 10, 3, 32))
+        for one in counted:
+            if steps := found.get((network, one.layer)):
+                # a layer with several measurements is counted with the basis of most of them
+                basis = max((s["basis"] for s in steps.values()), key=[s["basis"] for s in steps.values()].count)
+                share = share_behind(one, counted[0].behind, basis)
+                points = [steps[m] for m in sorted(steps)]
+                places.append({"name": f"{title(network)}, {one.layer}", "share": share, "measured": points})
+    return places
+
+
+def trained(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str, Any]]]:
+    """Return the network, the number of epochs and the runs of the longest comparison of all three methods on CIFAR-10.
+
+    Runs are comparable when they differ in the method alone: same network, epochs, regime, seed, precision, test images and
+    type of device. A run of SBA counts when it departs from the defaults in no other field than those of `FREE`.
+    """
+    groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for record in records:
+        if record["kind"] != "train" or record["settings"]["dataset"] != "cifar10" or record.get("study"):
+            continue
+        whole = from_settings(record["settings"])
+        method = column(record)
+        if method not in METHODS or (method == "sba" and not usual(whole.method)):
+            continue
+        regime = [f"{name}={value}" for name, value in whole.settings().items() if name not in OWN]
+        same = (whole.epochs, whole.network, *regime, record["evaluated_on"], record["device_name"])
+        groups.setdefault(same, {}).setdefault(method, record)
+    comparable = [key for key, runs in groups.items() if set(METHODS) <= set(runs)]
+    if not comparable:
+        raise ResultsError(
+            f"results: no network has CIFAR-10 runs of {', '.join(METHODS)} that differ in the method alone; train them"
+        )
+    longest = max(comparable)
+    runs = [
+        {
+            "method": method,
+            "name": title(method),
+            "views": record["settings"].get("views") or 1,
+            "errors": [epoch["error"] for epoch in record["epochs"]],
+            "id": record["id"],
+        }
+        for method in METHODS
+        for record in [groups[longest][method]]
+    ]
+    return longest[1], longest[0], runs
+
+
+def usual(method: Method) -> bool:
+    """Return whether a method is SBA with the default of every field but those of `FREE`."""
+    return all(getattr(method, name) == getattr(SBA(), name) for name in definitions(SBA) if name not in FREE)
+
+
+def still(place: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:
+    """Draw the first state for readers without scripts."""
+    style.use()
+    p, grid = probability(omega), np.geomspace(1, 100, 50)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.3))
+    left.axhline(1, color=style.colour("erm"), label="plain")
+    left.plot(grid, grid, color=style.colour("ba"), label="BA: M passes")
+    left.plot(
+        grid, [step_cost(p, m, place["share"]) for m in grid], "--", color=style.colour("sba"), label="SBA, counted"
+    )
+    dots = [(one["folds"], 1 + p * (one["value"] - 1)) for one in place["measured"]]
+    left.plot(*zip(*dots, strict=True), "o", color=style.colour("sba"), label="SBA, measured")
+    left.set(xscale="log", yscale="log", xlabel="M", title=f"time of a step, plain steps: {place['name']}")
+    left.legend()
+    for run in runs:
+        pace = step_cost(p, 32, place["share"]) if run["method"] == "sba" else run["views"]
+        at = pace * np.arange(1, len(run["errors"]) + 1)
+        right.plot(at, run["errors"], color=style.colour(run["method"]), marker="o", ms=3, label=run["name"])
+    right.set(xlabel="training time, in plain epochs", title="test error, %")
+    right.legend()
+    return fig

@@ -1,0 +1,199 @@
+"""How the book's pictures look: fonts, widths, one colour per method, and a text for whoever cannot see them.
+
+Figures have a white ground, so that they read the same on a light page, on a dark one and in any editor.
+"""
+
+import base64
+import html
+import io
+import pathlib
+from typing import Any
+
+import matplotlib.pyplot as plt
+from cycler import cycler
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from sba.core.errors import ConfigError
+
+WIDTH = 7.2
+"""Width of every figure in inches: 691 pixels of the page, so that a size of type is the same size everywhere."""
+
+COLOURS: dict[str, str] = {
+    "erm": "#000000",
+    "sba": "#D55E00",
+    "ba": "#0072B2",
+    "mixup": "#009E73",
+    "manifold-mixup": "#56B4E9",
+    "k-mixup": "#E69F00",
+    "isda": "#CC79A7",
+    "decoupled": "#B8A800",
+    "implicit-sba": "#7A2E00",
+    "bamboo": "#6F7F3F",
+    "sba+isda": "#8F3F97",
+}
+"""The eight colours of Okabe and Ito (2008), one per method; their yellow is darkened, since its lines vanish on white. The limit
+of SBA has a darker tone of SBA's own, SBA + ISDA one between the two.
+
+Cutout belongs to the data and not to the method: "cutout" and "cutout+sba" are drawn in the colours of "erm" and "sba",
+dashed and hollow.
+"""
+
+MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*h", strict=True))
+
+INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+"""For text and what matters; for what is secondary; for what is only a ground."""
+SHADES = ("#0B3C6B", "#2F7EBC", "#8FC2DE")
+"""Dark to light, for a series of settings of one thing (several ω, several layers), never for methods."""
+CLASSES = ("#4B2A7B", "#A85A00")
+"""The two classes of a plane, drawn with ``CLASS_MARKERS`` as well."""
+CLASS_MARKERS = ("o", "^")
+REGIONS = LinearSegmentedColormap.from_list("regions", ["#F2B36B", "#FBE6CC", "#FFFFFF", "#E2DAF0", "#A78FD0"])
+"""Probability of the first class, from 0 to 1; white is one half."""
+DENSITY = LinearSegmentedColormap.from_list("density", ["#FFFFFF", *reversed(SHADES), "#041C33"])
+"""Density of a cloud of points; white is none."""
+
+CAPTION = "color:inherit;font-weight:400;text-align:left"
+"""A caption carries the argument: full contrast on whatever ground the page or the editor puts under an output."""
+
+
+def use() -> None:
+    """Set matplotlib up for the book. Equal figures give equal files: no date, no random ids."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, 3.2),
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "savefig.dpi": 160,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "sba",
+            "font.family": "DejaVu Sans",
+            "font.size": 10.5,
+            "axes.titlesize": 10.5,
+            "axes.labelsize": 10.5,
+            "xtick.labelsize": 9.5,
+            "ytick.labelsize": 9.5,
+            "legend.fontsize": 9.5,
+            "axes.titlelocation": "left",
+            "axes.edgecolor": GREY,
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": GREY,
+            "ytick.color": GREY,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "axes.axisbelow": True,
+            "grid.color": PALE,
+            "grid.linewidth": 0.7,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5,
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "axes.prop_cycle": cycler(color=[*SHADES, GREY]),
+        }
+    )
+
+
+def colour(method: str) -> str:
+    """Return the colour of a method, or of a column such as "cutout+sba".
+
+    Raises:
+        ConfigError: no colour is set aside for it.
+    """
+    base = _base(method)
+    if base not in COLOURS:
+        raise ConfigError(f"method: {method!r} has no colour; choose from {', '.join(COLOURS)}, alone or as cutout+…")
+    return COLOURS[base]
+
+
+def line(method: str) -> dict[str, Any]:
+    """Return matplotlib's keywords for the line of a method: colour, marker, and dashes where Cutout was on."""
+    cutout = method.startswith("cutout")
+    return {
+        "color": colour(method),
+        "marker": MARKERS[_base(method)],
+        "linestyle": "--" if cutout else "-",
+        "markerfacecolor": "white" if cutout else colour(method),
+    }
+
+
+def on_dark(shade: str, share: float = 0.35) -> str:
+    """Return a colour mixed with white, "#rrggbb", so that it keeps its hue and stands out from a dark ground.
+
+    Args:
+        shade: any colour of matplotlib's.
+        share: of white.
+    """
+    red, green, blue = ((1 - share) * part + share for part in to_rgb(shade))
+    return to_hex((red, green, blue))
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame off, for images and planes."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def label_end(axes: Axes, x: float, y: float, text: str, color: str, **options: Any) -> None:
+    """Write a line's name at its right end, in its colour: easier to read than a legend."""
+    options = {"va": "center", "xytext": (7, 0), "fontweight": "bold"} | options
+    axes.annotate(text, (x, y), textcoords="offset points", color=color, annotation_clip=False, **options)
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str, caption: str = "") -> None:
+    """Display a figure in a notebook as a picture with a text, and close it.
+
+    Args:
+        figure: drawn under :func:`use`.
+        alt: what somebody who cannot see the picture must know of it.
+        caption: what to see in it; plain text.
+
+    Raises:
+        ConfigError: the text is missing.
+    """
+    if not alt.strip():
+        raise ConfigError(f"alt: {alt!r} is not allowed; say in a sentence what the picture shows")
+    data = base64.b64encode(svg(figure)).decode()
+    plt.close(figure)
+    below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>' if caption else ""
+    picture = (
+        f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}" style="max-width:100%;background:#fff">'
+    )
+    display(HTML(f'<figure class="drawn" style="margin:0.5rem 0">{picture}{below}</figure>'))
+
+
+def keep(figure: Figure, name: str) -> pathlib.Path | None:
+    """Write a figure for a page of the book to ``book/_figures/name.svg``, where there is a book.
+
+    Args:
+        figure: drawn under :func:`use`; it stays open.
+        name: of the file, without suffix.
+
+    Returns:
+        The file, or None where neither the current folder nor the one above holds ``book/``.
+    """
+    book = next((b for b in (pathlib.Path("book"), pathlib.Path("..", "book")) if b.is_dir()), None)
+    if book is None:
+        return None
+    path = book / "_figures" / f"{name}.svg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(svg(figure))
+    return path
+
+
+def _base(method: str) -> str:
+    return "erm" if method == "cutout" else method.removeprefix("cutout+")

@@ -1,0 +1,199 @@
+"""What the explorers of the book are made of: controls from the hyper-parameters' definitions, linked to a picture.
+
+The picture is an ES module, the controls are plain ipywidgets, and the links between them run in the browser. So the same cell
+works in Jupyter with a kernel, and in a page without one, where ``book/_assets/widgets/host.js`` draws what the notebook stored.
+A picture for print, GitHub and whoever runs no scripts goes with it.
+
+This module needs ipywidgets and anywidget, which the rest of the package does not.
+"""
+
+import io
+import math
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anywidget
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from sba.book import style
+from sba.core.errors import ConfigError
+from sba.core.hyper import facts
+
+FOLDER = pathlib.Path(__file__).parent / "explorers"
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
+
+
+def module_text(name: str) -> str:
+    """Return the ES module ``sba/book/explorers/NAME.js`` with what it imports put in its place: a page cannot import from a file."""
+    text = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+    shared = [EXPORT.sub("", (FOLDER / file).read_text(encoding="utf-8")) for file in IMPORT.findall(text)]
+    return "\n".join([*shared, IMPORT.sub("", text)])
+
+
+def style_text() -> str:
+    """Return the explorers' style sheet with the book's colours, on a light ground and on a dark one."""
+    names = {
+        "ink": style.INK,
+        "grey": style.GREY,
+        "pale": "#e4e4e4",
+        "paper": "#ffffff",
+        "mark": "#b5b5b5",
+        "bar": "#cfcfcf",
+        **style.COLOURS,
+    }
+    names |= {f"shade{n}": shade for n, shade in enumerate(style.SHADES)}
+    own = {
+        "ink": "#ececec",
+        "grey": "#a8a8a8",
+        "pale": "#3a3f4a",
+        "paper": "#14181e",
+        "mark": "#5d6470",
+        "bar": "#565d69",
+        "erm": "#ececec",
+    }
+    dark = {name: own.get(name) or style.on_dark(shade) for name, shade in names.items()}
+    rules = []
+    for selectors, colours in (
+        (".sba-explorer", names),
+        ('html[data-theme="dark"] .sba-explorer, [data-jp-theme-light="false"] .sba-explorer', dark),
+    ):
+        values = "; ".join(f"--sba-{name.replace('+', '-')}: {shade}" for name, shade in colours.items())
+        rules.append(f"{selectors} {{ {values} }}")
+    return "\n".join([*rules, (FOLDER / "explorer.css").read_text(encoding="utf-8")])
+
+
+def packed(values: Any, kind: str = "float32") -> dict[str, Any]:
+    """Pack an array as the modules read it: shape, type and bytes, without a text of every number."""
+    array = np.ascontiguousarray(values, dtype=kind)
+    return {"shape": list(array.shape), "type": kind, "bytes": array.tobytes()}
+
+
+class Picture(anywidget.AnyWidget):
+    """The drawn part of an explorer.
+
+    Args:
+        module: name of its ES module under ``sba/book/explorers/``.
+        data: what the module's ``prepare`` is handed: numbers, texts, lists, and arrays from :func:`packed`.
+        alt: what the picture shows, for whoever cannot see it.
+        hint: what to look for.
+        linked: the traits that controls are linked to, with their first values.
+    """
+
+    data = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, module: str, data: Mapping[str, Any], alt: str, hint: str, **linked: Any):
+        self._esm, self._css = module_text(module), style_text()
+        self.add_traits(**{name: traitlets.Any(value).tag(sync=True) for name, value in linked.items()})
+        super().__init__(data=dict(data), alt=alt, hint=hint)
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls, a picture that follows them, and what needs a kernel.
+
+    Args:
+        controls: by the name of the picture's trait that each one moves.
+        picture: see :class:`Picture`.
+        still: a drawing of the first state, for print, GitHub and pages without scripts; it is closed.
+        kernel: a box or None.
+    """
+
+    def __init__(
+        self,
+        controls: Mapping[str, ipywidgets.Widget],
+        picture: Picture,
+        still: Figure,
+        kernel: "KernelOnly | None" = None,
+    ):
+        buffer = io.BytesIO()
+        still.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        plt.close(still)
+        self.still, self.picture, self.controls = buffer.getvalue(), picture, dict(controls)
+        for name, control in controls.items():
+            ipywidgets.jslink((control, "index" if hasattr(control, "index") else "value"), (picture, name))
+        row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([row, picture, *([kernel] if kernel else [])])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        (bundle[0] if isinstance(bundle, tuple) else bundle).update(
+            {"image/png": self.still, "text/plain": self.picture.alt}
+        )
+        return bundle
+
+
+def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widget:
+    """Make the control of a hyper-parameter from its definition: range, step, symbol, unit and description.
+
+    Args:
+        cls: a configuration class.
+        name: of the hyper-parameter.
+        value: where the slider starts; the default of the definition if None.
+
+    Raises:
+        ConfigError: the definition has neither choices nor a slider.
+    """
+    known = facts(cls, name)
+    start = known["default"] if value is None else value
+    label = known["symbol"] or name.replace("_", " ")
+    words = {
+        "description": f"{label}, {known['unit']}" if known["unit"] else label,
+        "tooltip": known["description"],
+        "style": {"description_width": "initial"},
+        "layout": {"width": "320px"},
+    }
+    if known["choices"]:
+        return ipywidgets.Dropdown(options=known["choices"], value=start, **words)
+    if known["slider"] is None:
+        raise ConfigError(f"{name}: its definition has no slider; give it one: slider=(lowest, highest, step)")
+    low, high, step = known["slider"]
+    if known["log"]:
+        scale = {"min": math.log10(low), "max": math.log10(high), "step": step, "readout_format": ".2g"}
+        return ipywidgets.FloatLogSlider(value=start, **scale, **words)
+    if isinstance(known["default"], int):
+        return ipywidgets.IntSlider(value=start, min=low, max=high, step=step, **words)
+    # as many digits as the step has, at most three
+    digits = next(d for d in range(4) if d == 3 or math.isclose(round(step, d), step))
+    return ipywidgets.FloatSlider(value=start, min=low, max=high, step=step, readout_format=f".{digits}f", **words)
+
+
+def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = "") -> ipywidgets.Dropdown:
+    """Make a control that chooses one of several things that are no hyper-parameter; its picture is told the index.
+
+    Raises:
+        ConfigError: the options do not differ.
+    """
+    if len(set(options)) < len(options):
+        raise ConfigError(f"options: {list(options)!r} repeat themselves; give each a name of its own")
+    words = {"description": label, "tooltip": tooltip or label, "style": {"description_width": "initial"}}
+    return ipywidgets.Dropdown(options=list(options), index=index, layout={"width": "320px"}, **words)
+
+
+def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidgets.IntSlider:
+    """Make a slider over whole numbers that are no hyper-parameter: a seed, a number of neighbours."""
+    words = {"description": label, "tooltip": tooltip, "style": {"description_width": "initial"}}
+    return ipywidgets.IntSlider(value=value, min=low, max=high, step=1, layout={"width": "320px"}, **words)
+
+
+class KernelOnly(ipywidgets.VBox):
+    """A box of what needs a kernel: Jupyter shows it, the page shows the note in its place.
+
+    Args:
+        children: the widgets.
+        note: what a reader without a kernel is told.
+    """
+
+    # a tooltip would do, but JupyterLab cannot draw a box that has one
+    note = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, children: Sequence[ipywidgets.Widget], note: str):
+        super().__init__(list(children), note=note)
+        self.add_class("needs-kernel")

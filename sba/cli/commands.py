@@ -1,0 +1,316 @@
+"""The command line, ``python -m sba VERB``: train, notebooks, sweep, table, bench. What a verb does is a function elsewhere."""
+
+import contextlib
+import pathlib
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sba.core import ranks
+from sba.core.errors import SBAError
+from sba.core.hyper import allowed, choices, definitions
+from sba.data.datasets import DATASETS, ROOT_VARIABLE
+from sba.methods import METHODS
+from sba.records.results import FOLDER
+from sba.training.run import Run, make_run
+
+
+class Group(click.Group):
+    """Prints warnings and the errors a user can mend as messages, without a place in the code; exits with status 2 for errors."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+                return super().invoke(context)
+        except SBAError as error:
+            click.echo(f"error: {error}", err=True)
+            context.exit(2)
+
+
+class Comma(click.ParamType):
+    """Several values separated by commas."""
+
+    name = "LIST"
+
+    def __init__(self, item: Callable[[str], Any]):
+        self.item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[Any, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(self.item(v) for v in value.split(",") if v)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of {self.item.__name__} separated by commas", param, context)
+
+
+def hyper_options(command: Callable) -> Callable:
+    """Add one option for each hyper-parameter of a run and of the methods, from their definitions."""
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for cls, owner in [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]:
+        for name, field in definitions(cls).items():
+            fields.setdefault(name, (field, []))[1].append(owner)
+    for name, (field, owners) in reversed(fields.items()):
+        if name in ("method", "dataset", "network", "full_epochs"):
+            continue
+        about = f"[{', '.join(owners)}] {field.description}; {allowed(field)}"
+        flag = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
+        elif options := choices(field):
+            option = click.option(flag, name, type=click.Choice(options), help=about)
+        elif field.annotation in (int, float):
+            option = click.option(flag, name, type=field.annotation, help=about)
+        else:
+            option = click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
+        command = option(command)
+    return command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="sba")
+def main() -> None:
+    """Stochastic Batch Augmentation: training, notebooks, tables, measurements."""
+
+
+@main.command()
+@click.option("--dataset", default="digits", help=", ".join(DATASETS) + ", or folder:PATH")
+@click.option("--network", default=None, help="the data set's own by default")
+@click.option("--method", default="erm", help=", ".join(METHODS))
+@click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
+@hyper_options
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; torch's default if not given")
+@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
+@click.option("--download", is_flag=True, help="let torchvision download the data")
+@click.option(
+    "--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default"
+)
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
+@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
+@click.option(
+    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
+)
+@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
+@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files; 0 for none")
+@click.option("--quiet", is_flag=True, help="no progress bar")
+def train(
+    device: str,
+    threads: int | None,
+    data_root: pathlib.Path | None,
+    download: bool,
+    folder: pathlib.Path | None,
+    results: pathlib.Path,
+    budget: float | None,
+    graphs: bool | None,
+    compiled: bool,
+    workers: int,
+    quiet: bool,
+    **parameters: Any,
+) -> None:
+    """Train one network; resume it where its folder holds a checkpoint; append its record when it is finished.
+
+    Under torchrun the processes share each batch.
+    """
+    import torch
+
+    from sba.training import distributed
+
+    if threads:
+        torch.set_num_threads(threads)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    run = make_run(**parameters)
+    with distributed.launched(device) as own:
+        message, status = train_once(
+            run,
+            results,
+            quiet or ranks.rank() > 0,
+            device=own,
+            folder=folder or pathlib.Path("runs") / run.title,
+            budget=budget,
+            stop=lambda: bool(stopped),
+            data_root=data_root,
+            download=download,
+            graphs=graphs,
+            compiled=compiled,
+            workers=workers,
+        )
+        if ranks.rank() == 0:
+            click.echo(message, err=status != 0)
+        # torchrun takes any other status for a crash and would start a run anew that was to stop
+        sys.exit(status if ranks.world() == 1 else 0)
+
+
+def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> tuple[str, int]:
+    """Train a run that has no record yet; return what to say and the exit status."""
+    from sba.cli.progress import follow
+    from sba.records.results import append, check_writable, known, record_of
+    from sba.studies.store import claimed
+    from sba.training.loop import Training
+
+    check_writable(results)
+    training = Training(run, **options)
+    assert training.folder is not None
+    with claimed(training.folder) if ranks.rank() == 0 else contextlib.nullcontext() as mine:
+        if not ranks.of_first(mine):
+            return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3
+        if found := ranks.of_first(known(results, training)):
+            return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
+        follow(training, quiet)
+        if not training.finished:
+            return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
+        if ranks.rank():
+            return "", 0
+        record = record_of(training)
+        append(results, record)
+        error = f"error {record['error']:.2f} % (median of the last five epochs)"
+        return f"record {record['id']} appended to {results}: {error}", 0
+
+
+@main.command()
+@click.option("--source", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("notebooks"))
+@click.option("--stage", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("_build/stage"))
+@click.option(
+    "-p", "--parameter", "parameters", type=(str, str), multiple=True, help="name and value, for every notebook"
+)
+@click.option("--only", multiple=True, help="names of notebooks; all if not given")
+@click.option("--jobs", type=click.IntRange(1), default=None, help="notebooks side by side")
+@click.option("--force", is_flag=True, help="execute what is up to date, too")
+@click.option("--clean", is_flag=True, help="execute nothing; take outputs and traces of runs out of the sources")
+def notebooks(
+    source: pathlib.Path,
+    stage: pathlib.Path,
+    parameters: tuple[tuple[str, str], ...],
+    only: tuple[str, ...],
+    jobs: int | None,
+    force: bool,
+    clean: bool,
+) -> None:
+    """Execute the notebooks into the stage that the book is built from."""
+    import yaml
+
+    from sba.book.execution import execute
+    from sba.book.hygiene import NotebookError, clean_files
+
+    if clean:
+        click.echo("\n".join(["cleaned:", *map(str, clean_files(source))]))
+        return
+
+    values: dict[str, Any] = {}
+    for name, value in parameters:
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
+            raise NotebookError(
+                f"{name}: {value!r} is not a value in YAML ({said}); give a number, text or [a, list]"
+            ) from None
+    done = execute(source, stage, values, only=only, jobs=jobs, force=force)
+    click.echo(f"{len(done)} notebooks executed into {stage}; the rest was up to date")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
+@click.option(
+    "--methods", type=Comma(str), default=None, help="only these columns of Table 1, as erm,cutout,cutout+sba"
+)
+@click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
+@click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--jobs", type=click.IntRange(1), default=1, help="runs side by side, each in a process of its own")
+@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process")
+@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
+@click.option("--epochs-scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced")
+@click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
+@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
+@click.option("--download", is_flag=True, help="let torchvision download the data")
+@click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
+@click.option(
+    "--results",
+    type=click.Path(path_type=pathlib.Path),
+    default=None,
+    help="file to append to; one of its own in the store by default",
+)
+@click.option(
+    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
+)
+@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
+@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files, for each run")
+@click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
+@click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
+@click.option("--quiet", is_flag=True, help="print no line for each run")
+def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
+    """Do the runs of a study that have no record yet, and append their records.
+
+    NAME is table1-cifar, fig2, fig3, vgg-baseline, table1-imagenet, imagenette, omega-eta, switches or robustness. Stopped by the
+    budget or Ctrl-C, or killed, the same command goes on where it was. Records count wherever they were made: in the store, in
+    the file of results, in book/results. The exit status is 0 when every run has a record, 3 when some are left, 2 when some
+    failed.
+    """
+    from sba.cli.console import Sweep
+
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    task = Sweep(name, **options)
+    if listing:
+        click.echo("\n".join(task.listing()))
+        return
+    for line in task.lines(stop=lambda: bool(stopped)):
+        if not quiet:
+            click.echo(line)
+    click.echo(task.verdict, err=task.status != 0)
+    sys.exit(task.status)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=FOLDER, help="file or folder of records")
+@click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
+@click.option("--check", is_flag=True, help="write nothing; fail where the file's table is not the generated one")
+def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
+    """Print the table of results, or write it between the markers of the README."""
+    from sba.records.results import records
+    from sba.report.tables import insert_table, readme_table
+
+    text = readme_table(records(results))
+    if readme is None:
+        click.echo(text)
+    else:
+        insert_table(readme, text, check)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=None, help="append the record here")
+@click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
+@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
+@click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
+@click.option("--device", default="cpu", help="cpu, or cuda for the time of an epoch there")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["loop", "step", "folds", "layers", "relatives", "import", "epochs"]),
+    help="all of the device by default",
+)
+def bench(
+    results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, device: str, only: tuple[str, ...]
+) -> None:
+    """Measure speeds as ratios within one process."""
+    import os
+
+    import torch
+
+    from sba.bench.contestants import run_benchmarks
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads or available or 1)
+    run_benchmarks(results, quick, amp, only, device)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m sba")

@@ -1,0 +1,146 @@
+"""What a sweep says on the command line: its runs with their state and commands, its progress, what came of it."""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from sba.cli.forecast import Forecast, spoken
+from sba.records.commands import command_of
+from sba.records.results import check_writable
+from sba.report.tables import hyperparameters
+from sba.studies.catalogue import study_named
+from sba.studies.executors import sweep
+from sba.studies.planned import Cell, cells
+from sba.studies.store import Store
+from sba.studies.sweep import Event, Options
+from sba.training.distributed import pick_device
+
+QUIET_SECONDS = 60.0
+"""Something is said at least this often, as long as epochs end."""
+
+
+class Sweep:
+    """One call of ``python -m sba sweep``; arguments are its options.
+
+    Attributes:
+        status: for the shell, after :meth:`lines`: 0 when every run has a record, 3 when some are left, 2 when some failed.
+        verdict: the last thing to say.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        where: str = "",
+        methods: tuple[str, ...] | None = None,
+        seeds: int | None = None,
+        first_seed: int = 0,
+        device: str = "cpu",
+        jobs: int = 1,
+        threads: int = 1,
+        budget: float | None = None,
+        epochs_scale: float = 1.0,
+        amp: str | None = None,
+        data_root: pathlib.Path | None = None,
+        download: bool = False,
+        store: pathlib.Path = pathlib.Path("runs"),
+        results: pathlib.Path | None = None,
+        graphs: bool | None = None,
+        keep: bool = False,
+        workers: int = 0,
+        compiled: bool = False,
+    ):
+        pick_device(device)
+        self.study = study_named(name)
+        wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
+        self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
+        self.store = Store(store, name, results)
+        deadline = None if budget is None else time.monotonic() + budget
+        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers, compiled)
+        self.jobs = jobs
+        self.failed: dict[int, str] = {}
+        self.lost = 0
+        self.status, self.verdict = 0, ""
+        torch.set_num_threads(threads)
+
+    def states(self) -> list[tuple[str, str]]:
+        """Return the state of every cell, as :meth:`sba.studies.store.Store.state` does."""
+        found = []
+        for cell in self.cells:
+            data = self.options.data_of(cell.run)
+            found.append(self.store.state(cell, data.fingerprint, self.study.exclusive))
+        return found
+
+    def listing(self) -> Iterator[str]:
+        """Write every run, its state, and the command that does it alone."""
+        threads = self.options.threads if self.options.device == "cpu" else None
+        for cell, (_, text) in zip(self.cells, self.states(), strict=True):
+            yield f"{text}: {described(cell)}"
+            yield f"    {command_of(cell.run, self.options.device, threads)}"
+
+    def lines(self, stop: Callable[[], bool] = lambda: False) -> Iterator[str]:
+        """Do what is left to do, and say what happens.
+
+        Raises:
+            ResultsError: records could not be appended.
+        """
+        left = [i for i, (state, _) in enumerate(self.states()) if state not in ("record", "diverged")]
+        if left:
+            check_writable(self.store.results)
+            yield f"{len(left)} of {len(self.cells)} runs are left; records go to {self.store.results}"
+            yield from self.progress(left, stop)
+        self.settle()
+
+    def progress(self, left: list[int], stop: Callable[[], bool]) -> Iterator[str]:
+        """Do what is left, and say what happens."""
+        forecast = Forecast([cell.run for cell in self.cells], left, self.jobs)
+        said = time.monotonic()
+        for event in sweep(self.study, self.cells, self.store, self.options, self.jobs, stop):
+            now = time.monotonic()
+            if event.cell >= 0:
+                forecast.note(event, now)
+            if event.kind == "failed":
+                self.failed[event.cell] = event.text
+            self.lost += event.kind == "lost"
+            if event.kind in ("done", "diverged", "stopped", "failed", "lost") or (
+                event.kind == "epoch" and now - said > QUIET_SECONDS
+            ):
+                said = now
+                yield f"{self.told(event)} [{forecast.cells} left, {spoken(forecast.remaining)}]"
+
+    def told(self, event: Event) -> str:
+        """Write what happened."""
+        if event.kind == "lost":
+            return f"lost: {event.text}; its run has a checkpoint"
+        cell = self.cells[event.cell]
+        what = {"epoch": f"epoch {event.epoch} of {cell.run.epochs}", "done": f"record {event.record}: {event.text}"}
+        start = what.get(event.kind, f"{event.kind} {event.record}".strip() + f": {event.text}")
+        return f"{start}, {described(cell)}"
+
+    def settle(self) -> None:
+        """Look at the store again, and decide what to say and how to exit."""
+        states = self.states()
+        missing = [i for i, (state, _) in enumerate(states) if state not in ("record", "diverged")]
+        if not missing:
+            self.status, self.verdict = 0, f"all {len(self.cells)} runs have records"
+            return
+        under_way = sum(states[i][0] == "under way" for i in missing)
+        failed = [f"{described(self.cells[i])}: {self.failed[i]}" for i in missing if i in self.failed]
+        rest = f"{len(missing)} of {len(self.cells)} runs have no record"
+        rest += f"; {self.lost} processes died" if self.lost else ""
+        rest += f", {under_way} of them under way in another process" if under_way else ""
+        self.status = 2 if failed or self.lost else 3
+        self.verdict = "\n".join([*(f"error: {f}" for f in failed), f"{rest}; the same command goes on"])
+
+
+def described(cell: Cell) -> str:
+    """Write what a cell is: its run's name, and what its method is set to."""
+    parts = [cell.run.title, hyperparameters(cell.run.settings())]
+    if cell.run.cutout:
+        parts.append(f"Cutout {cell.run.cutout}")
+    if cell.run.holdout:
+        parts.append(f"{cell.run.holdout} held out")
+    if cell.reduced:
+        parts.append(f"reduced to {cell.run.epochs} epochs")
+    return ", ".join(filter(None, parts))

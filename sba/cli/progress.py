@@ -1,0 +1,25 @@
+"""A progress bar over a training, one update an epoch."""
+
+from tqdm import tqdm
+
+from sba.training.loop import EpochRecord, Training
+
+
+def describe(record: EpochRecord) -> dict[str, str]:
+    """Return what a bar shows of an epoch."""
+    losses = {name: f"{value:.4f}" for name, value in record.terms.items()}
+    rate = f"{record.images / record.seconds:.0f}" if record.seconds else "—"
+    return {**losses, "error": f"{record.error:.2f} %", "images/s": rate}
+
+
+def follow(training: Training, quiet: bool = False) -> None:
+    """Run a training to its end, its budget or its stop signal, showing each epoch; epochs of an earlier call count as done."""
+    bar = tqdm(
+        total=training.run.epochs, initial=len(training.history), unit="epoch", disable=quiet, desc=training.run.title
+    )
+    done = bar.n
+    with bar:
+        for record in training:
+            if record.epoch > done:
+                bar.set_postfix(describe(record), refresh=False)
+                bar.update()

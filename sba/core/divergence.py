@@ -1,0 +1,83 @@
+"""The losses of virtual points: hard (Eq. 9), soft (Eq. 10), and the objective of an iteration (Eq. 11).
+
+All of them work in float32 at least: a KL divergence is a difference of nearly equal numbers. Logits that come in bfloat16 were
+rounded before, and that puts a floor of about 1e-5 nats under the divergences they can resolve.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sba.core.errors import ConfigError
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or unchanged where it is more precise already."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def kl(reference: Tensor, virtual: Tensor) -> Tensor:
+    """D_KL(Y ‖ Y′) in nats between softmax distributions, row by row.
+
+    Args:
+        reference: logits z of shape (…, C); Y = softmax(z).
+        virtual: logits z′ of shape (…, C), broadcast against ``reference``; Y′ = softmax(z′).
+
+    Returns:
+        Divergences of shape (…), never below 0 up to rounding.
+    """
+    log_y = full_precision(reference).log_softmax(-1)
+    log_v = full_precision(virtual).log_softmax(-1)
+    return (log_y.exp() * (log_y - log_v)).sum(-1)
+
+
+def hard_loss(virtual: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 9: the cross-entropy of the virtual points against the raw points' labels, averaged over M·B rows.
+
+    Args:
+        virtual: logits of shape (M·B, C), grouped by fold as :meth:`sba.core.vicinity.Vicinity.sample` puts them.
+        labels: classes of shape (B,).
+    """
+    return F.cross_entropy(full_precision(virtual), labels.repeat(virtual.shape[0] // labels.shape[0]))
+
+
+def soft_loss(reference: Tensor, virtual: Tensor, detach: bool = True) -> Tensor:
+    """Eq. 10: D_KL(Y_i ‖ Y_ij), averaged over the M·B virtual points (not over classes).
+
+    Args:
+        reference: logits of the raw points, of shape (B, C).
+        virtual: logits of the virtual points, of shape (M·B, C), grouped by fold.
+        detach: treat Y_i as a constant, a teacher (open point 15).
+    """
+    reference = reference.detach() if detach else reference
+    return kl(reference, virtual.unflatten(0, (-1, reference.shape[0]))).mean()
+
+
+def sba_objective(
+    logits: Tensor,
+    labels: Tensor,
+    virtual: Tensor | None,
+    eta: float,
+    detach: bool = True,
+    label: str = "soft",
+    reference: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Eq. 11: (1/B) Σ CE(1_{y_i}, Y_i) + η·λ(t)/(M·B) Σ Σ D_KL(Y_i ‖ Y_ij), as named terms whose sum is the loss.
+
+    Args:
+        logits: of the raw points, shape (B, C).
+        labels: shape (B,).
+        virtual: logits of the virtual points, shape (M·B, C); None where λ(t) = 0.
+        eta: weight η ≥ 0 of the second term.
+        detach: see :func:`soft_loss`.
+        label: "soft" (Eq. 10) or "hard" (Eq. 9).
+        reference: logits of the teacher, shape (B, C), where they are not ``logits`` (open point 13).
+    """
+    if label not in ("soft", "hard"):
+        raise ConfigError(f"label: {label!r} is not known; give soft or hard")
+    terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
+    if virtual is not None:
+        teacher = logits if reference is None else reference
+        loss = soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
+        terms["virtual"] = eta * loss
+    return terms

@@ -1,0 +1,174 @@
+"""One definition of a hyper-parameter: its type, range, symbol, description and source.
+
+From it come the validation and its messages, the command-line flag, the papermill parameter, the slider's range and the row in
+the method's card. A class whose fields are such definitions is made with :func:`configuration`.
+"""
+
+import copy
+import difflib
+import functools
+import math
+import types
+import typing
+from typing import Any, TypeVar, dataclass_transform
+
+import annotated_types
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from sba.core.errors import ConfigError
+
+
+def hyper(
+    default: Any,
+    description: str,
+    *,
+    symbol: str = "",
+    source: str = "",
+    unit: str = "",
+    slider: tuple[float, float, float] | None = None,
+    log: bool = False,
+    **bounds: float,
+) -> Any:
+    """Define a field of a :func:`configuration` class.
+
+    Args:
+        default: the value it has when not given.
+        description: one clause for help texts and cards, without a full stop.
+        symbol: how the book writes it, e.g. "ω".
+        source: the place in the paper, or whose choice it is.
+        unit: the unit of its values, where they have one.
+        slider: lowest value, highest value and step of its slider, where one is drawn for it.
+        log: whether the slider is logarithmic; its step then counts in decades.
+        bounds: ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    extra = {"symbol": symbol, "source": source, "unit": unit, "slider": slider, "log": log}
+    field: Any = pydantic.Field
+    return field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+def definitions(cls: Any) -> dict[str, Any]:
+    """Return name → definition (pydantic's ``FieldInfo``) of the hyper-parameters of a configuration class, in order."""
+    return dict(cls.__pydantic_fields__)
+
+
+def shared(cls: type, name: str, note: str = "") -> Any:
+    """Define a field as the one of the same name of another :func:`configuration` class: one definition for several methods.
+
+    Args:
+        cls: the other class.
+        name: of the field.
+        note: what is different here, to be added to the description.
+    """
+    field = copy.copy(definitions(cls)[name])
+    field.description = f"{field.description}; {note}" if note else field.description
+    return field
+
+
+C = TypeVar("C")
+"""A class of hyper-parameters."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def configuration(cls: type[C]) -> type[C]:
+    """Make a class of :func:`hyper` fields a frozen dataclass, keyword-only, that raises :class:`ConfigError` at construction."""
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def checked(self: Any, **values: Any) -> None:
+        try:
+            validate(self, **values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(explain(made, error)) from None
+
+    made.__init__ = checked
+    return made
+
+
+def facts(cls: type, name: str) -> dict[str, Any]:
+    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices.
+
+    >>> from sba import SBA
+    >>> known = facts(SBA, "omega")
+    >>> known["symbol"], known["range"]
+    ('ω', 'a number in [0, π/2 ≈ 1.570796]')
+    """
+    field = definitions(cls)[name]
+    return {
+        "name": name,
+        "default": field.default,
+        "description": field.description or "",
+        **(field.json_schema_extra or {}),
+        "range": allowed(field),
+        "choices": choices(field),
+    }
+
+
+def choices(field: Any) -> tuple[Any, ...]:
+    """Return the values of a ``Literal`` definition, or nothing."""
+    return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+
+
+def bounds(field: Any) -> tuple[float | None, float | None]:
+    """Return the lowest and the highest value of a numeric definition, None where it is open."""
+    low = high = None
+    for item in field.metadata:
+        if isinstance(item, annotated_types.Ge | annotated_types.Gt):
+            low = getattr(item, "ge", getattr(item, "gt", None))
+        if isinstance(item, annotated_types.Le | annotated_types.Lt):
+            high = getattr(item, "le", getattr(item, "lt", None))
+    return low, high
+
+
+def allowed(field: Any) -> str:
+    """Say in words or as an interval which values a definition allows."""
+    if options := choices(field):
+        return "one of " + ", ".join(map(str, options))
+    kinds = typing.get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else (field.annotation,)
+    kind = {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kinds[0])
+    if kind is None:
+        kind = f"an instance of {kinds[0].__name__}" if isinstance(kinds[0], type) else "a list"
+    low, high = bounds(field)
+    if low is None and high is None:
+        return kind
+    opens = any(isinstance(item, annotated_types.Gt) for item in field.metadata)
+    closes = any(isinstance(item, annotated_types.Lt) for item in field.metadata)
+    left = "(−∞" if low is None else f"{'(' if opens else '['}{pretty(low)}"
+    right = "∞)" if high is None else f"{pretty(high)}{')' if closes else ']'}"
+    return f"{kind} in {left}, {right}"
+
+
+def pretty(value: float) -> str:
+    """Write a number, and the multiples of π that angles are, as people do."""
+    for divisor in (1, 2, 3, 4, 6):
+        if value and math.isclose(value, math.pi / divisor):
+            return ("π" if divisor == 1 else f"π/{divisor}") + f" ≈ {value:.6f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """Say which known name is meant, or list them all."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def explain(cls: type, error: pydantic.ValidationError) -> str:
+    """Say what is wrong with the fields of ``cls``, one line each: name, value, fix."""
+    lines = []
+    for item in error.errors():
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            lines.append(str(cause))
+            continue
+        name = str(item["loc"][0]) if item["loc"] else cls.__name__
+        if name not in definitions(cls):
+            lines.append(f"{name}: {cls.__name__} has no such parameter; {suggestion(name, definitions(cls))}")
+            continue
+        field = definitions(cls)[name]
+        symbol = (field.json_schema_extra or {}).get("symbol")
+        lines.append(
+            f"{name}{f' ({symbol})' if symbol else ''}: {item['input']!r} is not allowed; give {allowed(field)}"
+        )
+    return "\n".join(dict.fromkeys(lines))

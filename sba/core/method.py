@@ -1,0 +1,121 @@
+"""The contract of a training method."""
+
+import abc
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sba.core.errors import ConfigError
+from sba.core.hyper import definitions
+from sba.core.rng import Moment
+from sba.core.staged import Staged
+
+
+class Method(abc.ABC):
+    """A training method: a frozen dataclass whose fields are its hyper-parameters.
+
+    Subclasses are final: a method is one file, and none inherits from another.
+
+    Attributes:
+        name: as written on the command line and in records.
+        title: as written in tables.
+        formula: the loss of an iteration in TeX, in the letters of ``book/notation.md``.
+        cited: whose method it is, keys of ``book/references.bib``; empty for what needs no source.
+        presets: named choices of several hyper-parameters.
+        update: how the terms become a step, one of :data:`sba.core.updates.UPDATES`; a method may make it a hyper-parameter.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    cited: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    update: Any = "joint"
+
+    @abc.abstractmethod
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+        """Compute the weighted terms of the loss of one iteration; the loss is their sum.
+
+        Args:
+            network: in training mode.
+            x: augmented, normalised images of shape (B, C, H, W).
+            y: labels of shape (B,).
+            now: where training stands; the only source of randomness.
+            memory: what :meth:`Method.memory` returned.
+
+        Returns:
+            Name → scalar. "cross_entropy", where it is among them, is that of the raw points.
+        """
+
+    def memory(self, network: Staged) -> nn.Module | None:
+        """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
+        return None
+
+    def ahead(self, now: Moment) -> Callable[[Tensor], Callable[[], Any]] | None:
+        """Return how to begin what a step's terms need of the host, or None where they need nothing of it.
+
+        Whoever does not ask leaves it to :meth:`terms`, which gives the same and makes a GPU wait (:mod:`sba.methods.ahead`).
+
+        Args:
+            now: the moment of that step.
+
+        Returns:
+            A function of the augmented images that launches work and does not wait for it. It returns another, which may wait, and
+            whose result :meth:`terms` takes as its last argument.
+        """
+        return None
+
+    def branch(self, network: Staged, now: Moment) -> Hashable:
+        """Return all that the host decides in a step's terms: steps of one branch differ in data and random tensors alone.
+
+        Args:
+            network: in training mode.
+            now: the moment of that step.
+
+        Returns:
+            Anything hashable, such as the layer that is augmented; None where it is not known, and a step cannot be captured
+            (:mod:`sba.training.graphs`).
+        """
+        return None
+
+    def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
+        """Raise :class:`sba.core.errors.ConfigError` where the method cannot work on this network."""
+
+    def check_batch(self, rows: int, views: int) -> None:  # noqa: B027 - likewise
+        """Raise :class:`sba.core.errors.ConfigError` where the method cannot work on the rows that a pass of a run has.
+
+        Args:
+            rows: different images in the pass: of this process, where several share a batch.
+            views: copies of each of them in the same pass.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return the method's name and hyper-parameters as JSON can hold them."""
+        values = {name: getattr(self, name) for name in definitions(type(self))}
+        return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def drawn(layers: tuple[str, ...], now: Moment) -> str:
+    """Draw one of the layers for this iteration; equal on all ranks."""
+    return layers[now.index("layer", len(layers))]
+
+
+def check_layers(layers: tuple[str, ...], network: Staged) -> None:
+    """Raise :class:`ConfigError` where a layer does not exist, or none is given."""
+    if not layers:
+        raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
+    for layer in layers:
+        network.position(layer)
+        if layer == network.stages[-1]:
+            raise ConfigError(
+                f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
+            )
+
+
+def check_linear_end(name: str, network: Staged) -> None:
+    """Raise :class:`ConfigError` where a method that works on the last linear layer is given a network without one."""
+    if len(network) < 2 or not isinstance(network[-1], nn.Linear):
+        raise ConfigError(
+            f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
+        )

@@ -1,0 +1,64 @@
+"""The stochastic batch scheduler λ(t): a Bernoulli process that decides at which iterations a batch is augmented (§3.2)."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sba.core.errors import ConfigError
+from sba.core.rng import Moment, uniform
+
+PURPOSE = "scheduler"
+
+
+def probability(omega: float) -> float:
+    """p(ω) = cos ω, the probability of augmenting at an iteration (§3.2).
+
+    Args:
+        omega: angle in radians, in [0, π/2]. ω = π/2 gives exactly 0, where floating point would give 6e-17.
+    """
+    return 0.0 if omega >= math.pi / 2 else math.cos(omega)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """λ(t) ~ Bernoulli(cos ω), drawn anew at every iteration, or once an epoch.
+
+    Args:
+        omega: angle in radians, in [0, π/2].
+        schedule: "iteration" (abstract, §3.2, Algorithm 1) or "epoch" (the opening of §3); open point 1.
+
+    Raises:
+        ConfigError: either is out of range.
+
+    >>> import math
+    >>> from sba import Moment, Scheduler
+    >>> coin = Scheduler(math.pi / 3)
+    >>> [coin.state(Moment(seed=0, step=t)) for t in range(6)]
+    [True, True, False, False, True, False]
+    """
+
+    omega: float
+    schedule: str = "iteration"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.omega <= math.pi / 2:
+            raise ConfigError(f"omega (ω): {self.omega!r} is not allowed; give an angle in [0, π/2] radians")
+        if self.schedule not in ("iteration", "epoch"):
+            raise ConfigError(f"schedule: {self.schedule!r} is not allowed; give iteration or epoch")
+
+    def state(self, now: Moment) -> bool:
+        """Return λ(t). It depends on the seed and the iteration only, so all ranks agree and it can be replayed."""
+        clock = now.step if self.schedule == "iteration" else now.epoch
+        return uniform(now.seed, PURPOSE, clock) < probability(self.omega)
+
+    def stream(self, seed: int, steps: int, steps_per_epoch: int = 1) -> np.ndarray:
+        """Return λ(0), …, λ(steps−1) as booleans of shape (steps,), without a network.
+
+        Args:
+            seed: the seed of the run.
+            steps: how many iterations.
+            steps_per_epoch: iterations in an epoch; matters for ``schedule="epoch"`` only.
+        """
+        moments = (Moment(seed, step=t, epoch=t // steps_per_epoch) for t in range(steps))
+        return np.fromiter((self.state(now) for now in moments), dtype=bool, count=steps)

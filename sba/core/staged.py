@@ -1,0 +1,193 @@
+"""Networks as chains of named stages, so that training can stop at any layer k and go on from there.
+
+The paper writes f(x) = g_{k+1}(h_k(x)) (§3.1). Here ``net(x, until=k)`` is h_k, ``net(h, after=k)`` is g_{k+1}, and their
+composition equals ``net(x)`` bit for bit: it is the same sequence of calls.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sba.core.errors import ConfigError
+
+INPUT = "input"
+"""The name of layer 0: the input itself."""
+
+
+class Staged(nn.Sequential):
+    """A network that is a chain of named stages.
+
+    Args:
+        stages: pairs (name, module), from the input to the logits.
+        input_shape: of one image, (C, H, W); what must know the shapes of activations asks for it.
+
+    Attributes:
+        stages: the names in order. Any of them, or ``"input"``, may be given as ``until`` or ``after``.
+        through: for stages that are not simply called in training, what takes the stage and its input.
+
+    >>> network = Staged([("hidden", nn.Linear(2, 3)), ("logits", nn.Linear(3, 4))])
+    >>> x = torch.ones(5, 2)
+    >>> h = network(x, until="hidden")
+    >>> torch.equal(network(h, after="hidden"), network(x))
+    True
+    """
+
+    def __init__(self, stages: Iterable[tuple[str, nn.Module]], input_shape: Sequence[int] | None = None):
+        super().__init__(OrderedDict(stages))
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.through: dict[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = {}
+        self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
+
+    @property
+    def links(self) -> dict[str, nn.Module]:
+        """Name → stage, in order."""
+        return {name: stage for name, stage in self._modules.items() if stage is not None}
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(self.links)
+
+    @property
+    def linear_inputs(self) -> tuple[str, ...]:
+        """Names of the layers whose output a linear layer reads: the paper's usual set S (§4.3)."""
+        before = (INPUT, *self.stages)
+        return tuple(
+            before[i]
+            for i, stage in enumerate(self.links.values())
+            if any(isinstance(m, nn.Linear) for m in stage.modules())
+        )
+
+    @property
+    def last_linear(self) -> nn.Linear:
+        """The stage that puts out the logits, where it is a linear layer.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        *_, (name, stage) = self.links.items()
+        if not isinstance(stage, nn.Linear):
+            raise ConfigError(
+                f"network: it must end in a linear layer, this one ends in {name!r}; give another network"
+            )
+        return stage
+
+    def position(self, layer: str) -> int:
+        """Return how many stages come up to and including ``layer``; 0 for ``"input"``.
+
+        Raises:
+            ConfigError: there is no such layer.
+        """
+        if layer == INPUT:
+            return 0
+        try:
+            return self.stages.index(layer) + 1
+        except ValueError:
+            raise ConfigError(
+                f"layers: there is no layer {layer!r} in this network; choose from {INPUT}, {', '.join(self.stages)}"
+            ) from None
+
+    def after(self, layer: str) -> list[nn.Module]:
+        """Return the stages that follow ``layer``: g_{k+1}."""
+        return list(self.links.values())[self.position(layer) :]
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of one activation of ``layer``, without the batch. Nothing is computed and nothing is drawn.
+
+        Raises:
+            ConfigError: there is no such layer, or the network does not know the shape of its input.
+        """
+        self.position(layer)
+        return self.shapes()[layer]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one activation of each layer, from the input on, as :meth:`shape` does of one."""
+        if self.input_shape is None:
+            raise ConfigError(
+                "input_shape: None is not enough to know the layers' shapes; give Staged(stages, (C, H, W))"
+            )
+        if self.input_shape not in self._shapes:
+            h = torch.empty(2, *self.input_shape, device="meta")
+            found = {INPUT: self.input_shape}
+            for name, stage in self.links.items():
+                tensors = [*stage.named_parameters(), *stage.named_buffers()]
+                meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+                h = torch.func.functional_call(stage, meta, (h,))
+                found[name] = tuple(h.shape[1:])
+            self._shapes[self.input_shape] = found
+        return self._shapes[self.input_shape]
+
+    def forward(self, x: Tensor, until: str | None = None, after: str | None = None) -> Tensor:
+        """Run the chain, or a part of it.
+
+        Args:
+            x: the input of shape (N, C, H, W), or, with ``after``, the activation that layer put out.
+            until: the last stage to run; all of them by default.
+            after: the layer that put out ``x``; the input by default.
+
+        Returns:
+            The output of stage ``until``: logits of shape (N, classes) by default.
+        """
+        start = 0 if after is None else self.position(after)
+        stop = len(self) if until is None else self.position(until)
+        if stop < start:
+            raise ConfigError(f"until: {until!r} comes before {after!r} in this network; give a later stage")
+        for stage in list(self.links.values())[start:stop]:
+            x = self.through[stage](stage, x) if self.training and stage in self.through else stage(x)
+        return x
+
+
+class Borrowed(Staged):
+    """A chain over the modules of another network, which keep their names: its state dict is that network's, key for key.
+
+    Args:
+        network: whose modules are taken, with their weights; not used afterwards.
+        stages: name → the paths of the modules that make it, in order, such as ``("features.0", "features.1")``; a module that
+            the network has not, as the flattening that it does by a function, is given itself and has no weights.
+        input_shape: of one image, (C, H, W).
+
+    Raises:
+        ValueError: a part of the network that has weights is in no stage, or in two.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stages: Mapping[str, Sequence[str | nn.Module]],
+        input_shape: Sequence[int] | None = None,
+    ):
+        super().__init__((), input_shape)
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        parts = {
+            name: [self.get_submodule(p) if isinstance(p, str) else p for p in given] for name, given in stages.items()
+        }
+        # in a tuple, where torch does not look for modules: those of the network are registered above
+        self._chain = tuple(
+            (name, modules[0] if len(modules) == 1 else nn.Sequential(*modules)) for name, modules in parts.items()
+        )
+        used = [id(p) for _, stage in self._chain for p in stage.parameters()]
+        if len(used) != len(set(used)) or set(used) != {id(p) for p in network.parameters()}:
+            raise ValueError(f"stages: {list(stages)} must hold every weight of the network once; give all its modules")
+
+    @property
+    def links(self) -> dict[str, nn.Module]:
+        return dict(self._chain)
+
+    def __len__(self) -> int:
+        return len(self._chain)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.links.values())
+
+    def __getitem__(self, index: int | slice) -> nn.Module:  # type: ignore[override]
+        stages = list(self.links.values())[index]
+        return nn.Sequential(*stages) if isinstance(stages, list) else stages
+
+    def train(self, mode: bool = True) -> "Borrowed":
+        super().train(mode)
+        # a module without weights that is in the chain alone, and the wrappers of several
+        for _, stage in self._chain:
+            stage.train(mode)
+        return self

@@ -1,0 +1,152 @@
+"""From the terms of a loss to a step of the optimiser: Eq. 11's one step, or Algorithm 1's two (open point 17).
+
+The loss of a step may be cut into chunks, whose mean it is: functions that compute the terms of one chunk each.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sba.core.errors import ConfigError
+
+Terms = dict[str, Tensor]
+Chunks = Sequence[Callable[[], Terms]]
+FIRST = "cross_entropy"
+"""The term of Algorithm 1's first update, I₁; the rest is its second."""
+
+
+def total(terms: Terms) -> Tensor:
+    """Return the sum of the terms."""
+    return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+
+
+def descend(loss: Tensor, optimizer: Optimizer) -> None:
+    """Do one step down a loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def halves(terms: Terms) -> tuple[Terms, Terms]:
+    """Split the terms into those of the first and of the second update; a half may be empty."""
+    return {k: v for k, v in terms.items() if k == FIRST}, {k: v for k, v in terms.items() if k != FIRST}
+
+
+def joint(
+    chunks: Chunks,
+    optimizer: Optimizer,
+    no_sync: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Terms:
+    """Do one step on the sum: Eq. 11. Of several chunks, whose gradients add up, only one graph is held at a time.
+
+    Args:
+        chunks: see above.
+        optimizer: of the weights.
+        no_sync: that of a data-parallel wrapper, in which gradients stay in their process: the last chunk's pass sends their sum.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    means: Terms = {}
+    for i, compute in enumerate(chunks, start=1):
+        with no_sync() if i < len(chunks) else contextlib.nullcontext():
+            terms = compute()
+            # a single chunk is divided by nothing, so that it gives the bits of the plain step
+            (total(terms) if len(chunks) == 1 else total(terms) / len(chunks)).backward()
+        for name, term in terms.items():
+            part = term.detach() if len(chunks) == 1 else term.detach() / len(chunks)
+            means[name] = means[name] + part if name in means else part
+    optimizer.step()
+    return means
+
+
+def adapted(chunks: Chunks, optimizer: Optimizer) -> Terms:
+    """Do one step on the sum, whose gradient is given the mean length of the chunks' own: Hoffer et al.'s adaptation.
+
+    The mean of several views' gradients is shorter than one view's, as far as they disagree. A weight decay of the optimiser's is
+    not part of any of these lengths. One more gradient is kept than in :func:`joint`, and several processes exchange every chunk's.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    sums: list[Tensor | None] = [None] * len(parameters)
+    means: Terms = {}
+    lengths = []
+    for compute in chunks:
+        optimizer.zero_grad(set_to_none=True)
+        terms = compute()
+        total(terms).backward()
+        lengths.append(length([p.grad for p in parameters]))
+        for i, parameter in enumerate(parameters):
+            if parameter.grad is not None:
+                sums[i] = parameter.grad if sums[i] is None else sums[i] + parameter.grad
+        for name, term in terms.items():
+            part = term.detach() / len(chunks)
+            means[name] = means[name] + part if name in means else part
+    # a sum of 0 has no direction: it stays 0
+    scale = torch.stack(lengths).mean() / length(sums).clamp_min(torch.finfo(lengths[0].dtype).tiny)
+    for parameter, gradient in zip(parameters, sums, strict=True):
+        parameter.grad = None if gradient is None else gradient * scale.to(gradient.dtype)
+    optimizer.step()
+    return means
+
+
+def length(gradients: Sequence[Tensor | None]) -> Tensor:
+    """Return the Euclidean norm of all gradients together, as a scalar on their device; None counts as 0."""
+    return torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
+
+
+def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
+    """Do Algorithm 1's two updates, both gradients taken before the first.
+
+    Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
+    time through the buffer; weight decay acts twice on every parameter that the second term reaches.
+
+    Raises:
+        ConfigError: in a run of several processes.
+    """
+    (compute,) = chunks
+    terms = compute()
+    first, second = halves(terms)
+    if not first or not second:
+        descend(total(terms), optimizer)
+        return terms
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        # a data-parallel wrapper averages the gradients of one backward pass for each forward pass
+        raise ConfigError("update: 'sequential_stale' cannot be spread over processes; give joint or sequential_fresh")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    # .backward() and not autograd.grad(): it gives gradients their parameters' memory order, which fused optimisers rely on
+    total(second).backward(retain_graph=True)
+    stale = [parameter.grad for parameter in parameters]
+    descend(total(first), optimizer)
+    for parameter, gradient in zip(parameters, stale, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    return terms
+
+
+def sequential_fresh(chunks: Chunks, optimizer: Optimizer) -> Terms:
+    """Do Algorithm 1's two updates, the second on terms computed anew at the weights the first one left.
+
+    The second pass has the first one's draws. It costs a whole pass, and running averages, those of batch normalisation and those
+    of the unit of σ, see its raw rows twice.
+    """
+    (compute,) = chunks
+    terms = compute()
+    first, second = halves(terms)
+    if not first or not second:
+        descend(total(terms), optimizer)
+        return terms
+    descend(total(first), optimizer)
+    second = halves(compute())[1]
+    descend(total(second), optimizer)
+    return first | second
+
+
+UPDATES: dict[str, Callable[[Chunks, Optimizer], Terms]] = {
+    "joint": joint,
+    "sequential_stale": sequential_stale,
+    "sequential_fresh": sequential_fresh,
+}
+"""Name → function that computes the terms of a step, moves the weights, and returns the terms. Two updates need a single chunk."""

@@ -1,0 +1,79 @@
+"""Part of a data set that lies in memory, and how training draws its batches; :mod:`sba.data.in_files` has what stays in files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sba.core.rng import Moment
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 of shape (N, C, H, W), and their labels, int64 of shape (N,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+    skipped: ClassVar[int] = 0
+    """How many of its images could not be read."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image: (C, H, W)."""
+        return tuple(self.images.shape[1:])
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def __getitem__(self, rows: Tensor | slice) -> "Split":
+        return Split(self.images[rows], self.labels[rows])
+
+    def view(self, number: int) -> Tensor:
+        """Return the images that a batch's augmented view begins with: the same for every view."""
+        return self.images
+
+    def reading(self, unreadable: str, workers: int) -> "Split":
+        """Return itself: nothing of it is read any more."""
+        return self
+
+    def hash_into(self, digest: Any) -> None:
+        """Feed pixels, labels and their order to a hash."""
+        digest.update(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+
+    def supply(self) -> "Resident":
+        """Return what training draws its batches from."""
+        return Resident(self)
+
+    def parts(self, size: int) -> Iterator["Split"]:
+        """Go through all images in order, ``size`` at a time."""
+        for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
+            yield Split(images, labels)
+
+
+class Resident:
+    """Batches of a split in memory. What names a batch is its rows, a tensor on the device, which a captured step may read."""
+
+    def __init__(self, split: Split):
+        self.split = split
+
+    def plan(self, batches: Sequence[Tensor], start: int, now: Moment, views: int) -> Sequence[Tensor]:
+        """Return what names each batch of an epoch.
+
+        Args:
+            batches: the rows of each, on the host.
+            start: the first that will be asked for.
+            now: a moment of the epoch.
+            views: augmented copies of each image in a step.
+        """
+        device = self.split.labels.device
+        return torch.cat(list(batches)).to(device).split([len(rows) for rows in batches])
+
+    def __getitem__(self, rows: Tensor) -> Split:
+        """Return a batch."""
+        return self.split[rows]

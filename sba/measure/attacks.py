@@ -1,0 +1,219 @@
+"""Adversarial perturbations of images: the fast gradient sign method and projected gradient descent, in ℓ∞ and ℓ2 balls.
+
+They work on pixels in [0, 1], before normalisation: a radius means the same for every data set, and what comes out is an image.
+The functions are pure; the random start is an argument.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sba.core.errors import ConfigError
+from sba.data.augment import normalise
+from sba.data.in_memory import Split
+from sba.training.evaluation import EVALUATION_BATCH
+
+Predict = Callable[[Tensor], Tensor]
+"""From pixels of shape (N, C, H, W) in [0, 1] to logits of shape (N, classes)."""
+Norm = Literal["inf", "2"]
+
+STRIDE = 2.5
+"""Steps of PGD together are this many radii long, so that it can cross the ball and turn (Madry et al., 2018, §B)."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of each image, of shape (N,), that FGSM and PGD climb."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how far the best wrong class is above the label, of shape (N,); above 0 the image is misclassified.
+
+    Unlike the cross-entropy its slope does not vanish where a network is very sure (Carlini and Wagner, 2017).
+    """
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}
+"""Name → the loss of each image that an attack climbs."""
+
+
+def slope(predict: Predict, pixels: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:
+    """Return the gradient of each image's loss by its own pixels, of their shape; those of the network's weights are left alone."""
+    pixels = pixels.detach().requires_grad_()
+    with torch.enable_grad():
+        # images do not depend on each other in evaluation mode, so one gradient of the sum is that of each
+        return torch.autograd.grad(LOSSES[loss](predict(pixels), labels).sum(), pixels)[0]
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return the vector of norm 1 for each image along which the loss rises most; 0 where the gradient is 0."""
+    if norm == "inf":
+        return gradient.sign()
+    # twice, since the squares of a small gradient are 0 in float32
+    scaled = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return scaled / lengths(scaled).clamp(min=torch.finfo(gradient.dtype).tiny)
+
+
+def lengths(shift: Tensor) -> Tensor:
+    """Return the ℓ2 norm of each image of a batch, of shape (N, 1, 1, 1)."""
+    return torch.linalg.vector_norm(shift, dim=(1, 2, 3), keepdim=True)
+
+
+def project(shift: Tensor, radius: float, norm: Norm) -> Tensor:
+    """Return the nearest point of the ball of a radius around 0 for each image of shape (C, H, W)."""
+    if norm == "inf":
+        return shift.clamp(-radius, radius)
+    return shift * (radius / lengths(shift).clamp(min=torch.finfo(shift.dtype).tiny)).clamp(max=1)
+
+
+def random_shift(like: Tensor, radius: float, norm: Norm, generator: torch.Generator) -> Tensor:
+    """Draw a point uniformly in the ball of a radius for each image of a batch, of its shape."""
+    if norm == "inf":
+        return radius * (2 * torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) - 1)
+    normal = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    uniform = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device, dtype=like.dtype)
+    # a ball of d dimensions has most of its volume near the surface
+    return radius * uniform ** (1 / like[0].numel()) * steepest(normal, "2")
+
+
+def fgsm(predict: Predict, pixels: Tensor, labels: Tensor, radius: float) -> Tensor:
+    """Move each pixel by ±radius, up the gradient's sign (Goodfellow et al., 2015), and back into [0, 1].
+
+    Args:
+        predict: in evaluation mode.
+        pixels: of shape (N, C, H, W) in [0, 1].
+        labels: of shape (N,).
+        radius: in units of the pixels' range.
+
+    Returns:
+        Images of the same shape.
+    """
+    return (pixels + radius * slope(predict, pixels, labels).sign()).clamp(0, 1)
+
+
+def pgd(
+    predict: Predict,
+    pixels: Tensor,
+    labels: Tensor,
+    radius: float,
+    norm: Norm,
+    steps: int,
+    start: Tensor | None = None,
+    rate: float | None = None,
+    loss: str = "cross_entropy",
+) -> Tensor:
+    """Climb the loss in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al., 2018).
+
+    Args:
+        predict: in evaluation mode.
+        pixels: of shape (N, C, H, W) in [0, 1].
+        labels: of shape (N,).
+        radius: of the ball, in units of the pixels' range.
+        norm: "inf" or "2", of the difference of two images.
+        steps: how many.
+        start: added to the pixels before the first step, of their shape (:func:`random_shift`); None for 0.
+        rate: length of a step in the norm; by default all of them together are :data:`STRIDE` radii long.
+        loss: of :data:`LOSSES`.
+
+    Returns:
+        Images of the same shape: where the last step led.
+    """
+    rate = STRIDE * radius / max(steps, 1) if rate is None else rate
+    moved = pixels if start is None else (pixels + project(start, radius, norm)).clamp(0, 1)
+    for _ in range(steps):
+        moved = moved + rate * steepest(slope(predict, moved, labels, loss), norm)
+        # the ball's centre is an image, so that what is cut off at black and white stays in the ball
+        moved = (pixels + project(moved - pixels, radius, norm)).clamp(0, 1)
+    return moved
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack with its settings.
+
+    Attributes:
+        radius: of the ball, in units of the pixels' range.
+        norm: "inf" or "2".
+        steps: of PGD from a random start; 0 for FGSM, which is for "inf" alone.
+        loss: of :data:`LOSSES`; FGSM climbs the cross-entropy.
+    """
+
+    radius: float
+    norm: Norm = "inf"
+    steps: int = 20
+    loss: str = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "radius": (0 <= self.radius < float("inf"), "a number from 0"),
+            "norm": (self.norm in ("inf", "2"), "inf or 2"),
+            "steps": (self.steps >= 0, "an integer from 0"),
+            "loss": (self.loss in LOSSES, " or ".join(LOSSES)),
+        }
+        for name, (fits, fix) in allowed.items():
+            if not fits:
+                raise ConfigError(f"{name}: {getattr(self, name)!r} is not allowed; give {fix}")
+        if not self.steps and (self.norm, self.loss) != ("inf", "cross_entropy"):
+            raise ConfigError(
+                f"steps: 0 is FGSM, which has no norm {self.norm!r} with loss {self.loss!r}; give steps from 1"
+            )
+
+    def __call__(self, predict: Predict, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Attack a batch; arguments as for :func:`pgd`, and a generator on the pixels' device for the start."""
+        if not self.steps:
+            return fgsm(predict, pixels, labels, self.radius)
+        start = random_shift(pixels, self.radius, self.norm, generator)
+        return pgd(predict, pixels, labels, self.radius, self.norm, self.steps, start, loss=self.loss)
+
+
+@contextmanager
+def seen(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Iterator[Predict]:
+    """Give a network as a function of pixels in [0, 1], in evaluation mode as long as the context lasts."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield lambda pixels: network(normalise(255 * pixels, mean, std)).float()
+    finally:
+        network.train(was_training)
+
+
+def attacked(
+    network: nn.Module,
+    split: Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    attack: Attack,
+    seed: int = 0,
+    batch: int = EVALUATION_BATCH,
+) -> Tensor:
+    """Return a split's images after an attack on a network, float32 in [0, 1] of shape (N, C, H, W).
+
+    Args:
+        network: on the split's device; its mode is put back.
+        split: images and labels.
+        mean: of each channel in [0, 1].
+        std: likewise.
+        attack: which.
+        seed: of the random starts.
+        batch: images per pass.
+    """
+    generator = torch.Generator(split.labels.device).manual_seed(seed)
+    with seen(network, mean, std) as predict:
+        parts = zip(split.images.split(batch), split.labels.split(batch), strict=True)
+        return torch.cat([attack(predict, images / 255, labels, generator) for images, labels in parts])
+
+
+@torch.no_grad()
+def misclassified(
+    network: nn.Module, pixels: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """Say which images, in [0, 1] of shape (N, C, H, W), a network errs on: booleans of shape (N,)."""
+    with seen(network, mean, std) as predict:
+        return torch.cat([predict(part).argmax(1) for part in pixels.split(EVALUATION_BATCH)]) != labels

@@ -1,0 +1,183 @@
+"""The limit M → ∞ of Eqs. 10–11 at the last linear layer, z = W h + bias: the expected divergence without a virtual point.
+
+There the logits of a virtual point are z′ = z_μ + W u, where z_μ = E z′ and u has mean zero, and the identity of :func:`bregman`
+leaves a single expectation, the *spread* E lse(z′) − lse(z_μ). It has no closed form; here are its second order in u and upper
+bounds of it, after ISDA (Wang et al., 2019). All divergences are in nats, and gradients flow into every tensor that is given.
+
+Everything is computed in float32 at least, also under autocast: in float32 rounding leaves a floor of about 1e-7 ‖W‖² v.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sba.core.divergence import full_precision, kl
+from sba.core.errors import ConfigError
+
+
+def bregman(reference: Tensor, virtual: Tensor) -> Tensor:
+    """D_KL(Y ‖ Y′) as lse(z′) − lse(z) − Yᵀ(z′ − z), the Bregman divergence of log-sum-exp; exact.
+
+    Args:
+        reference: logits z of shape (…, C).
+        virtual: logits z′ of shape (…, C), broadcast against ``reference``.
+
+    Returns:
+        Divergences in nats, of shape (…).
+    """
+    log_y = full_precision(reference).log_softmax(-1)
+    step = full_precision(virtual) - full_precision(reference)
+    centred = step - (log_y.exp() * step).sum(-1, keepdim=True)
+    return (log_y + centred).logsumexp(-1)
+
+
+def noise_variance(sigma: float, tau: float, bound: str = "clip") -> float:
+    """Return the variance of one component of the bounded noise ε of Eq. 7.
+
+    With φ and Φ of the standard normal law it is, for "clip", σ² [2Φ(τ) − 1 − 2τφ(τ) + 2τ²(1 − Φ(τ))], and for "truncate"
+    σ² [1 − 2τφ(τ)/(2Φ(τ) − 1)]. Both are computed without the differences.
+
+    Args:
+        sigma: standard deviation σ ≥ 0 before the noise is bounded.
+        tau: bound τ > 0 in multiples of σ.
+        bound: "clip" or "truncate", as for :func:`sba.core.vicinity.bounded_noise`.
+    """
+    if sigma < 0 or tau <= 0 or bound not in ("clip", "truncate"):
+        raise ConfigError(
+            f"sigma (σ), tau (τ), bound: {sigma!r}, {tau!r}, {bound!r} are not allowed; give σ from 0, τ above 0, clip or truncate"
+        )
+    tau = min(tau, 40.0)  # nothing is left beyond, and τ² must not overflow
+    inside = math.erf(tau / math.sqrt(2))
+    # E ε² over |ε| ≤ τ is a regularised incomplete gamma function, the law of χ² with three degrees of freedom at τ²
+    energy = torch.special.gammainc(*torch.tensor([1.5, tau * tau / 2], dtype=torch.float64)).item()
+    if bound == "clip":
+        return sigma**2 * (energy + tau * tau * math.erfc(tau / math.sqrt(2)))
+    return sigma**2 * energy / inside
+
+
+def dropout_variance(h: Tensor, rate: float, rescale: bool) -> Tensor:
+    """Return the variance of each feature of the dropout points of Eq. 8: h² r/(1 − r), or h² r(1 − r) without rescaling.
+
+    Args:
+        h: activations of shape (B, Q).
+        rate: probability r of deleting a feature, 0 ≤ r < 1.
+        rescale: as for :func:`sba.core.vicinity.dropout_points` (open point 11).
+
+    Returns:
+        Shape (B, Q).
+    """
+    return full_precision(h).square() * (rate / (1 - rate) if rescale else rate * (1 - rate))
+
+
+def second_order(logits: Tensor, weight: Tensor, variance: Tensor) -> Tensor:
+    """The spread to second order: ½ tr(F W diag(v) Wᵀ) = ½ Σ_q v_q Var_{c∼Y}(w_cq), with F = diag(Y) − Y Yᵀ.
+
+    It holds for uncorrelated u_q of variance v_q, of whatever law, and so for every basis Σ: E[ΣΣᵀ] = I. Costs one
+    product of B·C·Q, or two where each row has its own v.
+
+    Args:
+        logits: at the mean of the vicinity, of shape (B, C).
+        weight: W of shape (C, Q).
+        variance: v, of shape (Q,), or of shape (B, Q) where each row has its own.
+
+    Returns:
+        E lse(z′) − lse(z_μ) in nats up to the fourth order of a symmetric u (the third of another), of shape (B,).
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        log_y, weight, mean = _centred(logits, weight)
+        variance = variance.to(weight.dtype)
+        energy = (log_y.exp() * (variance @ weight.square().T)).sum(-1)
+        return 0.5 * (energy - (variance * mean.square()).sum(-1))
+
+
+def gaussian_bound(logits: Tensor, weight: Tensor, variance: Tensor) -> Tensor:
+    """An upper bound of the spread for Gaussian u: lse_c(z_c + ½ ‖w_c − w̄‖²_v) − lse(z), where w̄ = Σ_c Y_c w_c.
+
+    It is Jensen's inequality on the logarithm after w̄ᵀu, of mean zero, has been taken out of the exponents; unless the noise is
+    large it lies far above without that. It holds for independent Gaussian u_q of variance v_q, and for clipped and truncated
+    noise with the variance of :func:`noise_variance`, since E cosh(tε) ≤ e^{vt²/2} there too. An orthogonal basis changes nothing;
+    under one of another kind u is not Gaussian with this v, and the bound may fall short. Costs one product more than
+    :func:`second_order`.
+
+    Args:
+        logits: at the mean of the vicinity, of shape (B, C).
+        weight: W of shape (C, Q).
+        variance: v, of shape (Q,) or (B, Q).
+
+    Returns:
+        Nats, of shape (B,); equal to :func:`second_order` to first order in v.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        log_y, weight, mean = _centred(logits, weight)
+        return (log_y + 0.5 * _distance(weight, mean, variance.to(weight.dtype))).logsumexp(-1)
+
+
+def dropout_bound(logits: Tensor, h: Tensor, weight: Tensor, rate: float, rescale: bool) -> Tensor:
+    """The same bound for the dropout points of Eq. 8: lse_c(z_c + Σ_q ψ_r(t_cq)) − lse(z), rigorous.
+
+    ψ_r(t) = log[(1 − r) e^{rt} + r e^{−(1−r)t}] is the cumulant generating function of a centred Bernoulli variable, and t_cq is
+    (w_cq − w̄_q) h_q, divided by 1 − r where the points are. Builds tensors of shape (B, C, Q).
+
+    Args:
+        logits: at the mean of the vicinity, of shape (B, C): those of h, or of (1 − r) h without rescaling.
+        h: activations of shape (B, Q).
+        weight: W of shape (C, Q).
+        rate: probability r of deleting a feature, 0 ≤ r < 1.
+        rescale: as for :func:`sba.core.vicinity.dropout_points`.
+
+    Returns:
+        Nats, of shape (B,).
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        log_y, weight, mean = _centred(logits, weight)
+        reach = full_precision(h) / (1 - rate if rescale else 1)
+        exponents = (weight - mean[:, None]) * reach[:, None]
+        return (log_y + bernoulli_cumulant(exponents, rate).sum(-1)).logsumexp(-1)
+
+
+def bernoulli_cumulant(t: Tensor, rate: float) -> Tensor:
+    """ψ_r(t) = log[(1 − r) e^{rt} + r e^{−(1−r)t}] = log E e^{t(b − (1−r))}, where b is 0 with probability r and 1 otherwise.
+
+    Args:
+        t: any shape.
+        rate: r, 0 ≤ r < 1.
+    """
+    if rate == 0:
+        return torch.zeros_like(t)
+    # with the larger of the two exponentials taken out nothing overflows; the error is proportional to t, not constant
+    # filled there, where new_tensor() would send the number to a GPU and wait
+    side = torch.where(t >= 0, t.new_full((), rate), t.new_full((), 1 - rate))
+    return t.abs() * side + torch.log1p(side * torch.expm1(-t.abs()))
+
+
+def expected_divergence(reference: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+    """E D_KL(Y ‖ Y′) = D_KL(Y ‖ softmax(z_μ)) + [E lse(z′) − lse(z_μ)], exact.
+
+    The first part is the price of a vicinity that is not centred on its point (open point 11). It is 0 for Gaussian points and for
+    rescaled dropout; for Eq. 8 as printed z_μ = (1 − r) z + r·bias.
+
+    Args:
+        reference: logits z of the raw points, of shape (B, C); detached where the teacher is a constant.
+        centre: z_μ, logits at the mean of the vicinity, of shape (B, C).
+        spread: the second part, of shape (B,), exact or one of the forms above.
+
+    Returns:
+        Nats, of shape (B,).
+    """
+    return kl(reference, centre) + spread
+
+
+def _centred(logits: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log Y of shape (B, C), W with its mean over classes removed, and w̄ = Σ_c Y_c w_c of shape (B, Q)."""
+    log_y = full_precision(logits).log_softmax(-1)
+    weight = full_precision(weight)
+    # only differences of rows count, and smaller numbers leave smaller rounding errors
+    weight = weight - weight.mean(0)
+    return log_y, weight, log_y.exp().to(weight.dtype) @ weight
+
+
+def _distance(weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """‖w_c − w̄‖²_v of shape (B, C), by matrix products alone."""
+    cross = (variance * mean) @ weight.T
+    return variance @ weight.square().T - 2 * cross + (variance * mean.square()).sum(-1, keepdim=True)

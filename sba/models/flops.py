@@ -1,0 +1,79 @@
+"""What a step costs, counted and not timed: multiply–adds of the forward pass behind each layer."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sba.core.errors import ConfigError
+from sba.core.staged import Staged
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A layer as a place to augment at.
+
+    Attributes:
+        layer: its name; "input" for the images themselves.
+        behind: multiply–adds that one row takes from there to the logits.
+        width: number of features Q.
+    """
+
+    layer: str
+    behind: float
+    width: int
+
+
+def multiply_adds(network: Staged) -> list[Counted]:
+    """Count what lies behind each layer of a network, from its input on; torch counts products and convolutions.
+
+    Args:
+        network: one that knows the shape of its images.
+    """
+    parameter = next(network.parameters())
+    shape = network.shape("input")
+    image, places = torch.zeros(1, *shape, device=parameter.device), []
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        for layer in ("input", *network.stages[:-1]):
+            h = network(image, until=layer)
+            with FlopCounterMode(display=False) as counter:
+                network(h, after=layer)
+            places.append(Counted(layer, counter.get_total_flops() / 2, h[0].numel()))
+    network.train(training)
+    return places
+
+
+def share_behind(place: Counted, whole: float, basis: str = "hadamard", gaussian_share: float = 0.5) -> float:
+    """Return what a virtual point costs in passes of a raw row, the product with Σ included.
+
+    Args:
+        place: the layer.
+        whole: multiply–adds of a whole pass, those behind "input".
+        basis: "colnorm" or "orthogonal" for Q² of each Gaussian point, "hadamard" for Q log₂ Q, "identity" for none.
+        gaussian_share: p/M, the share of points that go through Σ.
+
+    Raises:
+        ConfigError: nothing is known of the cost of such a basis.
+    """
+    q = place.width
+    through = {"colnorm": q**2, "orthogonal": q**2, "hadamard": q * math.log2(q), "identity": 0}
+    if basis not in through:
+        raise ConfigError(f"basis (Σ): no cost is known for {basis!r}; give one of {', '.join(through)}")
+    return (place.behind + gaussian_share * through[basis]) / whole
+
+
+def step_cost(p: float, folds: int, share: float) -> float:
+    """Return the expected cost of a forward pass of SBA in plain steps, 1 + p·M·share; Batch Augmentation costs M.
+
+    Args:
+        p: probability of augmenting, cos ω.
+        folds: virtual points per raw point M.
+        share: of a virtual point, from :func:`share_behind`.
+
+    >>> step_cost(p=0.5, folds=40, share=0.05)
+    2.0
+    """
+    return 1 + p * folds * share

@@ -1,0 +1,107 @@
+"""What runs on ImageNet would take, from what runs on ten of its classes took."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sba.core.errors import ConfigError
+from sba.core.scheduler import probability
+from sba.methods import SBA
+from sba.models.flops import multiply_adds, share_behind, step_cost
+from sba.models.registry import NETWORKS, build
+from sba.records.names import title
+from sba.report.tables import column
+from sba.studies.paper import stated
+from sba.studies.paper_runs import IMAGENET_ROWS, IMAGENETTE
+from sba.training.run import REGIMES
+
+IMAGES = 1_281_167
+"""Training images of ImageNet (Russakovsky et al., 2015, ILSVRC 2012)."""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A run on ten classes.
+
+    Attributes:
+        record: of the run.
+    """
+
+    record: dict[str, Any]
+
+    @property
+    def network(self) -> str:
+        """Name of the network."""
+        return self.record["settings"]["network"]
+
+    @property
+    def method(self) -> str:
+        """Column of Table 1 that the run's method belongs to."""
+        return column(self.record)
+
+    @property
+    def title(self) -> str:
+        """The method with its M, as tables write it."""
+        settings = self.record["settings"]
+        folds = settings["views"] if self.method == "ba" else settings["method"].get("folds")
+        return f"{title(self.method)}, M = {folds}" if folds else title(self.method)
+
+    @property
+    def speed(self) -> float:
+        """Raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
+        return max(epoch["images"] / epoch["seconds"] for epoch in self.record["epochs"])
+
+
+def reduced(records: Iterable[dict[str, Any]]) -> list[Reduced]:
+    """Choose the runs on ten classes, in the order of the paper's rows and columns; of several of a kind the first."""
+    found: dict[tuple[str, str], Reduced] = {}
+    for record in records:
+        if record.get("kind") == "train" and record.get("study") == IMAGENETTE.name:
+            one = Reduced(record)
+            found.setdefault((one.network, one.method), one)
+    order = [(network, method) for network in IMAGENET_ROWS for method in ("erm", "sba", "ba")]
+    return [found[key] for key in order if key in found]
+
+
+def growth(network: str, side: int) -> float:
+    """Return how many times more multiply–adds an image of the network's own size takes than one of ``side`` pixels."""
+    # counted, not computed
+    with torch.device("meta"):
+        own, small = (multiply_adds(build(network, 1000, 3, s))[0].behind for s in (NETWORKS[network].side, side))
+    return own / small
+
+
+def cost(network: str, method: str) -> float:
+    """Return the expected cost of a step on ImageNet in plain steps, by multiply–adds of the forward pass.
+
+    Args:
+        network: of the row.
+        method: "erm", "sba" with the defaults of Table 1's study, or "ba"; both with the paper's M.
+
+    Raises:
+        ConfigError: the row or the method is unknown.
+    """
+    folds = stated("imagenet", network, "sba").folds or 1
+    if method not in ("erm", "sba", "ba"):
+        raise ConfigError(f"method: {method!r} is not counted here; give erm, sba or ba")
+    if method != "sba":
+        return 1.0 if method == "erm" else float(folds)
+    with torch.device("meta"):
+        own = build(network, 1000, 3, NETWORKS[network].side)
+        counted = {one.layer: one for one in multiply_adds(own)}
+    shares = [share_behind(counted[layer], counted["input"].behind) for layer in own.linear_inputs]
+    return step_cost(probability(SBA().omega), folds, statistics.mean(shares))
+
+
+def hours(network: str, method: str, speed: float) -> float:
+    """Return the hours of a row's full regime on ImageNet.
+
+    Args:
+        network: of the row.
+        method: as for :func:`cost`.
+        speed: raw images a second of plain training at the network's own size.
+    """
+    return IMAGES * REGIMES[network].epochs * cost(network, method) / speed / 3600

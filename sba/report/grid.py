@@ -1,0 +1,158 @@
+"""From the records of ω × η to arrays, for figures and for sliders: a cell of the grid is a pair, whatever runs stand for it."""
+
+import base64
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sba.core.errors import ResultsError
+from sba.records.compare import key_of
+from sba.studies.omega_eta import ETAS, NAME, OMEGAS, PROBLEMS
+from sba.training.run import make_run
+
+CURVES = ("error", "nll", "cross_entropy")
+SCORES = ("ece", "brier")
+BINS = ("count", "confidence", "accuracy")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What was measured at every pair, NaN where a run is missing or diverged.
+
+    The first three axes of each array are seed, ω and η. Plain training stands in every cell that equals it: η = 0 or ω = π/2.
+
+    Attributes:
+        problem: data set and network, as "digits/digits".
+        seeds: those that have any record.
+        omegas: in radians.
+        etas: weights of the second term.
+        curves: "error" (test, per cent), "nll" (test, nats), "cross_entropy" (training, nats), each of shape (S, Ω, H, epochs).
+        scores: "ece" (in [0, 1]), "brier" (in [0, 2]) after the last epoch, each of shape (S, Ω, H).
+        bins: "count", "confidence", "accuracy" of the reliability bins after the last epoch, each of shape (S, Ω, H, bins).
+        decision: P(class 1) in [0, 1] over the plane, of shape (S, Ω, H, rows, columns), the first row lowest; None where the data
+            are no points of a plane.
+        extent: left, right, lower and upper edge of that picture, or None.
+        ids: of the records, of shape (S, Ω, H); "" where there is none.
+    """
+
+    problem: str
+    seeds: tuple[int, ...]
+    omegas: tuple[float, ...]
+    etas: tuple[float, ...]
+    curves: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+    bins: dict[str, np.ndarray]
+    decision: np.ndarray | None
+    extent: tuple[float, ...] | None
+    ids: np.ndarray
+
+    @property
+    def n(self) -> np.ndarray:
+        """The number of finished runs in each cell, of shape (Ω, H)."""
+        return (~np.isnan(self.scores["ece"])).sum(0)
+
+    def nearest(self, omega: float, eta: float) -> tuple[int, int]:
+        """Return the place of the pair nearest to one that is asked for: ω by angle, η by ratio; η = 0 is next to values below half
+        of the smallest one above it."""
+        row = int(np.abs(np.array(self.omegas) - omega).argmin())
+        positive = [(abs(math.log(eta / e)) if eta > 0 else math.inf, i) for i, e in enumerate(self.etas) if e > 0]
+        smallest = min(e for e in self.etas if e > 0)
+        column = self.etas.index(0.0) if 0.0 in self.etas and eta < smallest / 2 else min(positive)[1]
+        return row, column
+
+    def members(self, row: int, column: int) -> tuple[str, ...]:
+        """Return the identifiers of the records behind a cell."""
+        return tuple(filter(None, self.ids[:, row, column]))
+
+    def reliability(self, row: int, column: int) -> dict[str, np.ndarray]:
+        """Return the reliability bins of a cell over the images of all its seeds: "count", "confidence", "accuracy"."""
+        counts = self.bins["count"][:, row, column]
+        total = np.nansum(counts, 0)
+        pooled = {k: np.nansum(counts * self.bins[k][:, row, column], 0) / np.maximum(total, 1) for k in BINS[1:]}
+        return {"count": total, **pooled}
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Average over the seeds, the first axis, leaving out what is NaN; NaN where nothing is left."""
+    n = (~np.isnan(values)).sum(0)
+    return np.where(n > 0, np.nansum(values, 0) / np.maximum(n, 1), np.nan)
+
+
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Return half the width of the 95 % interval of :func:`mean` (Student's t); NaN where there are fewer than two seeds."""
+    n = (~np.isnan(values)).sum(0)
+    deviations = np.where(np.isnan(values), 0.0, values - mean(values))
+    spread = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
+    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * spread / np.sqrt(np.maximum(n, 1))
+    return np.where(n > 1, half, np.nan)
+
+
+def grid(records: Iterable[dict[str, Any]], dataset: str) -> Grid:
+    """Arrange the records of the study of ω × η.
+
+    Args:
+        records: as :func:`sba.records.results.records` reads them; those of other studies and of shortened runs are left out,
+            and of several records of one run the first one counts.
+        dataset: "digits" or "moons".
+
+    Raises:
+        ResultsError: there is no record of this problem.
+    """
+    own = [r for r in records if r.get("study") == NAME and r["settings"]["dataset"] == dataset and not r["reduced"]]
+    (problem,) = (p for p in PROBLEMS if p["dataset"] == dataset)
+    known: dict[str, dict[str, Any]] = {}
+    for record in own:
+        known.setdefault(key_of(record), record)
+    seeds = tuple(sorted({r["settings"]["seed"] for r in own}))
+    places = {
+        (s, i, j): known[key]
+        for s, seed in enumerate(seeds)
+        for i, omega in enumerate(OMEGAS)
+        for j, eta in enumerate(ETAS)
+        if (key := key_at(problem, omega, eta, seed)) in known
+    }
+    finished = [r for r in places.values() if r["kind"] == "train"]
+    if not finished:
+        raise ResultsError(f"results: no record of {NAME} on {dataset!r}; run python -m sba sweep {NAME}")
+    shape = (len(seeds), len(OMEGAS), len(ETAS))
+    ids = np.full(shape, "", dtype=object)
+    for place, record in places.items():
+        ids[place] = record["id"]
+    has_map = "decision" in finished[0]
+
+    def collect(read: Any) -> np.ndarray:
+        values = np.full(shape + np.shape(read(finished[0])), np.nan)
+        for place, record in places.items():
+            if record["kind"] == "train":
+                values[place] = read(record)
+        return values
+
+    return Grid(
+        problem=f"{problem['dataset']}/{problem['network']}",
+        seeds=seeds,
+        omegas=OMEGAS,
+        etas=ETAS,
+        curves={k: collect(lambda r, k=k: r["curve"][k]) for k in CURVES},
+        scores={k: collect(lambda r, k=k: r["calibration"][k]) for k in SCORES},
+        bins={k: collect(lambda r, k=k: r["calibration"][k]) for k in BINS},
+        decision=collect(picture) if has_map else None,
+        extent=tuple(finished[0]["decision"]["extent"]) if has_map else None,
+        ids=ids,
+    )
+
+
+def key_at(problem: dict[str, Any], omega: float, eta: float, seed: int) -> str:
+    """Return the key of the run that stands for a pair: plain training's where SBA equals it."""
+    plain = eta == 0 or omega == OMEGAS[-1]
+    method = {"method": "erm"} if plain else {"method": "sba", "omega": omega, "eta": eta}
+    return make_run(**problem, **method, seed=seed).key
+
+
+def picture(record: dict[str, Any]) -> np.ndarray:
+    """Return a record's picture of P(class 1) in [0, 1], of shape (rows, columns), the first row lowest."""
+    stored = record["decision"]
+    return np.frombuffer(base64.b64decode(stored["p1"]), np.uint8).reshape(stored["shape"]) / 255

@@ -1,0 +1,258 @@
+"""What the paper claims, and what the records say to it: holds, does not hold, open, or not run.
+
+A verdict is computed, never written. A claim about a mean holds where the whole 95 % interval lies on its side, does not hold where
+it lies on the other, and is open in between, or where there is one seed. Arithmetic of the paper's own table needs no seeds.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sba.records.compare import Difference, Index, at_seeds, indexed, paired
+from sba.records.names import title
+from sba.studies import paper
+from sba.studies.ablations import compare
+from sba.studies.paper_runs import HOLDOUT, ROWS, published, row
+
+HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "open", "not run"
+MARGIN = 0.2
+"""Percentage points above the baseline's own final error at which a run counts as converged (open point 24)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say to a claim.
+
+    Attributes:
+        place: where the paper claims it.
+        claim: what, in our words.
+        outcome: one of "holds", "does not hold", "open", "not run".
+        because: the numbers behind it.
+        ids: their records; empty for arithmetic of the paper's own table.
+    """
+
+    place: str
+    claim: str
+    outcome: str
+    because: str
+    ids: tuple[str, ...] = ()
+
+
+def lower(difference: Difference | None) -> str:
+    """Judge the claim that a difference is below 0."""
+    if difference is None:
+        return NOT_RUN
+    if difference.high < 0:
+        return HOLDS
+    return FAILS if difference.low > 0 else OPEN
+
+
+def points(value: float) -> str:
+    """Write a difference of errors."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def generalisation(index: Index) -> list[Verdict]:
+    """Abstract, §4.4, Table 1: SBA lowers the test error, row by row."""
+    found = []
+    for dataset, network in ROWS:
+        theirs, ours = (paper.stated(dataset, network, name) for name in ("erm", "sba"))
+        claimed = ours.error - theirs.error
+        place = row(dataset, network)
+        sba = at_seeds(index, place | {"method": "sba"} | published(dataset, network))
+        difference = paired(sba, at_seeds(index, place | {"method": "erm"}))
+        claim = (
+            f"SBA lowers the test error of {title(network)} on {title(dataset)} "
+            f"from {theirs.error:.2f} to {ours.error:.2f} %, by {points(claimed)} points"
+        )
+        because = "no pair of full runs at equal seeds"
+        if difference:
+            because = f"SBA minus baseline: {difference} points"
+            if difference.half is not None:
+                where = "inside" if difference.low <= claimed <= difference.high else "outside"
+                because += f"; the paper's {points(claimed)} lies {where} the interval"
+        found.append(
+            Verdict("Abstract, Table 1", claim, lower(difference), because, difference.ids if difference else ())
+        )
+    return found
+
+
+def epochs_to(record: dict[str, Any], error: float) -> float:
+    """Return the epochs until a run's error first was at most a threshold; all of them where it never was."""
+    reached = [epoch["epoch"] for epoch in record["epochs"] if epoch["error"] <= error]
+    return float(reached[0] if reached else len(record["epochs"]))
+
+
+def convergence(index: Index) -> list[Verdict]:
+    """Abstract: SBA speeds up convergence, in epochs of the same regime, to the baseline's own final error and a margin."""
+    dataset, network = ROWS[0]
+    place = row(dataset, network)
+    base = at_seeds(index, place | {"method": "erm"})
+    sba = at_seeds(index, place | {"method": "sba"} | published(dataset, network))
+
+    def until(record: dict[str, Any]) -> float:
+        return epochs_to(record, base[record["settings"]["seed"]]["error"] + MARGIN)
+
+    difference = paired({s: r for s, r in sba.items() if s in base}, base, until)
+    claim = f"SBA speeds up convergence ({title(network)}, {title(dataset)})"
+    because = "no pair of full runs at equal seeds"
+    if difference:
+        never = sum(until(r) == len(r["epochs"]) for s, r in sba.items() if s in base)
+        because = (
+            f"epochs until the test error is within {MARGIN} points of the baseline's last, SBA minus baseline: {difference}; "
+            f"{never} of {difference.n} SBA runs never got there and count with all their epochs"
+        )
+    return [Verdict("Abstract", claim, lower(difference), because, difference.ids if difference else ())]
+
+
+def adopted_eta(index: Index) -> list[Verdict]:
+    """§4.2: the adopted η is the best of the grid, on held-out images."""
+    dataset, network = ROWS[0]
+    adopted = paper.ADOPTED_ETA[dataset, network]
+    runs = {eta: at_seeds(index, eta_parameters(dataset, network, eta)) for eta in paper.ETA_GRID}
+    shared = set.intersection(*(set(r) for r in runs.values()))
+    grid = ", ".join(f"{eta:g}" for eta in paper.ETA_GRID)
+    claim = f"of η ∈ {{{grid}}}, {adopted:g} is the best for {title(network)} on {title(dataset)}"
+    if not shared:
+        return [Verdict("§4.2", claim, NOT_RUN, "no seed at which every η was run on held-out images")]
+    means = {eta: statistics.mean(r[s]["error"] for s in shared) for eta, r in runs.items()}
+    best = min(means, key=lambda eta: means[eta])
+    ids = tuple(r[s]["id"] for r in runs.values() for s in sorted(shared))
+    because = (
+        f"lowest error on {HOLDOUT} held-out images at η = {best:g}: {means[best]:.2f} %; at {adopted:g}: {means[adopted]:.2f} %, "
+        f"at 0: {means[0.0]:.2f} % (n={len(shared)})"
+    )
+    rivals = [paired(runs[adopted], r) for eta, r in runs.items() if eta != adopted]
+    outcome = OPEN
+    if all(d and d.high < 0 for d in rivals):
+        outcome = HOLDS
+    elif any(d and d.low > 0 for d in rivals):
+        outcome = FAILS
+    return [Verdict("§4.2", claim, outcome, because, ids)]
+
+
+def eta_parameters(dataset: str, network: str, eta: float, holdout: int = HOLDOUT) -> dict[str, Any]:
+    """Return the parameters of a cell of Figure 2; η = 0 is plain training."""
+    place = row(dataset, network, **({"holdout": holdout} if holdout else {}))
+    if eta == 0:
+        return place | {"method": "erm"}
+    return place | {"method": "sba"} | published(dataset, network) | {"eta": eta}
+
+
+def against_ba(index: Index) -> list[Verdict]:
+    """§4.3: SBA outperforms Batch Augmentation at the same layer (Figure 3)."""
+    dataset, network, layer = "cifar10", "alexnet", "flatten"
+    at = row(dataset, network, method="sba", layers=(layer,), folds=4)
+    difference = paired(
+        at_seeds(index, at | {"eta": paper.ADOPTED_ETA[dataset, network]}),
+        at_seeds(index, at | {"preset": "latent-ba"}),
+    )
+    because = (
+        f"SBA minus BA, both with M = 4: {difference} points" if difference else "no pair of full runs at equal seeds"
+    )
+    claim = f"SBA outperforms BA at the same layer (here {title(network)}'s {layer} on {title(dataset)})"
+    return [Verdict("§4.3", claim, lower(difference), because, difference.ids if difference else ())]
+
+
+def overhead(records: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """§3.2, §4.3: augmenting near the input costs far more than near the output."""
+    costs = [
+        r for r in records if r["kind"] == "bench" and r.get("sweep") == "layer" and r["name"].startswith("resnet44")
+    ]
+    newest = {r["x"]: r for r in sorted(costs, key=lambda r: r["date"])}
+    claim = "augmenting close to the input makes the extra cost far larger than close to the output (here ResNet-44)"
+    if len(newest) < 2:
+        return [Verdict("§3.2, §4.3", claim, NOT_RUN, "no measurement")]
+    dear, cheap = (pick(newest.values(), key=lambda r: r["value"]) for pick in (max, min))
+    because = (
+        f"an augmented step takes {dear['value']:.2f} plain steps at {dear['x']} and {cheap['value']:.2f} at {cheap['x']} "
+        f"(medians of {dear['rounds']} rounds)"
+    )
+    deeper = list(newest).index(dear["x"]) < list(newest).index(cheap["x"])
+    outcome = HOLDS if deeper and dear["low"] > cheap["high"] else OPEN
+    return [Verdict("§3.2, §4.3", claim, outcome, because, (dear["id"], cheap["id"]))]
+
+
+def small_problem(records: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """§2, §3.3: the vote and the soft label, where they were measured: on a hundred digits."""
+    rows = [r for r in compare(records) if r["group"] == "the default layers"]
+    by_label = {r["label"]: r for r in rows}
+    found = []
+    asked: list[tuple[str, str, str, str, int]] = [
+        ("§1", "the majority vote of raw and virtual predictions lowers the error", "reference", "vote", 1),
+        ("§3.3", "the soft label does better than the hard one", "hard label (Eq. 9)", "error", -1),
+    ]
+    for place, claim, label, number, sign in asked:
+        claim += " (here 100 digits)"
+        if label not in by_label:
+            found.append(Verdict(place, claim, NOT_RUN, "no record"))
+            continue
+        one = by_label[label]
+        mean, half = one[number]
+        difference = Difference(sign * mean, half, one["n"], tuple(one["ids"]))
+        what = "vote minus single pass" if number == "vote" else "soft minus hard label"
+        found.append(Verdict(place, claim, lower(difference), f"{what}: {difference} points", difference.ids))
+    return found
+
+
+def arithmetic() -> list[Verdict]:
+    """§4.4 and the last column of Table 1: what the paper's table says of itself."""
+    gap = max(
+        abs(stated - 100 * (1 - paper.stated(*key, "sba").error / paper.stated(*key, "erm").error))
+        for key, stated in paper.RELATIVE_IMPROVEMENT.items()
+    )
+    column = Verdict(
+        "Table 1",
+        "the column of relative improvements follows from the others",
+        HOLDS if gap < 0.05 else FAILS,
+        f"largest mismatch {gap:.3f} percentage points",
+    )
+    errors = {name: paper.stated("cifar10", "vgg16", name).error for name in paper.COLUMNS}
+    gains = [errors["erm"] - errors[name] for name in ("cutout+ba", "cutout")]
+    matches = all(abs(gain - stated) < 0.05 for gain, stated in zip(gains, paper.QUOTED_GAINS, strict=True))
+    others = [errors[name] - errors["sba"] for name in ("cutout+ba", "cutout")]
+    stated = ", ".join(f"{g:.2f}" for g in paper.QUOTED_GAINS)
+    quoted = Verdict(
+        "§4.4",
+        f"the gains of Cutout + BA and of Cutout against the baseline are {stated} points (VGG-16, CIFAR-10)",
+        HOLDS if matches else FAILS,
+        f"by Table 1 they are {gains[0]:.2f} and {gains[1]:.2f}; the numbers quoted are SBA's gains against those two, "
+        f"{others[0]:.2f} and {others[1]:.2f}",
+    )
+    return [column, quoted]
+
+
+def unmeasured() -> list[Verdict]:
+    """What nobody has run here."""
+    return [
+        Verdict(
+            "§4.3",
+            "ResNet-44 with SBA needs two thirds of BA's iterations on CIFAR-10",
+            NOT_RUN,
+            "another regime, which the paper does not state",
+        ),
+        Verdict(
+            "Table 1", "SBA lowers the error of ResNet-50, VGG-16 and AlexNet on ImageNet", NOT_RUN, "no ImageNet here"
+        ),
+    ]
+
+
+def verdicts(records: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """Judge every claim.
+
+    Args:
+        records: as :func:`sba.records.results.records` reads them.
+    """
+    index = indexed(records)
+    parts: list[Callable[[], list[Verdict]]] = [
+        lambda: generalisation(index),
+        lambda: convergence(index),
+        lambda: adopted_eta(index),
+        lambda: against_ba(index),
+        lambda: overhead(records),
+        lambda: small_problem(records),
+        arithmetic,
+        unmeasured,
+    ]
+    return [verdict for part in parts for verdict in part()]

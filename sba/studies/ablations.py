@@ -1,0 +1,181 @@
+"""What the paper's open points change: one training for each switch and seed, beside the setting it departs from.
+
+The networks are small and the data are a hundred of scikit-learn's digits, so that everybody can repeat it in minutes; η is larger
+than the paper's, so that the second term matters. It says which switches matter here, not which matter on CIFAR.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sba.core.hyper import definitions
+from sba.methods import METHODS, SBA
+from sba.records.compare import key_of
+from sba.records.stats import interval
+from sba.studies.planned import Setting, Study
+from sba.training.run import make_run
+
+NAME = "switches"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting.
+
+    Attributes:
+        point: of ``book/decisions.md``; 0 where none asks for it.
+        label: what it is, in the words of the fields.
+        changes: to the parameters of its group's reference.
+    """
+
+    point: int
+    label: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that are compared with one reference.
+
+    Attributes:
+        title: for tables.
+        base: parameters of the reference, for :func:`sba.training.run.make_run`.
+        variants: what departs from it.
+    """
+
+    title: str
+    base: dict[str, Any]
+    variants: tuple[Variant, ...]
+
+    def parameters(self, variant: Variant | None) -> dict[str, Any]:
+        """Return the parameters of a variant, or of the reference for None."""
+        changes = variant.changes if variant else {}
+        method = METHODS[changes.get("method", "sba")]
+        kept = {k: v for k, v in self.base.items() if k not in definitions(SBA) or k in definitions(method)}
+        return kept | changes
+
+
+FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 120, "milestones": (60, 96), "lr": 0.02}
+"""A hundred images to learn from and all others to evaluate on: enough is left to learn that regularisation matters."""
+COMMON = FEW | {"method": "sba", "eta": 1.0, "vote": True}
+
+GROUPS: tuple[Group, ...] = (
+    Group(
+        "the default layers",
+        COMMON | {"network": "digits"},
+        (
+            Variant(0, "baseline, no second term", {"method": "erm"}),
+            Variant(1, "λ drawn once an epoch", {"schedule": "epoch"}),
+            Variant(2, "ω = 0: every step", {"omega": 0.0}),
+            Variant(2, "ω = 5π/12", {"omega": 5 * math.pi / 12}),
+            Variant(3, "either-or, soft label", {"objective": "either_or"}),
+            Variant(3, "either-or, hard label (Eq. 4)", {"objective": "either_or", "label": "hard"}),
+            Variant(5, "Gaussian points only", {"gaussian_share": 1.0}),
+            Variant(5, "dropout points only", {"gaussian_share": 0.0}),
+            Variant(6, "σ absolute", {"scale": "absolute"}),
+            Variant(6, "σ relative to a running spread", {"scale": "running"}),
+            Variant(7, "truncated noise", {"bound": "truncate"}),
+            Variant(8, "Σ orthogonal", {"basis": "orthogonal"}),
+            Variant(8, "Σ Hadamard", {"basis": "hadamard"}),
+            Variant(8, "no Σ", {"basis": "identity"}),
+            Variant(11, "dropout not rescaled (Eq. 8)", {"dropout_rescale": False}),
+            Variant(12, "the last layer only", {"layers": ("fc1",)}),
+            Variant(12, "the input", {"layers": ("input",)}),
+            Variant(15, "teacher not detached", {"detach": False}),
+            Variant(17, "two updates, stale", {"update": "sequential_stale"}),
+            Variant(17, "two updates, fresh", {"update": "sequential_fresh"}),
+            Variant(0, "hard label (Eq. 9)", {"label": "hard"}),
+            Variant(0, "preset paper", {"preset": "paper"}),
+        ),
+    ),
+    Group(
+        "the last layer",
+        COMMON | {"network": "digits", "layers": ("fc1",)},
+        (
+            Variant(4, "M = 2", {"folds": 2}),
+            Variant(4, "M → ∞, second order", {"method": "implicit-sba", "expectation": "second_order"}),
+            Variant(4, "M → ∞, bound", {"method": "implicit-sba", "expectation": "bound"}),
+        ),
+    ),
+    Group(
+        "dropout behind the layer",
+        COMMON | {"network": "digits_dropout", "layers": ("flatten",)},
+        (
+            Variant(13, "teacher in evaluation mode", {"teacher": "evaluation"}),
+            Variant(13, "no dropout of virtual points", {"virtual_dropout": False}),
+            Variant(13, "evaluation mode, no virtual dropout", {"teacher": "evaluation", "virtual_dropout": False}),
+        ),
+    ),
+    Group(
+        "batch normalisation behind the layer",
+        COMMON | {"network": "digits", "layers": ("conv1",), "basis": "channel", "folds": 4},
+        (
+            Variant(14, "own statistics, tracked", {"batch_norm": "tracked"}),
+            Variant(14, "own statistics, not tracked", {"batch_norm": "untracked"}),
+            Variant(14, "running averages", {"batch_norm": "running"}),
+        ),
+    ),
+)
+
+
+def settings() -> Iterator[Setting]:
+    """List what is run at every seed: of each group the reference and all variants."""
+    for group in GROUPS:
+        for variant in (None, *group.variants):
+            yield Setting(group.parameters(variant), NAME)
+
+
+def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare every variant with its group's reference at equal seeds.
+
+    Args:
+        found: records, of which those of this study count; where a run was repeated the first one does.
+
+    Returns:
+        For each variant that has a seed in common with its reference: ``group``, ``point``, ``label``, ``n`` (pairs),
+        ``ids``, ``error`` and ``nll`` (mean difference, and half of its 95 % interval by Student's t, None for one pair;
+        percentage points and nats, each run's median of the last five epochs), and ``vote`` (mean difference of the
+        vote's error from the single pass's at the last epoch, of the variant itself; likewise), ``levels`` (its mean error, nll).
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for record in found:
+        if record["kind"] == "train" and record.get("study") == NAME:
+            known.setdefault(key_of(record), record)
+    seeds = sorted({r["settings"]["seed"] for r in known.values()})
+    rows = []
+    for group in GROUPS:
+        for variant in (None, *group.variants):
+            couples: list[list[Any]] = [
+                [known.get(make_run(**group.parameters(v), seed=seed).key) for v in (variant, None)] for seed in seeds
+            ]
+            pairs = [(own, other) for own, other in couples if own is not None and other is not None]
+            if pairs:
+                rows.append({"group": group.title, **describe(variant, pairs)})
+    return rows
+
+
+def describe(variant: Variant | None, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """Summarise (variant, reference) pairs of records; the reference is compared with itself."""
+    return {
+        "point": variant.point if variant else 0,
+        "label": variant.label if variant else "reference",
+        "n": len(pairs),
+        "ids": [own["id"] for own, _ in pairs],
+        "error": interval([own["error"] - other["error"] for own, other in pairs]),
+        "nll": interval([final_nll(own) - final_nll(other) for own, other in pairs]),
+        "vote": interval([own["error_vote"] - own["error_last"] for own, _ in pairs]),
+        "levels": (
+            statistics.mean(own["error"] for own, _ in pairs),
+            statistics.mean(final_nll(own) for own, _ in pairs),
+        ),
+    }
+
+
+def final_nll(record: dict[str, Any]) -> float:
+    """Return the median negative log-likelihood of the last five epochs, in nats."""
+    return statistics.median(epoch["nll"] for epoch in record["epochs"][-5:])
+
+
+STUDY = Study(NAME, "what the paper's open points change, on a hundred digits", settings, last=5, exclusive=True)

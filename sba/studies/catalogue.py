@@ -1,0 +1,26 @@
+"""The studies by name."""
+
+from sba.core.errors import ConfigError
+from sba.core.hyper import suggestion
+from sba.studies.ablations import STUDY as SWITCHES
+from sba.studies.omega_eta import STUDY as OMEGA_ETA
+from sba.studies.paper_runs import FIG2, FIG3, IMAGENETTE, TABLE1, TABLE1_IMAGENET, VGG_BASELINE
+from sba.studies.planned import Study
+from sba.studies.robustness import STUDY as ROBUSTNESS
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (TABLE1, FIG2, FIG3, VGG_BASELINE, TABLE1_IMAGENET, IMAGENETTE, OMEGA_ETA, SWITCHES, ROBUSTNESS)
+}
+"""Name on the command line → study."""
+
+
+def study_named(name: str) -> Study:
+    """Look up a study.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in STUDIES:
+        raise ConfigError(f"study: {name!r} is not known; {suggestion(name, STUDIES)}")
+    return STUDIES[name]

@@ -1,0 +1,137 @@
+"""Studies: which runs belong together, as data, in an order that makes their tables useful early."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sba.core.errors import ConfigError
+from sba.data.datasets import source
+from sba.records.names import column
+from sba.training.loop import Training
+from sba.training.run import REGIMES, Run, make_run
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is run at every seed.
+
+    Attributes:
+        parameters: for :func:`sba.training.run.make_run`, without the seed.
+        study: what its records say that they were made for; "" where they stand among the results of the book's tables.
+    """
+
+    parameters: dict[str, Any]
+    study: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that belong together. Its functions are those of a module, so that other processes find them.
+
+    Attributes:
+        name: on the command line.
+        about: what it measures, in a line.
+        settings: what is run, the most wanted first.
+        seeds: how many, unless told otherwise.
+        last: how many epochs a record keeps, from the end; None for all.
+        measure: what a record keeps beside the usual, from the finished training.
+        exclusive: only records made for this study count, since others keep less.
+    """
+
+    name: str
+    about: str
+    settings: Callable[[], Iterable[Setting]]
+    seeds: int = 5
+    last: int | None = None
+    measure: Callable[[Training], dict[str, Any]] | None = None
+    exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        run: what to do.
+        study: what its record says that it was made for.
+        reduced: whether it was shortened, by its regime's measure or by the study's.
+    """
+
+    run: Run
+    study: str
+    reduced: bool
+
+    def counts(self, record: dict[str, Any], exclusive: bool) -> bool:
+        """Say whether a record may stand for this cell, its run and data being the same: one that is kept out of the tables never
+        stands for a result of theirs, while a result of theirs may serve a study unless that is exclusive."""
+        own = record.get("study", "")
+        return record["kind"] in ("train", "diverged") and (own == self.study or not (own or exclusive))
+
+
+def cells(
+    study: Study,
+    seeds: Iterable[int],
+    where: str = "",
+    scale: float = 1.0,
+    given: dict[str, Any] | None = None,
+    methods: Iterable[str] | None = None,
+) -> list[Cell]:
+    """List the runs of a study, one seed everywhere before a second seed anywhere; what stands twice comes once.
+
+    Args:
+        study: whose.
+        seeds: in their order.
+        where: "dataset" or "dataset/network", to keep only these.
+        scale: factor of the epochs of every run; below 1 all are marked as reduced.
+        given: parameters that all runs take, as ``amp``.
+        methods: columns of Table 1 to keep, as "erm" or "cutout+sba"; None for all.
+
+    Raises:
+        ConfigError: nothing is kept, or a parameter is out of range.
+    """
+    if not scale > 0:
+        raise ConfigError(f"epochs-scale: {scale} is not allowed; give a number above 0")
+    settings = list(study.settings())
+    kept = [s for s in settings if where in ("", place(s).split("/")[0], place(s))]
+    if not kept:
+        known = ", ".join(dict.fromkeys(map(place, settings)))
+        raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {known}")
+    if methods is not None:
+        wanted = set(methods)
+        if strangers := sorted(wanted - {column_of(s) for s in kept}):
+            known = ", ".join(dict.fromkeys(map(column_of, kept)))
+            raise ConfigError(
+                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {known}"
+            )
+        kept = [s for s in kept if column_of(s) in wanted]
+    found: dict[str, Cell] = {}
+    for seed in seeds:
+        for setting in kept:
+            run = make_run(**scaled(setting.parameters, scale) | (given or {}) | {"seed": seed})
+            found.setdefault(run.key, Cell(run, setting.study, run.reduced or scale < 1))
+    return list(found.values())
+
+
+def place(setting: Setting) -> str:
+    """Name data set and network of a setting, as "cifar10/alexnet"."""
+    dataset = setting.parameters["dataset"]
+    return f"{dataset}/{setting.parameters.get('network') or source(dataset).network}"
+
+
+def column_of(setting: Setting) -> str:
+    """Name the column of Table 1 that a setting would be in, as "cutout+sba"."""
+    given = setting.parameters
+    return column(given.get("method", "erm"), bool(given.get("cutout")), given.get("views", 1))
+
+
+def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Multiply the epochs of a run, given or the regime's, and its milestones if given."""
+    if scale == 1:
+        return parameters
+    network = parameters.get("network") or source(parameters["dataset"]).network
+    whole = parameters.get("epochs", REGIMES[network].epochs)
+    changed: dict[str, Any] = {"epochs": max(1, round(scale * whole))}
+    if "milestones" in parameters:
+        moved = {round(m * changed["epochs"] / whole) for m in parameters["milestones"]}
+        changed["milestones"] = tuple(sorted(m for m in moved if m > 0))
+    return parameters | changed

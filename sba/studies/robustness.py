@@ -1,0 +1,153 @@
+"""The study of robustness: the paper says that SBA makes a network "more insensitive to adversarial perturbations" (§3.3).
+
+Networks are trained as in the study of the open points and then attacked, corrupted and disturbed. A record keeps compact numbers;
+at one seed all methods meet the same draws. CIFAR comes last, since it takes a GPU.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sba.core.errors import ConfigError
+from sba.measure.stress import measured
+from sba.records.compare import at_seeds, indexed
+from sba.studies.ablations import FEW
+from sba.studies.paper import ADOPTED_ETA
+from sba.studies.planned import Setting, Study
+from sba.training.loop import Training
+from sba.training.run import Run
+
+NAME = "robustness"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method as it is trained in this study.
+
+    Attributes:
+        label: for tables.
+        look: whose colour of :mod:`sba.book.style` it has.
+        changes: parameters for :func:`sba.training.run.make_run`.
+        weight: of SBA's second term, as a multiple of the problem's η; 0 where the method has none, or sets it itself.
+    """
+
+    label: str
+    look: str
+    changes: dict[str, Any]
+    weight: float = 0.0
+
+
+LINES = (
+    Line("baseline", "erm", {"method": "erm"}),
+    Line("Cutout", "cutout", {"method": "erm", "cutout": -1}),
+    Line("SBA", "sba", {"method": "sba"}, weight=1.0),
+    Line("SBA, 10 η", "sba", {"method": "sba"}, weight=10.0),
+    Line("SBA at the input", "sba", {"method": "sba", "layers": ("input",)}, weight=1.0),
+    Line("SBA, M → ∞", "implicit-sba", {"method": "implicit-sba"}, weight=1.0),
+    Line("latent BA", "ba", {"method": "sba", "preset": "latent-ba"}),
+    Line("mixup", "mixup", {"method": "mixup"}),
+    Line("manifold mixup", "manifold-mixup", {"method": "manifold-mixup"}),
+    Line("ISDA", "isda", {"method": "isda"}),
+    Line("decoupled mixup", "decoupled", {"method": "decoupled"}),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the methods are trained on, and how hard the networks are attacked.
+
+    Attributes:
+        base: parameters of all runs.
+        eta: the weight of SBA's second term.
+        linf: radii of ℓ∞ balls, in units of the pixels' range.
+        l2: of ℓ2 balls.
+        checked: the ℓ∞ radius at which other attacks check that PGD is not fooled.
+    """
+
+    base: dict[str, Any]
+    eta: float
+    linf: tuple[float, ...]
+    l2: tuple[float, ...]
+    checked: float
+
+    def parameters(self, line: Line) -> dict[str, Any]:
+        """Return the parameters of a line here, without the seed."""
+        return self.base | ({"eta": line.weight * self.eta} if line.weight else {}) | line.changes
+
+
+PROBLEMS = (
+    # η as in the study of the open points, so that the second term matters
+    Problem(FEW | {"network": "digits", "vote": True}, 1.0, (0.02, 0.05, 0.1, 0.15), (0.1, 0.25, 0.5, 0.75), 0.1),
+    Problem(
+        {"dataset": "cifar10", "network": "alexnet", "vote": True},
+        ADOPTED_ETA["cifar10", "alexnet"],
+        tuple(levels / 255 for levels in (1, 2, 4, 8)),
+        (0.1, 0.25, 0.5, 1.0),
+        2 / 255,
+    ),
+)
+
+
+def settings() -> Iterator[Setting]:
+    """List every method on each problem."""
+    for problem in PROBLEMS:
+        for line in LINES:
+            yield Setting(problem.parameters(line), NAME)
+
+
+def problem_of(run: Run) -> Problem:
+    """Return the problem that a run belongs to."""
+    return problem_named(run.dataset)
+
+
+def measure(training: Training) -> dict[str, Any]:
+    """Return what a record of this study keeps beside the usual: :func:`sba.measure.stress.measured`."""
+    problem = problem_of(training.run)
+    return measured(training, problem.linf, problem.l2, problem.checked)
+
+
+def problem_named(dataset: str) -> Problem:
+    """Look up the problem on a data set.
+
+    Raises:
+        ConfigError: the study has none.
+    """
+    found = {p.base["dataset"]: p for p in PROBLEMS}
+    if dataset not in found:
+        raise ConfigError(f"dataset: {dataset!r} is no part of the study {NAME!r}; choose from {', '.join(found)}")
+    return found[dataset]
+
+
+def runs_on(problem: Problem, records: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Sort this study's records of a problem: label of a line → seed → record; lines without a record are left out."""
+    own = [r for r in records if r.get("study") == NAME]
+    index, seeds = indexed(own), sorted({r["settings"]["seed"] for r in own})
+    found = {line.label: at_seeds(index, problem.parameters(line), seeds) for line in LINES}
+    return {label: runs for label, runs in found.items() if runs}
+
+
+def at_radius(kind: str, radius: float) -> Callable[[dict[str, Any]], float]:
+    """Return how to read the error under an attack, "fgsm", "pgd-inf" or "pgd-2" of a radius, from a record."""
+
+    def read(record: dict[str, Any]) -> float:
+        attack = record["attacks"][kind]
+        return attack["error"][attack["radii"].index(radius)]
+
+    return read
+
+
+def mean_corrupted(record: dict[str, Any]) -> float:
+    """Return the mean error over all corruptions and severities, in per cent."""
+    return statistics.mean(statistics.mean(errors) for errors in record["corruptions"].values())
+
+
+STUDY = Study(
+    NAME,
+    "attacks, corruptions, noise at layers and calibration, on a hundred digits and on CIFAR-10",
+    settings,
+    seeds=10,
+    last=5,
+    measure=measure,
+    exclusive=True,
+)

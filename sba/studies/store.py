@@ -1,0 +1,165 @@
+"""Where a sweep finds records, appends its own, and keeps the state of its runs, so that no run is made twice.
+
+Any number of processes may work on one store at once. A run belongs to the process that holds the lock of its folder; the kernel
+releases it when that process ends, however it ends.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from sba.core.errors import ResultsError
+from sba.records.compare import key_of
+from sba.records.results import append, book_folder, records
+from sba.studies.planned import Cell
+from sba.training.checkpoint import FILE, clean, epochs_done, prepare
+from sba.training.run import Run
+
+CLAIM = "claim"
+LOOK_SECONDS = 0.01
+
+
+class Store:
+    """Records and checkpoints of a sweep.
+
+    Args:
+        folder: of the runs' folders and of records, none of it in git.
+        name: of the file that this store appends to, in the folder; it ends with letters that no other store has, so that the files
+            of several machines can be copied together.
+        results: another file to append to.
+        beside: other files and folders whose records count as well; the book's by default.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        name: str,
+        results: pathlib.Path | None = None,
+        beside: Iterable[pathlib.Path] | None = None,
+    ):
+        self.folder, self.name, self.given = folder, name, results
+        self.beside = [book_folder()] if beside is None else list(beside)
+        self.read: dict[pathlib.Path, tuple[Any, dict[tuple[str, str], list[dict[str, Any]]]]] = {}
+
+    @functools.cached_property
+    def results(self) -> pathlib.Path:
+        """The file that records are appended to."""
+        return self.given or self.folder / f"{self.name}-{writer(self.folder)}.jsonl"
+
+    def place(self, run: Run) -> pathlib.Path:
+        """Return the folder of a run's checkpoint, the one that ``train`` uses, too."""
+        return self.folder / run.title
+
+    def files(self) -> list[pathlib.Path]:
+        """List the files of records, the book's first."""
+        parts = [*self.beside, self.folder, *([self.given] if self.given else [])]
+        found = [f for p in parts for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p] if p.exists() else [])]
+        return list(dict.fromkeys(f.resolve() for f in found))
+
+    def found(self, cell: Cell, fingerprint: str, exclusive: bool) -> dict[str, Any] | None:
+        """Return the first record that stands for a cell, on whatever machine and by whatever version it was made, or None."""
+        for file in self.files():
+            state = file.stat()
+            stamp = (state.st_mtime_ns, state.st_size)
+            if self.read.get(file, (None,))[0] != stamp:
+                self.read[file] = (stamp, indexed(file))
+            for record in self.read[file][1].get((cell.run.key, fingerprint), []):
+                if cell.counts(record, exclusive):
+                    return record
+        return None
+
+    def state(self, cell: Cell, fingerprint: str, exclusive: bool) -> tuple[str, str]:
+        """Say how far a cell is, and what to write about it: "record" with its identifier, "diverged" likewise, "under way" (in
+        another process), "checkpoint", or "missing"."""
+        if record := self.found(cell, fingerprint, exclusive):
+            kind = "record" if record["kind"] == "train" else record["kind"]
+            return kind, f"{kind} {record['id']}"
+        epochs = epochs_done(self.place(cell.run))
+        at = "" if epochs is None else f"epoch {epochs} of {cell.run.epochs}"
+        if taken(self.place(cell.run)):
+            return "under way", f"under way {at}".strip()
+        return ("checkpoint", f"checkpoint at {at}") if at else ("missing", "missing")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record to this store's file."""
+        append(self.results, record)
+
+    def forget(self, run: Run) -> None:
+        """Delete the checkpoint of a run whose record is safe."""
+        (self.place(run) / FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path) -> Iterator[bool]:
+    """Hold the folder of a run for as long as the context lasts; false where another process holds it.
+
+    Raises:
+        CheckpointError: it cannot be written to.
+    """
+    prepare(folder)
+    with (folder / CLAIM).open("ab") as file:
+        # a process that only looks whether it is taken holds it for a moment
+        mine = locked(file)
+        if not mine:
+            time.sleep(LOOK_SECONDS)
+            mine = locked(file)
+        if mine:
+            clean(folder)
+        yield mine
+
+
+def locked(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; false where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def taken(folder: pathlib.Path) -> bool:
+    """Whether another process holds the folder of a run; nothing is made."""
+    if not (folder / CLAIM).exists():
+        return False
+    with (folder / CLAIM).open("rb") as file:
+        return not locked(file)
+
+
+def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Read a file's records of runs by key and fingerprint; of each is kept what tells whether it counts."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records(file):
+        if "settings" in record and "fingerprint" in record:
+            brief = {k: record.get(k, "") for k in ("id", "kind", "study", "file")}
+            found.setdefault((key_of(record), record["fingerprint"]), []).append(brief)
+    return found
+
+
+def writer(folder: pathlib.Path) -> str:
+    """Return letters that stand for a folder on a machine; they are drawn where the folder has none yet.
+
+    Raises:
+        ResultsError: the folder cannot be written to.
+    """
+    path = folder / ".writer"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            own = folder / f".writer.{os.getpid()}"
+            own.write_text(secrets.token_hex(8))
+            # of several processes that come at once the first one's letters stay
+            with contextlib.suppress(FileExistsError):
+                os.link(own, path)
+            own.unlink()
+        drawn = path.read_text()
+    except OSError as error:
+        raise ResultsError(f"store: {folder} cannot be written to ({error}); give another --store") from error
+    return hashlib.blake2b(f"{drawn} {platform.node()}".encode(), digest_size=3).hexdigest()

@@ -1,0 +1,180 @@
+"""A sweep does the cells of a study that have no record yet: in order, as many side by side as wanted, each by one process.
+
+It keeps no plan: what is left to do is what has no record. It can therefore be stopped, killed and started again at any moment,
+and several sweeps may work on one store.
+"""
+
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sba.core.errors import SBAError
+from sba.data.datasets import Data, load
+from sba.records.results import record_of, record_of_divergence
+from sba.studies.planned import Cell, Study
+from sba.studies.store import Store, claimed
+from sba.training.loop import Diverged, Training
+from sba.training.run import Run
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a cell.
+
+    Attributes:
+        kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
+            "failed", or "lost" (a process died).
+        cell: its place in the list of cells, from 0.
+        epoch: epochs done.
+        text: what to say about it.
+        record: identifier of the record, for "found", "done" and "diverged".
+    """
+
+    kind: str
+    cell: int
+    epoch: int = 0
+    text: str = ""
+    record: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the cells of a sweep are run; nothing here changes what they are.
+
+    Attributes:
+        device: as for :class:`sba.training.loop.Training`.
+        threads: of the CPU, for each process.
+        data_root: likewise.
+        download: likewise.
+        deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
+        keep: leave the checkpoints of finished runs where they are.
+        graphs: as for :class:`sba.training.loop.Training`.
+        workers: processes that read image files for each run; 0 for none.
+        compiled: as for :class:`sba.training.loop.Training`.
+        jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    data_root: pathlib.Path | None = None
+    download: bool = False
+    deadline: float | None = None
+    keep: bool = False
+    graphs: bool | None = None
+    jobs: int = 1
+    workers: int = 0
+    compiled: bool = False
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
+    def data(self, dataset: str, holdout: int, side: int = 0) -> Data:
+        """Load a data set, once."""
+        return load(dataset, self.data_root, self.download, holdout, side)
+
+    def data_of(self, run: Run) -> Data:
+        """Load the data of a run, once for all runs that share it."""
+        return self.data(run.dataset, run.holdout, run.side)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the deadline."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+def work(
+    study: Study, cells: Sequence[Cell], store: Store, options: Options, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Event]:
+    """Do the cells that have no record and that no other process is doing, until none is left or it is time to stop.
+
+    Args:
+        study: whose cells they are.
+        cells: in order.
+        store: where records and checkpoints are.
+        options: how to run them.
+        stop: called between two steps; says whether to stop.
+
+    Yields:
+        What happens.
+    """
+    over: set[int] = set()
+    again = True
+    # a cell that another process held may be free by now, if that process was killed
+    while again:
+        again = False
+        for index, cell in enumerate(cells):
+            if index in over:
+                continue
+            if stop() or (options.left is not None and options.left <= 0):
+                return
+            for event in attempt(study, index, cell, store, options, stop):
+                again = again or event.kind in ("done", "diverged")
+                if event.kind in ("found", "done", "diverged", "failed"):
+                    over.add(index)
+                yield event
+                if event.kind == "stopped":
+                    return
+
+
+def attempt(
+    study: Study, index: int, cell: Cell, store: Store, options: Options, stop: Callable[[], bool]
+) -> Iterator[Event]:
+    """Do one cell, from its checkpoint if there is one; nothing happens where it has a record or belongs to another process."""
+    try:
+        data = options.data_of(cell.run)
+        if record := store.found(cell, data.fingerprint, study.exclusive):
+            yield Event("found", index, cell.run.epochs, record=record["id"])
+            return
+        with claimed(store.place(cell.run)) as mine:
+            # whoever held it until now may have finished it
+            if mine and not store.found(cell, data.fingerprint, study.exclusive):
+                yield from perform(study, index, cell, data, store, options, stop)
+    # memory may be short because of a neighbour: another sweep tries again
+    except (SBAError, torch.OutOfMemoryError) as error:
+        yield Event("failed", index, text=str(error))
+
+
+def perform(
+    study: Study, index: int, cell: Cell, data: Data, store: Store, options: Options, stop: Callable[[], bool]
+) -> Iterator[Event]:
+    """Do one cell that is this process's own."""
+    training = Training(
+        cell.run,
+        data,
+        device=options.device,
+        folder=store.place(cell.run),
+        budget=options.left,
+        stop=stop,
+        graphs=options.graphs,
+        workers=options.workers,
+        compiled=options.compiled,
+    )
+    yield Event("started", index, len(training.history))
+    done = len(training.history)
+    try:
+        for epoch in training:
+            if epoch.epoch > done:
+                yield Event("epoch", index, epoch.epoch)
+    except Diverged as error:
+        record = record_of_divergence(training, str(error), cell.study, cell.reduced)
+        yield settle(store, cell, record, options, Event("diverged", index, len(training.history), str(error)))
+        return
+    if not training.finished:
+        yield Event("stopped", index, len(training.history), f"stopped at step {training.step}")
+        return
+    more: dict[str, Any] = study.measure(training) if study.measure else {}
+    if options.jobs > 1:
+        more["jobs"] = options.jobs
+    record = record_of(training, cell.study, study.last, cell.reduced, more)
+    yield settle(store, cell, record, options, Event("done", index, cell.run.epochs, f"{record['error']:.2f} %"))
+
+
+def settle(store: Store, cell: Cell, record: dict[str, Any], options: Options, event: Event) -> Event:
+    """Append a cell's record, and delete its checkpoint once that is safe."""
+    store.add(record)
+    if not options.keep:
+        store.forget(cell.run)
+    return Event(event.kind, event.cell, event.epoch, event.text, record["id"])

@@ -1,0 +1,138 @@
+"""Checkpoints: written whole or not at all, read only as tensors and plain values, refused where they belong to another run."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+from typing import Any
+
+import torch
+
+from sba.core.errors import CheckpointError, ConfigError
+from sba.training.run import Run, from_settings
+
+FORMAT = 1
+FILE = "checkpoint.pt"
+LATE = ("vote",)
+"""Settings that count after the last epoch alone: a finished run may be given the vote that it was trained without."""
+
+
+def prepare(folder: pathlib.Path) -> None:
+    """Make the folder of a run, so that a run that could not be saved is refused before it starts.
+
+    Raises:
+        CheckpointError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"folder: {folder} cannot be written to ({error}); give another --folder") from error
+
+
+def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]) -> None:
+    """Write the state of a run into its folder, replacing the last checkpoint in one step.
+
+    Args:
+        folder: of this run; made where it does not exist.
+        run: its configuration, stored with it.
+        fingerprint: of its data.
+        state: tensors, numbers, text, and containers of them.
+
+    Raises:
+        CheckpointError: the folder cannot be written to; the last checkpoint is untouched.
+    """
+    content = {"format": FORMAT, "settings": json.dumps(run.settings()), "fingerprint": fingerprint, "state": state}
+    # torch's own writer hides a full disk behind an error of its own, so it writes to memory.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    partial = folder / f"{FILE}.{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / FILE)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(
+            f"folder: {folder} cannot be written to ({error}); free space or give another --folder"
+        ) from error
+
+
+def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | None:
+    """Read the state of a run from its folder, or None where there is no checkpoint yet.
+
+    Raises:
+        CheckpointError: the file is unreadable, or belongs to another configuration or other data; it is left as it is.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch does not look at the checksums that it writes
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, not {FORMAT}")
+        settings, found, state = json.loads(content["settings"]), content["fingerprint"], content["state"]
+    except Exception as error:
+        raise CheckpointError(
+            f"folder: {path} is not a checkpoint of this version of the program ({type(error).__name__}); move it away, "
+            "or give another --folder"
+        ) from error
+    if differing := [d for d in differences(known(settings), run.settings()) if d[0] not in LATE]:
+        raise CheckpointError(
+            f"folder: {folder} holds a run of another configuration:\n"
+            + "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)
+            + "\ngive another --folder, or the values it was started with"
+        )
+    if found != fingerprint:
+        raise CheckpointError(
+            f"folder: {folder} was trained on data with fingerprint {found}, this data has {fingerprint}; give another --folder"
+        )
+    return state
+
+
+def known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as this version writes them: fields that are newer than a checkpoint have their defaults."""
+    try:
+        return from_settings(settings).settings()
+    except ConfigError:
+        return settings
+
+
+def epochs_done(folder: pathlib.Path) -> int | None:
+    """Return how many epochs the checkpoint in a folder has behind it, or None where there is none that can be read."""
+    try:
+        # the tensors stay in the file
+        content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
+        return len(json.loads(content["state"]["history"]))
+    except Exception:
+        return None
+
+
+def clean(folder: pathlib.Path) -> None:
+    """Delete what processes that were killed while they wrote a checkpoint have left; only who owns the folder may."""
+    for partial in folder.glob(f"{FILE}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """List (name, value in a, value in b) of the settings in which two configurations differ."""
+    found = []
+    for name in dict.fromkeys([*a, *b]):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            found.append((prefix + name, left, right))
+    return found

@@ -1,0 +1,63 @@
+"""Convolutional stages compiled by torch: what follows a convolution, normalisation, ReLU and shortcut, becomes few kernels.
+
+Stages are compiled one by one: equal ones share their code, so that the 21 blocks of a ResNet-44 cost five compilations, and the
+chain can still be entered and left anywhere. What runs seldom or in another form runs as it is written: evaluation, and the way of
+virtual points through what follows their layer, where batch normalisation is handled from outside (:mod:`sba.core.tail`).
+
+The function is the same; its roundings are not, and a resumed run that is compiled on another machine may differ in last digits.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from sba.core.errors import ConfigError
+from sba.core.staged import Staged
+
+VARIANTS = 64
+"""Kinds of stage that may be compiled in one process; torch gives up after eight, fewer than VGG-16 has."""
+
+
+def passed(stage: nn.Module, x: Tensor) -> Tensor:
+    """Pass a tensor through a stage. This is what is compiled: called by itself, a container of torch's would be left alone."""
+    return stage(x)
+
+
+def convolves(stage: nn.Module) -> bool:
+    """Say whether a stage holds a convolution."""
+    return any(isinstance(module, nn.Conv2d) for module in stage.modules())
+
+
+def check(device: torch.device) -> None:
+    """Raise :class:`ConfigError` where torch lacks what it compiles with: a C++ compiler for a processor, Triton for a GPU."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile: there is no C++ compiler {compiler!r}; install it, name one in CXX, or leave it out"
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ConfigError("compile: the package triton, which torch compiles with for a GPU, is missing; leave it out")
+
+
+def compile_stages(network: Staged) -> None:
+    """Compile the stages that hold a convolution, for training; the modules, their names and the state dict stay as they are.
+
+    Args:
+        network: on its device, in its memory order.
+
+    Raises:
+        ConfigError: torch lacks what it compiles with.
+    """
+    import torch._dynamo
+
+    stages = [stage for stage in network.links.values() if convolves(stage)]
+    if not stages:
+        return
+    check(next(network.parameters()).device)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
+    compiled = torch.compile(passed, dynamic=False)
+    network.through = dict.fromkeys(stages, compiled)

@@ -1,0 +1,83 @@
+"""The processes of a run and their devices: torchrun starts them, torch's engine joins them; a single process is a run of one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from sba.core.errors import ConfigError
+from sba.core.ranks import rank, world
+
+
+def share(n: int, name: str) -> slice:
+    """Return this rank's part of n rows: equal parts, in the order of the ranks.
+
+    Args:
+        n: rows of all ranks together.
+        name: of the parameter that says so, for the message.
+
+    Raises:
+        ConfigError: they cannot be shared equally.
+    """
+    if n % world():
+        raise ConfigError(
+            f"{name}: {n} cannot be shared equally by {world()} processes; give a multiple of {world()}, or other processes"
+        )
+    part = n // world()
+    return slice(rank() * part, (rank() + 1) * part)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: torch has no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
+        ) from None
+    return device
+
+
+@contextlib.contextmanager
+def launched(device: str) -> Iterator[str]:
+    """Join the processes that torchrun started, and leave them at the end; nothing happens where it did not.
+
+    Args:
+        device: "cpu", or "cuda" for one card for each process of a machine.
+
+    Yields:
+        The device of this process.
+
+    Raises:
+        ConfigError: a single card is named for several processes, or a machine has fewer cards than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if torch.device(device).type == "cuda":
+        if torch.device(device).index is not None:
+            raise ConfigError(
+                f"device: {device!r} is one card for {os.environ['WORLD_SIZE']} processes; give --device cuda"
+            )
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device: process {local} of this machine has no card ({torch.cuda.device_count()} found); "
+                "give torchrun a lower --nproc-per-node"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    # decisions and records travel between hosts, gradients between cards
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,101 @@
+"""The paper's rule at test time: the majority vote of the raw prediction and its virtual points' (§3.4, open point 22).
+
+It is a form of test-time augmentation that any network can use, so it is measured for baselines, too.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sba.core.hyper import definitions
+from sba.core.method import drawn
+from sba.core.rng import Moment
+from sba.core.staged import Staged
+from sba.data.augment import normalise
+from sba.data.in_files import Stream, Views
+from sba.data.in_memory import Split
+from sba.methods import SBA, Method
+from sba.training.evaluation import EVALUATION_BATCH, Evaluation
+
+
+def electorate(method: Method) -> SBA:
+    """Return the SBA whose virtual points vote for networks trained by ``method``: with the method's own vicinity as far as it has
+    one, and the defaults otherwise. A running scale gives way to the batch's: its averages belong to the training set."""
+    own = {name: getattr(method, name) for name in definitions(SBA) if name in definitions(type(method))}
+    return SBA(**{**own, "scale": "batch"} if own.get("scale") == "running" else own)
+
+
+def winners(predictions: Tensor) -> Tensor:
+    """Return the class with the most votes; among equals, the one with the highest mean probability.
+
+    Args:
+        predictions: distributions of shape (voters, B, C).
+
+    Returns:
+        Classes of shape (B,).
+    """
+    votes = F.one_hot(predictions.argmax(-1), predictions.shape[-1]).sum(0)
+    # a mean probability is at most 1, so half of it decides between equals only
+    return (votes + predictions.mean(0) / 2).argmax(-1)
+
+
+LIMIT = 2**27
+"""Most numbers in the virtual points of a batch: half a GiB in float32."""
+
+
+def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int) -> int:
+    """Return how many images a pass may take."""
+    if network.input_shape is None:
+        return EVALUATION_BATCH
+    widest = max(math.prod(network.shape(layer)) for layer in layers)
+    return max(1, min(EVALUATION_BATCH, limit // (folds * widest)))
+
+
+@torch.no_grad()
+def majority_vote(
+    network: Staged,
+    split: Split | Stream,
+    mean: Sequence[float],
+    std: Sequence[float],
+    method: SBA,
+    seed: int = 0,
+    batch: int | None = None,
+) -> Evaluation:
+    """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
+
+    Args:
+        network: on the split's device; runs in evaluation mode, and its mode is put back afterwards.
+        split: images and labels.
+        mean: of each channel in [0, 1].
+        std: likewise.
+        method: whose vicinity and layers are used (:func:`electorate`); η and ω play no part.
+        seed: of the virtual points.
+        batch: images per pass of the raw points, whose spread is the unit of σ; by default as many as evaluation takes, or fewer
+            where their virtual points would not fit into :data:`LIMIT`.
+
+    Returns:
+        ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.
+    """
+    was_training, layers = network.training, method.eligible(network)
+    batch = batch or batch_within(LIMIT, network, layers, method.folds)
+    network.eval()
+    wrong, nll, n, skipped = 0.0, 0.0, 0, 0
+    try:
+        parts: Iterable[Split | Views] = split.parts(batch)
+        for step, part in enumerate(parts):
+            now, labels = Moment(seed, step), part.labels
+            layer = drawn(layers, now)
+            h = network(normalise(part.images, mean, std), until=layer)
+            points = method.virtual_points(h, now.generator("vote", h.device))
+            voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])
+            predictions = voters.log_softmax(-1).unflatten(0, (-1, len(h)))
+            wrong += (winners(predictions.exp()) != labels).sum().item()
+            mean_log = predictions.logsumexp(0) - math.log(len(predictions))
+            nll += F.nll_loss(mean_log, labels, reduction="sum").item()
+            n, skipped = n + len(part), skipped + part.skipped
+    finally:
+        network.train(was_training)
+    return Evaluation(100 * wrong / n, nll / n, n, skipped=skipped)

@@ -1,0 +1,120 @@
+"""The arithmetic of the measurements; how fast anything is belongs into `make bench`."""
+
+import math
+
+import pytest
+import torch
+
+from sba.bench import contestants, timing
+
+
+def test_a_ratio_pairs_its_rounds():
+    found = contestants.ratio("a over b", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], {})
+    assert (found.value, found.low, found.high, found.rounds) == (2.0, 1.0, 3.0, 3)
+    assert (found.details["lower quartile"], found.details["upper quartile"]) == (1.5, 2.5)
+    with pytest.raises(ValueError):
+        contestants.ratio("unpaired", [1.0], [1.0, 2.0], {})
+
+
+def test_both_contestants_see_the_same_pixels():
+    images = contestants.RandomImages(5)
+    data = contestants.on_device(images)
+    images.transform = timing.v2.PILToTensor()
+    for i in range(5):
+        pixels, label = images[i]
+        assert torch.equal(pixels, data.train.images[i]) and label == data.train.labels[i]
+
+
+def test_the_loader_delivers_normalised_float_images():
+    pixels, _ = contestants.RandomImages(1)[0]
+    assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.float32
+    assert pixels.min() < 0 < pixels.max()
+
+
+def test_the_steps_of_a_contestant_train_its_network():
+    data = contestants.on_device(contestants.RandomImages(contestants.BATCH))
+    training = contestants.Training(contestants.make_run("cifar10", "alexnet", batch_size=contestants.BATCH), data)
+    before = [p.clone() for p in training.network.parameters()]
+    contestants.steps_of(training)()
+    assert training.step == 1
+    assert any(not torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
+
+
+def test_the_counted_operations_of_a_step_are_three_products_per_linear_layer_but_the_first():
+    network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.Linear(30, 5))
+    x = torch.randn(7, 20)
+    counted = contestants.step_gflop(lambda: network(x).sum().backward())
+    assert counted == pytest.approx(2 * 7 * (2 * 20 * 30 + 3 * 30 * 5) / 1e9)
+
+
+def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
+    found = contestants.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, sweep="folds", x=4.0)
+    assert found.value == pytest.approx((2.0 + 3.0) / 2) and (found.sweep, found.x) == ("folds", 4.0)
+    assert contestants.expected_cost("cost", [3.0], [1.5], 0.0).value == pytest.approx(2.0)
+    assert contestants.expected_cost("cost", [3.0], [1.5], math.pi / 2).value == pytest.approx(1.0)
+
+
+def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
+    turns = []
+    monkeypatch.setattr(timing, "steps_of", lambda training, batch: lambda: turns.append(training.run.method.name))
+    entrants = {"a": contestants.ALWAYS | {"method": "sba", "folds": 2}}
+    plain, augmented = contestants.step_costs("alexnet", entrants, pairs=3, batch=4)
+    assert turns == ["erm", "sba"] * 4  # the first of each is a warm-up
+    assert len(plain) == 3 and {name: len(t) for name, t in augmented.items()} == {"a": 3}
+
+
+def test_limits_are_for_one_network_and_forms_for_those_that_have_covariances(monkeypatch):
+    asked = {}
+
+    def once(network, contestants, pairs):
+        asked[network] = contestants
+        return [1.0], {name: [2.0] for name in contestants}
+
+    monkeypatch.setattr(contestants, "step_costs", once)
+    strict = contestants.of_relatives("resnet44", 1, limited=True)
+    loose = contestants.of_relatives("vgg16", 1, form="diagonal")
+    assert {r.limit for r in strict} == {None, 1.05} and {r.limit for r in loose} == {None}
+    assert {name for name, given in asked["vgg16"].items() if given.get("form") == "diagonal"} == {"isda", "sba+isda"}
+    assert all("form" not in given for given in asked["resnet44"].values())
+    for given in asked["vgg16"].values():
+        contestants.make_run("cifar10", "vgg16", **given)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        ("alexnet", contestants.ALEXNET_LAYERS),
+        ("resnet44", contestants.RESNET_LAYERS),
+        ("vgg16", contestants.VGG_LAYERS),
+    ],
+)
+def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
+    stages = contestants.build(network, 10, 3, 32).stages
+    assert set(layers) <= set(stages[:-1])
+
+
+def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
+    """ISDA's table and its direct form leave equal gradients; both pairings match equal rows, up to the unsquared distance."""
+    found = []
+
+    def once(name, ours, theirs, rounds, limit):
+        found.append((ours, theirs))
+
+    monkeypatch.setattr(contestants, "in_turns", once)
+    contestants.isda_table(1, batch=12, classes=5, features=4)
+    (ours, theirs) = found[0]
+    ours()
+    weight = next(c.cell_contents for c in ours.__closure__ if getattr(c.cell_contents, "shape", None) == (5, 4))
+    first, weight.grad = weight.grad, None
+    theirs()
+    torch.testing.assert_close(weight.grad, first, rtol=1e-4, atol=1e-6)
+    contestants.k_mixup_pairing(1, batch=24, k=4)
+    blocks, padded = (form() for form in found[1])
+    assert (blocks // 4 == padded // 4).all() and (blocks == padded).float().mean() > 0.8
+
+
+def test_a_limit_is_judged():
+    found = contestants.ratio("a", [1.0], [2.0], {})
+    assert "limit" not in str(found)
+    assert "limit 0.6 kept" in str(contestants.dataclasses.replace(found, limit=0.6))
+    assert "limit 0.4 MISSED" in str(contestants.dataclasses.replace(found, limit=0.4))

@@ -1,0 +1,116 @@
+"""Where the project is hosted: one setting gives the chapters buttons for Colab and Binder, and the cell that installs it there."""
+
+import importlib.util
+import os
+import re
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from IPython.core.inputtransformer2 import TransformerManager
+from pages import ROOT, build, small_book
+
+from sba.book import execution
+from sba.book.hygiene import clean, clean_files, install_cell, repository
+
+HOSTED = {"url": "https://github.com/somebody/some-book", "branch": "trunk"}
+
+
+def test_the_project_names_no_repository_of_its_own():
+    assert repository(ROOT) == {}
+
+
+@pytest.mark.parametrize("url", ["", HOSTED["url"]])
+def test_the_buttons_lead_to_the_chapter_in_the_repository(tmp_path, url):
+    pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
+    built = build(small_book(tmp_path, repository={**HOSTED, "url": url}), "# A page")
+    assert built.returncode == 0, built.stderr + built.stdout
+    pages = {name: tmp_path / "_build" / "html" / "book" / f"{name}.html" for name in ("chapter", "index")}
+    links = {
+        name: [
+            a["href"] for a in BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find_all("a", href=True)
+        ]
+        for name, page in pages.items()
+    }
+    elsewhere = {name: sorted(a for a in found if re.search("colab|binder", a)) for name, found in links.items()}
+    where = "somebody/some-book"
+    assert elsewhere["index"] == []
+    assert elsewhere["chapter"] == (
+        [
+            f"https://colab.research.google.com/github/{where}/blob/trunk/book/chapter.ipynb",
+            f"https://mybinder.org/v2/gh/{where}/trunk?urlpath=lab/tree/book/chapter.ipynb",
+        ]
+        if url
+        else []
+    )
+    assert "../_sources/book/chapter.ipynb" in links["chapter"], "the executed notebook can be downloaded"
+
+
+def test_the_install_cell_stands_behind_the_parameters_where_there_is_a_repository(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    parameters = nbformat.v4.new_code_cell("seed = 0", id="first", metadata={"tags": ["parameters"]})
+    text = nbformat.v4.new_markdown_cell("# A", id="title")
+    nbformat.write(clean(nbformat.v4.new_notebook(cells=[text, parameters])), folder / "00_a.ipynb")
+
+    def ids():
+        return [cell.id for cell in nbformat.read(folder / "00_a.ipynb", as_version=4).cells]
+
+    for named, wanted in ((HOSTED, ["title", "first", "install"]), ({"url": ""}, ["title", "first"])):
+        (tmp_path / "_config.yml").write_text(yaml.safe_dump({"repository": named}))
+        assert clean_files(folder) == [folder / "00_a.ipynb"] and ids() == wanted
+        assert clean_files(folder) == []
+
+
+def test_headlessly_the_install_cell_is_skipped(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("seed"),
+    ]
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    nbformat.write(clean(nbformat.v4.new_notebook(cells=cells), HOSTED), folder / "00_a.ipynb")
+    for name in ("book", "sba"):
+        (tmp_path / name).mkdir()
+    (done,) = execution.execute(folder, tmp_path / "_build" / "stage")
+    executed = nbformat.read(done, as_version=4)
+    assert [(c.id, c.execution_count is None) for c in executed.cells] == [
+        ("cell-00", False),
+        ("install", True),
+        ("cell-02", False),
+    ]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_install_cell_does_nothing_where_the_project_is(monkeypatch, installed):
+    """Its commands as IPython would run them, with a shell that only notes them."""
+
+    class Shell:
+        def __init__(self):
+            self.asked = []
+
+        def system(self, command):
+            self.asked.append(command)
+
+        def run_line_magic(self, name, line, *rest):
+            self.asked.append(f"{name} {line}")
+
+    shell, find = Shell(), importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(name) if installed else None)
+    code = TransformerManager().transform_cell(install_cell(HOSTED).source)
+    exec(compile(code, "install", "exec"), {"get_ipython": lambda: shell})
+    commands = [
+        f"git clone --quiet --depth 1 --branch trunk {HOSTED['url']} sba-book",
+        "cd sba-book",
+        'pip install --quiet ".[book]"',
+    ]
+    assert shell.asked == ([] if installed else commands)
+
+
+def test_binder_finds_the_dependencies_and_installs_the_package():
+    folder = ROOT / ".binder"
+    assert (folder / "environment.yml").read_bytes() == (ROOT / "environment.yml").read_bytes()
+    assert (
+        os.access(folder / "postBuild", os.X_OK) and "pip install --no-deps -e ." in (folder / "postBuild").read_text()
+    )

@@ -1,0 +1,523 @@
+"""Bad input and faults: every mistake gets a message that names field, value and fix, and nothing is ever lost.
+
+``SBA_ABUSE=long`` takes ten times as many examples and kills as many more processes.
+"""
+
+import contextlib
+import copy
+import json
+import math
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import click
+import hypothesis.strategies as st
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+
+from sba import SBAError, make_run, train
+from sba.book.execution import check_parameters, unlike
+from sba.cli.commands import main
+from sba.core.errors import CheckpointError, ConfigError
+from sba.core.hyper import bounds, choices, definitions
+from sba.data.datasets import ROOT_VARIABLE
+from sba.methods import METHODS
+from sba.records.results import TornRecordWarning, append, record_of, records
+from sba.training.checkpoint import FILE
+from sba.training.run import Run, from_settings
+
+LONG = os.environ.get("SBA_ABUSE") == "long"
+MORE = 10 if LONG else 1
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+def outside(field):
+    """Values just outside of a numeric range."""
+    low, high = bounds(field)
+    whole = field.annotation is int
+    closed_low = any(hasattr(m, "ge") for m in field.metadata)
+    closed_high = any(hasattr(m, "le") for m in field.metadata)
+    if low is not None:
+        yield low - 1 if closed_low and whole else math.nextafter(low, -math.inf) if closed_low else low
+        yield low - 1000 if whole else low - 1e3
+    if high is not None:
+        yield high + 1 if closed_high and whole else math.nextafter(high, math.inf) if closed_high else high
+
+
+def bad_values(field):
+    """Texts that a hyper-parameter must refuse, from its definition."""
+    if field.annotation is bool:
+        return []
+    if options := choices(field):
+        return ["", " ", "None", "0", f"{options[0]} ", f"{options[0]}x"]
+    if field.annotation in (int, float):
+        texts = ["", " ", "abc", "1,5", "0x10", "None", "true", "[1]", "1e", "--", "−1", "nan", "inf", "-inf"]
+        texts += ["1.5", "1e3", "1e400"] if field.annotation is int else ["1e400"]
+        return texts + [str(int(v)) if field.annotation is int else repr(float(v)) for v in outside(field)]
+    if field.annotation == tuple[int, ...]:
+        return ["abc", "1.5", "1,x", "2,1", "1,1"]
+    return ["nolayer", "input,nolayer"]
+
+
+def bad_flags():
+    """(flag, value, method) for every hyper-parameter of a run and of every method."""
+    for cls, method in [(Run, "erm"), *((cls, cls.name) for cls in METHODS.values())]:
+        for name, field in definitions(cls).items():
+            if name not in ("method", "dataset", "network", "full_epochs"):
+                for value in bad_values(field):
+                    yield f"--{name.replace('_', '-')}", value, method
+
+
+BAD_FLAGS = list(bad_flags())
+STUDY_FLAGS = {
+    "--seeds": ["0", "-1", "x", "1.5", ""],
+    "--first-seed": ["-1", "x"],
+    "--jobs": ["0", "x"],
+    "--threads": ["0", "x"],
+    "--budget": ["-1", "x"],
+    "--epochs-scale": ["0", "-1", "x", "nan"],
+    "--amp": ["fp8", ""],
+    "--device": ["gpu", "cuda:x", ""],
+    "--methods": ["nosuch", "erm,nosuch"],
+    "--where": ["mnist", "digits/nosuch", "/"],
+    "--workers": ["-1", "x"],
+}
+OTHER_COMMANDS = [
+    *(("sweep", "omega-eta", flag, value) for flag, values in STUDY_FLAGS.items() for value in values),
+    *(("sweep", name) for name in ("", "fig9", "table1", "--", "omega-eta extra")),
+    *(("train", "--dataset", value) for value in ("", "mnist", "cifar", "folder:", "folder:/nowhere", "imagenette")),
+    *(("train", "--network", value) for value in ("resnet", "alexnet", "resnet50")),
+    *(("train", "--method", value) for value in ("", "SBA", "sgd")),
+    *(("train", "--preset", value) for value in ("", "none", "paper")),
+    *(("train", "--device", value) for value in ("", "gpu", "cuda:99", "cpu:x")),
+    *(("train", "--threads", value) for value in ("0", "-1", "many")),
+    *(("train", "--budget", value) for value in ("-1", "soon")),
+    *(("train", flag) for flag in ("--nosuch", "--eta=0.1", "--k=2", "--graphs", "--adapt-norm", "--side=16", "stray")),
+    *(("train", "--results", value) for value in ("/proc/none/r.jsonl", "/dev/null/r.jsonl", "/")),
+    *(("train", "--folder", value) for value in ("/proc/none", "/dev/null/x")),
+    *(("notebooks", "-p", "seed", value, "--only", "00_tour") for value in ("{", "abc", "1.5", "[1]", "null", "true")),
+    *(("notebooks", "--only", value) for value in ("", "99_none")),
+    ("notebooks", "-p", "nosuch", "1"),
+    ("notebooks", "--source", "/nowhere"),
+    *(("table", "--results", value) for value in ("/nowhere", "/nowhere.jsonl", "/proc/self/mem")),
+    ("table", "--results", "/dev/null", "--readme", "/nowhere/README.md"),
+    *(("bench", "--only", value) for value in ("", "everything")),
+    ("bench", "--device", "gpu"),
+    ("nosuch",),
+]
+
+
+def words(command):
+    """What a message may name: a flag, its field, its value."""
+    given = {w or "''" for w in command[1:]} or set(command)
+    return given | {w.lstrip("-").replace("-", "_").split("=")[0] for w in given if w.startswith("--") and len(w) > 2}
+
+
+FIXES = (
+    "give ",
+    "choose",
+    "known are",
+    "did you mean",
+    "not in the range",
+    "is not a valid",
+    "must be",
+    "no such",
+    "there are",
+)
+FIXES += (
+    "is not one of",
+    "knows",
+    "install",
+    "missing",
+    "got unexpected",
+    "belongs to",
+    "one of",
+    "is not a list",
+    "see '",
+)
+FIXES += (
+    "copy its",
+    "no notebooks here",
+    "add --",
+    "leave it out",
+    "unknown",
+    "makes no sense",
+    "add",
+    "move it",
+    "needs",
+)
+
+
+def refused(command):
+    """Run a command that must be refused, in an empty folder; return what it says."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        if command[0] == "notebooks" and "--source" not in command:
+            os.symlink(ROOT / "notebooks", "notebooks")
+        before = set(os.listdir())
+        # data that lie here would make a mistake a long run
+        result = CliRunner(env={ROOT_VARIABLE: None}).invoke(main, list(command))
+        assert set(os.listdir()) == before, f"{command} wrote {set(os.listdir()) - before}"
+    assert result.exit_code not in (0, 1), f"{command}: {result.exit_code} {result.output!r} {result.exception!r}"
+    assert isinstance(result.exception, SystemExit) and "Traceback" not in result.output
+    said = result.output.replace("-", "_")
+    assert any(w.replace("-", "_") in said for w in words(command)), f"{command}: {result.output}"
+    assert any(fix in result.output.lower() for fix in FIXES), f"{command} has no fix: {result.output}"
+    return result.output
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_bad_value_of_every_flag_is_refused_with_its_name(method):
+    own = [(flag, value) for flag, value, m in BAD_FLAGS if m == method]
+    chosen = own if LONG or len(own) < 60 else random.Random(0).sample(own, 60)
+    for flag, value in chosen:
+        said = refused(("train", "--method", method, f"{flag}={value}"))
+        assert flag in said or flag[2:].replace("-", "_") in said
+
+
+def test_the_generated_input_is_much():
+    assert len(BAD_FLAGS) + len(OTHER_COMMANDS) > 800
+    assert sum(min(60, sum(m == method for *_, m in BAD_FLAGS)) for method in METHODS) + len(OTHER_COMMANDS) > 200
+
+
+@pytest.mark.parametrize("command", OTHER_COMMANDS, ids=lambda c: " ".join(c))
+def test_other_mistakes_on_the_command_line(command):
+    refused(command)
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=40 * MORE)
+@given(st.sampled_from(sorted({f for f, *_ in BAD_FLAGS})), texts)
+def test_any_text_after_a_flag_is_a_value_or_a_message(flag, text):
+    """Nothing is trained: an unknown data set is refused last."""
+    result = CliRunner().invoke(main, ["train", "--dataset", "folder:/nowhere", f"{flag}={text}"])
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit), (result.output, result.exception)
+
+
+# ------------------------------------------------------------------------------- papermill parameters, configurations
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_every_parameter_of_every_notebook_refuses_values_of_another_kind(notebook):
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    assert known, "a chapter has parameters"
+    wrong = {"str": [3, None, ["a"], True], "int": ["3", 2.5, None, True], "float": ["x", None, math.nan, [1.0], False]}
+    for name, parameter in known.items():
+        kind = type(__import__("ast").literal_eval(parameter["default"])).__name__
+        for value in wrong.get(kind, ["x", 3]):
+            with pytest.raises(SBAError) as error:
+                check_parameters(notebook, {name: value})
+            assert f"{notebook.name}: {name}: {value!r} is not allowed; give " in str(error.value)
+    for name in (*("x" + n for n in list(known)[:3]), "", "Seed"):
+        with pytest.raises(SBAError, match=r"no parameter .* its parameters cell knows"):
+            check_parameters(notebook, {name: 1})
+
+
+@given(st.sampled_from([True, 3, 0.5, "text", [1]]), st.booleans() | st.integers() | st.floats() | texts)
+def test_a_value_of_the_kind_of_the_default_is_taken(default, value):
+    as_number = type(default) is float and type(value) in (int, float) and math.isfinite(value)
+    assert (unlike(default, value) == "") == ((type(default) is type(value) and value == value) or as_number) or (
+        type(default) is float and type(value) is float and not math.isfinite(value)
+    )
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+CONFIGURATIONS = [make_run(method=name).settings() for name in METHODS]
+
+
+@settings(max_examples=150 * MORE)
+@given(st.data())
+def test_a_configuration_that_was_edited_is_read_or_refused(data):
+    """What is read back is what stands there: nothing is dropped or rounded in silence."""
+    values = copy.deepcopy(data.draw(st.sampled_from(CONFIGURATIONS)))
+    place = data.draw(st.sampled_from([values, values["method"]]))
+    name = data.draw(st.sampled_from([*place, "extra"]) | texts)
+    if data.draw(st.booleans()):
+        place.pop(name, None)
+    else:
+        place[name] = data.draw(junk)
+    try:
+        run = from_settings(values)
+    except SBAError as error:
+        assert str(error).strip() and "\n  File" not in str(error)
+        return
+    read = json.loads(json.dumps(run.settings()))
+    for where, there in ((values, read), (values["method"], read["method"])):
+        for key, value in where.items():
+            if key != "method":
+                assert there[key] == value or list(there[key]) == list(value), key
+
+
+@settings(max_examples=30 * MORE)
+@given(junk)
+def test_anything_in_the_place_of_a_configuration_is_refused(value):
+    with pytest.raises(ConfigError):
+        from_settings(value)
+
+
+# ---------------------------------------------------------------------------------------------------- results files
+
+
+@pytest.fixture(scope="module")
+def record():
+    training = train(make_run("moons", epochs=2))
+    list(training)
+    return json.loads(json.dumps(record_of(training)))
+
+
+def paths(value, prefix=()):
+    """The places of a nested record."""
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*prefix, key)
+        if isinstance(part, dict | list):
+            yield from paths(part, (*prefix, key))
+
+
+def table_of(path):
+    """What ``table`` says of a file: it exits with 0 or 2 and leaves the file as it is."""
+    before = path.read_bytes()
+    result = CliRunner().invoke(main, ["table", "--results", str(path)])
+    assert path.read_bytes() == before
+    assert result.exit_code in (0, 2), (result.output, result.exception)
+    assert result.exit_code == 0 or "error: " in result.output
+    return result.output
+
+
+@settings(max_examples=100 * MORE)
+@given(st.data())
+@pytest.mark.filterwarnings("ignore::sba.records.results.TornRecordWarning")
+def test_a_record_that_was_edited_is_a_row_or_a_message(record, tmp_path_factory, data):
+    edited = copy.deepcopy(record)
+    *way, last = data.draw(st.sampled_from(list(paths(record))))
+    place = edited
+    for key in way:
+        place = place[key]
+    if data.draw(st.booleans()):
+        del place[last]
+    else:
+        place[last] = data.draw(junk)
+    path = tmp_path_factory.mktemp("edited") / "r.jsonl"
+    path.write_text(json.dumps(edited) + "\n" + json.dumps(record | {"id": "whole"}) + "\n")
+    said = table_of(path)
+    assert "whole" in said or edited["settings"] != record["settings"] or "error" in said
+
+
+@settings(max_examples=100 * MORE)
+@given(st.binary(max_size=60), st.floats(0, 1), st.integers(0, 200))
+@pytest.mark.filterwarnings("ignore::sba.records.results.TornRecordWarning")
+def test_bytes_written_into_a_results_file_cost_no_other_line(record, tmp_path_factory, written, at, over):
+    path = tmp_path_factory.mktemp("bytes") / "r.jsonl"
+    lines = [json.dumps(record | {"id": name}).encode() + b"\n" for name in "abc"]
+    start = len(lines[0]) + int(at * (len(lines[1]) - 1))
+    whole = b"".join(lines)
+    path.write_bytes(whole[:start] + written + whole[start + min(over, len(lines[1]) + len(lines[0]) - start - 1) :])
+    assert {"a", "c"} <= {r["id"] for r in records(path)}
+    table_of(path)
+    append(path, record | {"id": "d"})
+    assert {"a", "c", "d"} <= {r["id"] for r in records(path)}
+
+
+def test_a_line_nested_too_deeply_is_left_out(record, tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("[" * 100_000 + "\n" + json.dumps(record) + "\n")
+    with pytest.warns(TornRecordWarning, match="line 1"):
+        assert [r["id"] for r in records(path)] == [record["id"]]
+
+
+# ---------------------------------------------------------------------------------------------------------- faults
+
+COMMAND = ["--dataset", "moons", "--epochs", "12", "--method", "sba", "--eta", "0.1", "--seed", "4", "--quiet"]
+
+
+def process(folder, *more, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "sba", "train", *COMMAND, "--folder", "run", "--results", "r.jsonl", *more],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def timeless(record):
+    epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
+    return {"epochs": epochs, **{k: record[k] for k in ("key", "settings", "error", "error_last", "fingerprint")}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The record of the command's run, and the weights it ends with."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process(folder).communicate(timeout=120)
+    (found,) = records(folder / "r.jsonl")
+    return timeless(found), weights(folder)
+
+
+def weights(folder):
+    return torch.load(folder / "run" / FILE, weights_only=True)["state"]["objective"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+def test_a_signal_at_a_random_moment_costs_nothing(tmp_path, undisturbed, number):
+    """Again and again until the run is done; a process that stops by itself says how to go on."""
+    moments = random.Random(number)
+    for attempt in range(40):
+        # one that reaches nothing before it is killed would never end; later ones are given more time
+        running = process(tmp_path)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=moments.uniform(0.5, 2.5) + attempt * (0.3 if LONG else 2))
+        running.send_signal(number)
+        said, _ = running.communicate(timeout=60)
+        assert "Traceback" not in said or running.returncode == -signal.SIGINT or "KeyboardInterrupt" in said, said
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TornRecordWarning)
+            found = records(tmp_path / "r.jsonl") if (tmp_path / "r.jsonl").exists() else []
+        if found:
+            break
+    assert [timeless(r) for r in found] == [undisturbed[0]]
+    assert all(torch.equal(v, undisturbed[1][k]) for k, v in weights(tmp_path).items())
+
+
+def limit_files():
+    """Let no file grow beyond a few kilobytes, as on a full disk; Python sees an error and not a signal."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+
+def test_a_full_disk_is_a_message_and_the_run_goes_on_when_there_is_space(tmp_path, undisturbed):
+    stopped = process(tmp_path, "--budget", "0.01")
+    said, _ = stopped.communicate(timeout=60)
+    assert stopped.returncode == 3 and "the same command goes on" in said
+    before = (tmp_path / "run" / FILE).read_bytes()
+    full = process(tmp_path, preexec_fn=limit_files)
+    said, _ = full.communicate(timeout=60)
+    assert full.returncode == 2 and "Traceback" not in said
+    assert "folder: run cannot be written to" in said and "free space or give another --folder" in said
+    assert (tmp_path / "run" / FILE).read_bytes() == before
+    process(tmp_path).communicate(timeout=60)
+    (found,) = records(tmp_path / "r.jsonl")
+    assert timeless(found) == undisturbed[0]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 0.3, 0.9, -1])
+def test_a_truncated_checkpoint_is_refused_and_left(tmp_path, kept):
+    run = make_run("moons", epochs=2)
+    training = train(run, folder=tmp_path, budget=0)
+    list(training)
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    torn = whole[: int(kept * len(whole)) if 0 < kept < 1 else kept]
+    path.write_bytes(torn)
+    with pytest.raises(
+        CheckpointError, match=r"folder: .* is not a checkpoint .*; move it away, or give another --folder"
+    ):
+        train(run, folder=tmp_path)
+    assert path.read_bytes() == torn
+
+
+@settings(max_examples=25 * MORE)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=40))
+def test_bytes_written_into_a_checkpoint_are_noticed_or_harmless(tmp_path_factory, at, written):
+    """The file's checksums catch what its format does not."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    run = make_run("moons", epochs=2)
+    training = train(run, folder=folder, budget=0)
+    list(training)
+    path = folder / FILE
+    whole = bytearray(path.read_bytes())
+    at %= len(whole)
+    whole[at : at + len(written)] = written
+    path.write_bytes(whole)
+    try:
+        resumed = train(run, folder=folder)
+    except CheckpointError as error:
+        assert "move it away" in str(error) or "give another --folder" in str(error)
+        return
+    expected = training.objective.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in resumed.objective.state_dict().items())
+
+
+class Stranger:
+    """What no checkpoint holds: reading it would run code."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def test_a_foreign_checkpoint_runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "settings": "{}", "fingerprint": "", "state": Stranger()}, FILE)
+    result = CliRunner().invoke(main, ["train", *COMMAND, "--folder", "."])
+    assert result.exit_code == 2 and "is not a checkpoint of this version" in result.output
+    assert not Path("ran").exists()
+
+
+def write(path, name, n, record):
+    for i in range(n):
+        append(path, record | {"id": f"{name}{i}"})
+
+
+def test_two_writers_lose_and_tear_nothing(record, tmp_path):
+    path, n = tmp_path / "r.jsonl", 50 * MORE
+    context = multiprocessing.get_context("fork" if sys.version_info < (3, 12) else "forkserver")
+    writers = [context.Process(target=write, args=(path, name, n, record)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert {r["id"] for r in records(path)} == {f"{name}{i}" for name in "ab" for i in range(n)}
+    assert path.read_bytes().count(b"\n") == 2 * n
+
+
+def test_the_same_run_by_two_processes_is_made_once(tmp_path):
+    pair = [process(tmp_path) for _ in range(2)]
+    said = [p.communicate(timeout=120)[0] for p in pair]
+    # the second may come when the first is done
+    assert sorted(p.returncode for p in pair) in ([0, 3], [0, 0]), said
+    assert len(records(tmp_path / "r.jsonl")) == 1 and not any("Traceback" in s for s in said)
+
+
+@pytest.mark.parametrize("method", ["erm", "sba", "isda"])
+def test_a_loss_that_is_not_finite_stops_with_step_and_terms(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["train", "--dataset", "moons", "--method", method, "--lr", "1e30", "--quiet"])
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    for part in ("lr: the loss is not finite in epoch 1, step 4", "'cross_entropy': nan", "give a lower --lr"):
+        assert part in result.output, result.output
+    assert not Path("runs/results.jsonl").exists()
+
+
+def test_click_is_what_reads_flags():
+    """Every option has help: a message that names a flag is of use only if the flag is explained."""
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name not in (
+                "source",
+                "stage",
+                "store",
+                "results",
+                "readme",
+            ):
+                assert option.help, (command.name, option.name)

@@ -1,0 +1,417 @@
+"""The relatives as methods: what each adds to its mathematics, whose own tests are elsewhere."""
+
+import dataclasses
+import math
+
+import oracles
+import pytest
+import torch
+from test_every_method import network_of, outcome, same
+
+import sba
+from sba import build, train
+from sba.core.errors import ConfigError
+from sba.core.rng import Moment
+from sba.core.updates import adapted
+from sba.data.augment import normalise
+from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
+from sba.methods.mixup import beta, other_order, resolution_ends
+from sba.report.tables import column, hyperparameters
+from sba.training.run import Run, make_run
+
+# ----------------------------------------------------------------------------------------------------- mixup and its kin
+
+
+def plane(rows=8):
+    torch.manual_seed(0)
+    return build("mlp", 3, 2, 1).double(), torch.randn(rows, 2, 1, 1, dtype=torch.float64), torch.arange(rows) % 3
+
+
+@pytest.mark.parametrize("layer", ["input", "fc1"])
+def test_mixup_is_the_loss_of_mixed_activations_and_labels_by_hand(layer):
+    network, x, y = plane()
+    now = Moment(0, 5)
+    loss = Mixup(layers=(layer,)).terms(network, x, y, now, None)["cross_entropy"]
+    lam = beta(now.uniform("weight"), 1.0)
+    partners = torch.randperm(8, generator=now.generator("partners"))
+    h = network(x, until=layer)
+    logits = network(lam * h + (1 - lam) * h[partners], after=layer).tolist()
+    expected = lam * oracles.cross_entropy(logits, y.tolist())
+    expected += (1 - lam) * oracles.cross_entropy(logits, y[partners].tolist())
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_weight_follows_its_beta_law_over_the_steps():
+    draws = torch.tensor([beta(Moment(0, step).uniform("weight"), 2.0) for step in range(4000)])
+    assert draws.mean().item() == pytest.approx(0.5, abs=4 * math.sqrt(0.05 / 4000))
+    assert draws.var().item() == pytest.approx(0.05, rel=0.1)  # 1 / (4 (2α + 1))
+
+
+def test_k_mixup_with_blocks_of_one_is_mixup(run, small):
+    mixup, single = outcome(run(method="mixup"), small), outcome(run(method="k-mixup", k=1, alpha=1.0), small)
+    assert mixup[0] == single[0] and same(mixup[1], single[1])
+
+
+def test_k_mixup_pairs_no_row_with_itself_or_its_own_block():
+    order = KMixup(k=4).second_order(16, Moment(0), torch.device("cpu"))
+    assert (order // 4 != torch.arange(16) // 4).all()
+
+
+def test_k_mixup_refuses_a_batch_of_less_than_two_blocks(run, small):
+    with pytest.raises(ConfigError, match="k: 16 leaves a batch of 16 no two blocks to match; give at most 8"):
+        list(train(run(method="k-mixup"), small))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "side", "ends"),
+    [
+        ("resnet44", 3, 32, ["block1_7", "block2_7"]),
+        ("vgg16", 3, 32, ["conv1_1", "conv2_1"]),
+        ("digits", 1, 8, ["conv1", "conv2"]),
+        ("mlp", 2, 1, []),
+    ],
+)
+def test_manifold_mixup_mixes_at_the_input_and_the_ends_of_the_first_two_resolutions(name, channels, side, ends):
+    network = build(name, 10, channels, side)
+    assert resolution_ends(network)[:2] == ends
+    method = ManifoldMixup()
+    assert method.eligible(network) == ("input", *ends)
+    method.check(network)
+
+
+def test_manifold_mixup_draws_its_layer_anew():
+    method = ManifoldMixup(layers=("input", "fc1", "fc2"))
+    network, x, y = plane()
+    values = {method.terms(network, x, y, Moment(0, step), None)["cross_entropy"].item() for step in range(3)}
+    assert len(values) == 3
+
+
+def test_decoupled_mixup_without_its_term_is_mixup(run, small):
+    mixup, decoupled = outcome(run(method="mixup"), small), outcome(run(method="decoupled", eta=0.0), small)
+    assert mixup[0] == decoupled[0] and same(mixup[1], decoupled[1])
+
+
+@pytest.mark.parametrize("options", [{"mixer": "cutmix"}, {"loss": "bce"}, {"mode": "more", "power": 0.5}])
+def test_decoupled_mixup_trains_in_every_form(run, small, options):
+    records, state = outcome(run(method="decoupled", **options), small)
+    assert all(math.isfinite(nll) for _, _, nll in records)
+    assert not same(network_of(state), network_of(outcome(run(method="decoupled"), small)[1]))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (DecoupledMixup(mixer="cutmix", layers=("fc1",)), r"layers: .*cannot be cut as images are"),
+        (Mixup(layers=()), "layers: none is given; choose from input, flatten"),
+        (Mixup(layers=("fc3",)), "layers: 'fc3' puts out the logits"),
+        (Bamboo(layers=("fc7",)), "layers: there is no layer 'fc7'"),
+    ],
+)
+def test_layers_that_cannot_serve_are_refused(method, message):
+    with pytest.raises(ConfigError, match=message):
+        method.check(build("mlp", 3, 2, 1))
+
+
+# --------------------------------------------------------------------------------------------------------- ISDA and Bamboo
+
+
+def test_isda_is_plain_at_the_start_and_stronger_with_time():
+    network, x, y = plane(rows=30)
+    method, losses = ISDA(lambda0=5.0), []
+    for progress in (0.0, 0.3, 0.9):
+        terms = method.terms(network, x, y, Moment(0, 1, 1, progress), method.memory(network))
+        losses.append(terms["cross_entropy"].item())
+    assert losses[0] == pytest.approx(oracles.cross_entropy(network(x).tolist(), y.tolist()), rel=1e-6)
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_isda_needs_a_linear_layer_at_the_end_and_covariances_that_fit():
+    network = build("digits", 10, 1, 8)
+    ISDA().check(network)
+    with pytest.raises(ConfigError, match=r"form: 'full' needs .* GiB"):
+        ISDA().check(build("alexnet_fc", 100, 3, 32))
+    ISDA(form="diagonal").check(build("alexnet_fc", 100, 3, 32))
+
+
+@pytest.mark.parametrize("norm", ["1", "2", "inf"])
+def test_bamboos_points_lie_in_the_ball_whose_unit_is_the_spread(norm):
+    h = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3, 0.5, 0])
+    points = Bamboo(folds=200, radius=0.5, norm=norm).points(h, Moment(0)).unflatten(0, (200, 6))
+    lengths = torch.linalg.vector_norm(points - h, float(norm), dim=-1)
+    unit = torch.linalg.vector_norm(h.std(0, correction=0), float(norm))
+    assert lengths.max() <= 0.5 * unit * (1 + 1e-5)
+    assert lengths.max() > 0.45 * unit
+
+
+def test_bamboos_term_is_the_hard_loss_of_its_points(monkeypatch):
+    network, x, y = plane()
+    method = Bamboo(eta=0.7, folds=3, layers=("fc1",))
+    now = Moment(0, 2)
+    points = method.points(network(x, until="fc1"), now)
+    terms = method.terms(network, x, y, now, None)
+    expected = 0.7 * oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
+    assert terms["virtual"].item() == pytest.approx(expected, rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------ Batch Augmentation
+
+
+@pytest.fixture
+def noisy_moons(monkeypatch):
+    """Moons with an augmentation that makes every view of an image another one, and a network without batch statistics."""
+
+    def augment(images, mean, std, now):
+        noise = torch.randn(images.shape, generator=now.generator("noise", images.device))
+        return normalise(images, mean, std) + noise
+
+    monkeypatch.setattr(Run, "augmentation", property(lambda self: augment))
+    moons = sba.load("moons")
+    few = dataclasses.replace(moons, train=moons.train[:60], test=moons.test[:30])
+    return lambda **options: outcome(make_run("moons", epochs=2, batch_size=20, **options), few)
+
+
+@pytest.mark.parametrize("method", ["erm", "isda"])
+def test_views_in_chunks_equal_views_at_once_without_batch_statistics(noisy_moons, method):
+    """ISDA at λ₀ = 0: the covariances have taken in the same features."""
+    given = {"method": method} | ({"lambda0": 0.0} if method == "isda" else {})
+    once, chunked, two, one = (
+        noisy_moons(**given, views=views, chunked=chunked)[1]
+        for views, chunked in ((3, False), (3, True), (2, True), (1, False))
+    )
+    for name, value in once.items():
+        torch.testing.assert_close(chunked[name], value, rtol=1e-4, atol=1e-5)
+    for other in (two, one):
+        assert max((other[k] - once[k]).abs().max() for k in once if "network" in k) > 1e-3
+
+
+@pytest.mark.parametrize("side", [False, True])
+def test_views_that_would_be_equal_are_refused(side, run, small):
+    equal = {"views": 2, "padding": 0, "chunked": side}
+    with pytest.raises(ConfigError, match="views: the 2 of an image would be equal; give padding, flip or cutout"):
+        train(run(**equal), small)
+    train(run(**equal, network="digits_dropout"), small)
+    train(run(**equal | {"cutout": 2}), small)
+
+
+def test_k_mixup_is_refused_where_the_run_is_made_if_its_batch_has_no_two_blocks_or_holds_an_image_twice(run, small):
+    with pytest.raises(ConfigError, match="k: 9 leaves a batch of 16 no two blocks to match; give at most 8"):
+        train(run(method="k-mixup", k=9), small)
+    with pytest.raises(ConfigError, match="k: 9 leaves a batch of 16 no two blocks"):
+        train(run(method="k-mixup", k=9, views=2), small)
+    with pytest.raises(
+        ConfigError, match="views: 2 in one pass would be matched with each other by k-mixup; give chunked"
+    ):
+        train(run(method="k-mixup", k=8, views=2), small)
+    train(run(method="k-mixup", k=8, views=2, chunked=True), small)
+    train(run(method="k-mixup", k=1, views=2), small)
+
+
+@pytest.mark.parametrize(("name", "value"), [("eta", 0.0), ("eta", 5.0), ("mode", "more")])
+def test_decoupled_binary_form_refuses_what_it_would_ignore(name, value):
+    with pytest.raises(ConfigError, match=f"{name}: .* has no place in loss 'bce'"):
+        DecoupledMixup(loss="bce", **{name: value})
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_decoupled_loss_is_continuous_where_nothing_is_mixed(monkeypatch, loss):
+    """CutMix's box may be empty: such a step is of the same kind as the others. λ and 1 − λ exchange the two samples.
+
+    The softmax form has no second term there, by its definition.
+    """
+    network, x, y = plane()
+    order = other_order(len(x), Moment(0, 2), x.device)
+
+    def total(lam, images, labels):
+        monkeypatch.setattr("sba.methods.decoupled.beta", lambda u, alpha: lam)
+        monkeypatch.setattr("sba.methods.decoupled.other_order", lambda n, now, device: order)
+        terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Moment(0, 2), None)
+        return sum(terms.values()).item()
+
+    if loss == "bce":
+        assert total(1.0, x, y) == pytest.approx(total(1 - 1e-9, x, y), rel=1e-6)
+        assert total(0.0, x, y) == pytest.approx(total(1e-9, x, y), rel=1e-6)
+    assert total(0.0, x, y) == pytest.approx(total(1.0, x[order], y[order]), rel=1e-9)
+
+
+def test_cutmix_needs_room_for_a_box():
+    with pytest.raises(ConfigError, match="mixer: 'cutmix' finds no box in images of 1×1 pixels; give mixup"):
+        DecoupledMixup(mixer="cutmix").check(build("mlp", 2, 2, 1))
+
+
+def test_bamboos_points_meet_the_raw_batchs_statistics_and_leave_the_running_ones(run, small):
+    """As SBA's do by default: the two are compared."""
+    states = {}
+    for batch_norm in ("raw", "tracked"):
+        training = train(run(method="bamboo", layers=("input",), batch_norm=batch_norm, epochs=1), small)
+        training.run_step(torch.arange(16))
+        states[batch_norm] = training.network.state_dict()
+    plain = train(run(epochs=1), small)
+    plain.run_step(torch.arange(16))
+    expected = {k: v for k, v in plain.network.state_dict().items() if "running" in k or "tracked" in k}
+    assert expected and same({k: states["raw"][k] for k in expected}, expected)
+    assert not same({k: states["tracked"][k] for k in expected}, expected)
+
+
+def test_one_view_is_plain_training(run, small):
+    plain = outcome(run(), small)
+    chunked = {"views": 1, "chunked": True}
+    for options in ({"views": 1}, chunked, chunked | {"adapt_norm": True}):
+        views = outcome(run(**options), small)
+        assert views[0] == plain[0] and same(views[1], plain[1])
+
+
+def test_views_are_augmented_independently_and_the_first_is_the_plain_one(run, small):
+    training = train(run(views=3), small)
+    seen = []
+    training.objective.forward = lambda x, y, now: seen.append((x, y)) or {"cross_entropy": x.sum()}
+    (compute,) = training.chunks(small.train[:16], training.now())
+    compute()
+    ((x, y),) = seen
+    views = x.unflatten(0, (3, 16))
+    assert torch.equal(y, small.train.labels[:16].repeat(3))
+    assert not torch.equal(views[0], views[1]) and not torch.equal(views[1], views[2])
+    plain = training.run.augmentation(small.train.images[:16], small.mean, small.std, training.now())
+    assert torch.equal(views[0], plain)
+
+
+def test_chunks_hold_one_view_of_every_image_and_dropout_of_its_own(run, small):
+    training = train(run(views=2, chunked=True), small)
+    seen = []
+    training.objective.forward = lambda x, y, now: (
+        seen.append((x, now.view, torch.rand(1))) or {"cross_entropy": x.sum()}
+    )
+    for compute in training.chunks(small.train[:16], training.now()):
+        compute()
+    assert [view for _, view, _ in seen] == [0, 1] and all(len(x) == 16 for x, _, _ in seen)
+    assert not torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[0][2], seen[1][2])
+
+
+def test_chunks_and_two_updates_exclude_each_other():
+    with pytest.raises(
+        ConfigError, match="chunked: true is not allowed with update 'sequential_fresh'; give update joint"
+    ):
+        make_run(method="sba", update="sequential_fresh", views=2, chunked=True)
+
+
+def test_the_adapted_gradient_has_the_mean_length_of_the_views_own():
+    """Against gradients taken view by view, in float64, through one step without momentum."""
+    import dataclasses
+
+    import sba
+
+    moons = sba.load("moons")
+    few = dataclasses.replace(moons, train=moons.train[:60], test=moons.test[:30])
+    options = {"dataset": "moons", "network": "mlp", "views": 3, "padding": 1, "batch_size": 20, "epochs": 1}
+    options |= {"momentum": 0.0, "weight_decay": 0.0, "milestones": (), "lr": 0.1}
+    training = train(make_run(**options, chunked=True, adapt_norm=True), few)
+    # moons have no augmentation that differs much between views: noise makes their gradients disagree
+    noise = torch.Generator().manual_seed(0)
+    views = [torch.randn(20, 2, 1, 1, generator=noise) for _ in range(3)]
+    labels = few.train.labels[:20]
+    training.chunks = lambda batch, now: [
+        lambda v=v: {"cross_entropy": torch.nn.functional.cross_entropy(training.network(v), labels)} for v in views
+    ]
+    weights = list(training.network.parameters())
+    before = [w.detach().double() for w in weights]
+    own = []
+    for v in views:
+        loss = torch.nn.functional.cross_entropy(training.network(v), labels)
+        own.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]).double())
+    mean = torch.stack(own).mean(0)
+    expected = mean * torch.stack(own).norm(dim=1).mean() / mean.norm()
+    assert expected.norm() > 1.05 * mean.norm()
+    training.run_step(torch.arange(20))
+    moved = torch.cat([((b - w.detach().double()) / 0.1).flatten() for b, w in zip(before, weights, strict=True)])
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_adapted_gradient_of_nothing_is_nothing():
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    adapted([lambda: {"loss": (0 * weight).sum()}, lambda: {"loss": (0 * weight).sum()}], optimizer)
+    assert torch.equal(weight.detach(), torch.ones(3))
+
+
+def test_adaptation_needs_the_gradient_of_each_view():
+    with pytest.raises(ConfigError, match=r"adapt_norm: true needs .*; give chunked"):
+        make_run(views=4, adapt_norm=True)
+    settings = make_run("cifar10", "alexnet", views=4, chunked=True, adapt_norm=True).settings()
+    assert hyperparameters(settings) == "4 views, chunked, adapt norm"
+
+
+def test_batch_augmentation_has_a_column_of_its_own():
+    settings = make_run("cifar10", "alexnet", views=4, cutout=16).settings()
+    assert column({"settings": settings}) == "cutout+ba"
+    assert hyperparameters(settings) == "4 views"
+    assert column({"settings": make_run("cifar10", "alexnet").settings()}) == "erm"
+
+
+def test_latent_batch_augmentation_is_the_cross_entropy_of_dropout_masks():
+    """M masks on what enters a layer, each with the sample's own label, and nothing else; as M dropout layers would draw them."""
+    network, x, y = plane()
+    method = SBA(**SBA.presets["latent-ba"], folds=5, layers=("fc1",))
+    now = Moment(0, 4)
+    terms = method.terms(network, x, y, now, None)
+    h = network(x, until="fc1")
+    points = method.virtual_points(h, now.generator("vicinity", h.device))
+    masks = points.unflatten(0, (5, 8)) / h
+    kept = masks[h.expand_as(masks) != 0]
+    assert set(kept.round(decimals=9).tolist()) == {0.0, 2.0}
+    expected = oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
+    assert terms.keys() == {"virtual"} and terms["virtual"].item() == pytest.approx(expected, rel=1e-9)
+    assert all(method.augmented_layer(network, Moment(0, step)) == "fc1" for step in range(50))
+
+
+# ------------------------------------------------------------------------------------------------------------ SBA with ISDA
+
+
+@pytest.mark.parametrize(
+    ("off", "alone"),
+    [
+        ({"lambda0": 0.0}, {"method": "sba", "omega": 0.5, "eta": 0.7}),
+        ({"eta": 0.0}, {"method": "isda", "lambda0": 5.0}),
+    ],
+)
+def test_sba_with_isda_is_either_where_the_other_is_off(run, small, off, alone):
+    """Bit for bit, with batch normalisation and dropout behind some of the layers."""
+    both = outcome(run(**{"method": "sba+isda", "omega": 0.5, "eta": 0.7, "lambda0": 5.0} | off), small)
+    one = outcome(run(**alone), small)
+    assert both[0] == one[0] and same(network_of(both[1]), network_of(one[1]))
+
+
+@pytest.mark.parametrize("layer", ["input", "fc1"])
+def test_sba_with_isda_has_isdas_term_and_sbas(layer):
+    network, x, y = plane(rows=30)
+    now = Moment(0, 3, 1, 0.5)
+    method = SBAISDA(omega=0.0, eta=0.7, lambda0=5.0, layers=(layer,))
+    memories = [method.memory(network) for _ in range(2)]
+    terms = method.terms(network, x, y, now, memories[0])
+    isda, sba = method.isda.terms(network, x, y, now, memories[1]), method.sba.terms(network, x, y, now, None)
+    assert terms["cross_entropy"].item() == isda["cross_entropy"].item() > sba["cross_entropy"].item()
+    assert terms["virtual"].item() == sba["virtual"].item() > 0
+    assert all(torch.equal(a, b) for a, b in zip(*(m.buffers() for m in memories), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------ what makes no sense
+
+
+@pytest.mark.parametrize("update", ["sequential_stale", "sequential_fresh"])
+def test_two_updates_need_two_terms(update):
+    with pytest.raises(ConfigError, match=f"update: '{update}' is not allowed with objective 'either_or'"):
+        SBA(objective="either_or", update=update)
+
+
+def test_a_cutout_square_larger_than_the_image_is_refused(run, small):
+    with pytest.raises(ConfigError, match="cutout: a square of side 9 is larger than the images of side 8"):
+        train(run(cutout=9), small)
+    train(run(cutout=8), small)
+
+
+def test_isda_and_sba_with_it_need_a_linear_end():
+    network = build("digits", 10, 1, 8)
+    del network[-1]
+    for method in (ISDA(), SBAISDA()):
+        with pytest.raises(
+            ConfigError, match=f"method: '{method.isda.name if method.name != 'isda' else 'isda'}' needs"
+        ):
+            method.check(network)

@@ -1,0 +1,44 @@
+"""The README says what is there: its table is the generated one, its tree is the tree, its example runs."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+from click.testing import CliRunner
+
+from sba.cli.commands import main
+from sba.records.results import records
+from sba.report import tables
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_table_is_what_the_records_give():
+    tables.insert_table(ROOT / "README.md", tables.readme_table(records(ROOT / "book" / "results")), check=True)
+
+
+def test_every_room_is_on_the_map_once():
+    tree = README.split("## What is where")[1].split("## Cite")[0]
+    named = re.findall(r"^ +sba/([a-z]+)/", tree, re.MULTILINE)
+    assert sorted(named) == sorted(p.name for p in (ROOT / "sba").iterdir() if (p / "__init__.py").exists())
+
+
+def test_its_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), names := {})
+    assert set(names["terms"]) <= {"cross_entropy", "virtual"}
+    assert all(p.grad is not None for p in names["network"].parameters())
+
+
+@pytest.mark.parametrize("line", re.findall(r"^ +python -m sba train (.+?)(?:  +#.*)?$", README, re.MULTILINE))
+def test_its_commands_are_understood(line, monkeypatch):
+    words = [w for w in shlex.split(line) if w != "--download"]
+    if "--help" not in words:
+        words = [*words, "--data-root", "/nowhere"]
+        words = ["cpu" if w == "cuda" else w for w in words]
+    result = CliRunner().invoke(main, ["train", *words])
+    expected = 0 if "--help" in words else 2
+    assert result.exit_code == expected
+    assert expected == 0 or re.search(r"error: data_root: .*data_batch_1 is missing", result.output)

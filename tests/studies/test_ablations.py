@@ -1,0 +1,78 @@
+"""The study of the open points: every run is what its label says, and differences are taken at equal seeds."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sba.records.results import append, records
+from sba.studies import ablations
+from sba.studies.ablations import GROUPS
+from sba.studies.planned import cells
+from sba.training.run import make_run
+
+
+def made(run, error, nll=0.1, vote=0.0):
+    """A record as a training would leave it."""
+    content = {"id": f"{run.key}-{error}", "kind": "train", "study": "switches", "key": run.key, "fingerprint": "f"}
+    epochs = [{"nll": nll}] * 5
+    numbers = {"error": error, "error_last": error, "error_vote": error + vote, "epochs": epochs}
+    return content | numbers | {"settings": run.settings()}
+
+
+def test_every_variant_differs_from_its_reference_in_what_it_says_and_in_nothing_else():
+    for group in GROUPS:
+        reference = make_run(**group.parameters(None)).settings()
+        for variant in group.variants:
+            settings = make_run(**group.parameters(variant)).settings()
+            own, usual = settings.pop("method"), {k: v for k, v in reference.items() if k != "method"}
+            assert settings == usual
+            changed = {k for k, v in own.items() if k in reference["method"] and reference["method"][k] != v}
+            expected = (
+                set(make_run(method="sba", preset="paper").method.presets["paper"])
+                if "preset" in variant.changes
+                else set()
+            )
+            expected |= {"name" if k == "method" else k for k in variant.changes if k not in ("preset", "expectation")}
+            assert changed == expected, variant
+
+
+def test_runs_are_all_different_and_one_seed_comes_everywhere_before_a_second():
+    runs = [cell.run for cell in cells(ablations.STUDY, range(2))]
+    assert len({run.key for run in runs}) == len(runs)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+
+
+def test_differences_are_paired_by_seed_with_students_interval():
+    group = GROUPS[0]
+    variant = group.variants[1]
+    before, after = [1.0, 2.0, 4.0], [1.5, 2.25, 5.0]
+    found = [
+        made(make_run(**group.parameters(v), seed=seed), error, nll=error / 10, vote=-0.25)
+        for v, values in ((None, before), (variant, after))
+        for seed, error in enumerate(values)
+    ]
+    found.append(made(make_run(**group.parameters(variant), seed=3), 50.0))  # without a partner
+    rows = ablations.compare([*found, {"kind": "bench"}])
+    assert [r["label"] for r in rows] == ["reference", variant.label]
+    difference = np.subtract(after, before)
+    low, high = stats.t.interval(0.95, 2, loc=difference.mean(), scale=stats.sem(difference))
+    mean, half = rows[1]["error"]
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert rows[1]["nll"] == pytest.approx((mean / 10, half / 10))
+    assert rows[1]["vote"] == pytest.approx((-0.25, 0)) and rows[1]["n"] == 3
+    assert rows[1]["levels"] == pytest.approx((np.mean(after), np.mean(after) / 10))
+    assert rows[0]["error"] == (0, 0)
+
+
+def test_records_of_a_study_stay_out_of_the_tables(tmp_path):
+    from sba.report.tables import readme_table
+
+    run = make_run("cifar10", "alexnet")
+    epoch = {"epoch": 1, "error": 12.34, "nll": 0.1, "seconds": 1.0, "images": 1, "terms": {}, "counts": {}}
+    machine = {"device": "cpu", "device_name": "one", "threads": 1, "versions": {}, "date": "2020-01-01T00:00:00Z"}
+    record = made(run, 12.34) | {"evaluated_on": "test", "reduced": False, "seconds_per_epoch": 1.0}
+    record |= machine | {"epochs": [epoch] * 5}
+    path = tmp_path / "r.jsonl"
+    append(path, record)
+    assert "12.34" not in readme_table(records(path))
+    assert "12.34" in readme_table([{**record, "study": ""}])

@@ -1,0 +1,332 @@
+"""A sweep does each run once: stopped, killed, or several at a time, its records are those of an undisturbed one."""
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sba.core.errors import CheckpointError, ResultsError
+from sba.records.results import TornRecordWarning, append, records
+from sba.studies.executors import sweep
+from sba.studies.planned import Setting, Study, cells
+from sba.studies.store import CLAIM, Store, claimed, taken, writer
+from sba.studies.sweep import Options, work
+from sba.training import loop
+from sba.training.checkpoint import FILE
+
+FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 6}
+
+
+def settings():
+    """Three small runs."""
+    yield Setting(FEW | {"method": "erm"}, "tiny")
+    yield Setting(FEW | {"method": "sba", "eta": 1.0, "folds": 4, "scale": "running"}, "tiny")
+    yield Setting({"dataset": "moons", "method": "isda", "epochs": 10}, "tiny")
+
+
+def measured(training):
+    """What the tiny study keeps beside."""
+    return {"weights": sum(p.sum().item() for p in loop.network.parameters())}
+
+
+TINY = Study("tiny", "for tests", settings, seeds=2, last=5, measure=measured)
+CELLS = cells(TINY, [0, 1])
+
+
+def store(folder, **options):
+    return Store(Path(folder), "tiny", beside=[], **options)
+
+
+def done(events):
+    return [e for e in events if e.kind == "done"]
+
+
+def stored(folder):
+    """The records of a store, every line of every file a record and no run twice; without what differs between equal runs."""
+    found = {}
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            record = json.loads(line)
+            assert record["key"] not in found
+            epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
+            kept = {k: v for k, v in record.items() if k not in ("id", "date", "seconds_per_epoch")}
+            found[record["key"]] = kept | {"epochs": epochs}
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The records of a sweep that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    events = list(work(TINY, CELLS, store(folder), Options()))
+    assert [e.cell for e in done(events)] == list(range(6))
+    return stored(folder)
+
+
+# ------------------------------------------------------------------------------------------------------ one after another
+
+
+def test_cells_are_done_in_order_and_a_second_sweep_does_nothing(tmp_path, undisturbed):
+    events = list(work(TINY, CELLS, store(tmp_path), Options()))
+    assert [e.cell for e in events if e.kind == "started"] == list(range(6))
+    assert [e.epoch for e in events if e.kind == "epoch" and e.cell == 0] == [1, 2, 3, 4, 5, 6]
+    assert stored(tmp_path) == undisturbed and len(undisturbed) == 6
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    again = list(work(TINY, CELLS, store(tmp_path), Options()))
+    assert [(e.kind, e.record) for e in again] == [("found", e.record) for e in done(events)]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_records_say_what_they_are_and_keep_what_the_study_measures(undisturbed):
+    for cell in CELLS:
+        record = undisturbed[cell.run.key]
+        assert (record["study"], record["kind"], len(record["epochs"])) == ("tiny", "train", 5)
+        assert record["weights"] != 0
+        assert record["reduced"] == (cell.run.epochs < cell.run.full_epochs)
+
+
+def whole(record, **changes):
+    """A record with the times that :func:`stored` leaves out."""
+    epochs = [e | {"seconds": 1.0} for e in record["epochs"]]
+    return record | {"epochs": epochs, "seconds_per_epoch": 1.0, "date": "2020-01-01T00:00:00Z"} | changes
+
+
+def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undisturbed):
+    made = [whole(r, id=f"{i}", source="other code", device_name="other") for i, r in enumerate(undisturbed.values())]
+    append(tmp_path / "book" / "a.jsonl", made[1])
+    append(tmp_path / "store" / "copied.jsonl", made[4])
+    append(tmp_path / "given.jsonl", made[2])
+    own = Store(tmp_path / "store", "tiny", tmp_path / "given.jsonl", beside=[tmp_path / "book"])
+    events = list(work(TINY, CELLS, own, Options()))
+    assert [e.cell for e in events if e.kind == "found"] == [1, 2, 4]
+    assert [e.cell for e in done(events)] == [0, 3, 5]
+    assert len(records(tmp_path / "given.jsonl")) == 4
+
+
+def test_a_record_of_other_data_or_settings_does_not_count(tmp_path, undisturbed):
+    (record, *_) = undisturbed.values()
+    append(tmp_path / "a.jsonl", whole(record, id="1", fingerprint="other"))
+    append(tmp_path / "a.jsonl", whole(record, id="2", settings=record["settings"] | {"lr": 0.5}))
+    append(tmp_path / "a.jsonl", whole(record, id="3", study="another"))
+    assert store(tmp_path).found(CELLS[0], record["fingerprint"], False) is None
+    append(tmp_path / "a.jsonl", whole(record, id="4"))
+    assert store(tmp_path).found(CELLS[0], record["fingerprint"], False)["id"] == "4"
+
+
+def test_a_finished_run_leaves_no_checkpoint_unless_it_is_to_be_kept(tmp_path):
+    list(work(TINY, CELLS[:1], store(tmp_path / "a"), Options()))
+    list(work(TINY, CELLS[:1], store(tmp_path / "b"), Options(keep=True)))
+    assert not list((tmp_path / "a").rglob(FILE)) and len(list((tmp_path / "b").rglob(FILE))) == 1
+
+
+def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
+    wild = Study("wild", "", lambda: [Setting(FEW | {"lr": 1e9}, "wild"), Setting(FEW, "wild")])
+    found = cells(wild, [0])
+    events = list(work(wild, found, store(tmp_path), Options()))
+    assert [e.kind for e in events if e.kind in ("diverged", "done")] == ["diverged", "done"]
+    first, second = records(tmp_path / store(tmp_path).results.name)
+    assert (first["kind"], second["kind"]) == ("diverged", "train") and "the loss is not finite" in first["reason"]
+    assert [e.kind for e in work(wild, found, store(tmp_path), Options())] == ["found", "found"]
+
+
+def test_a_run_that_fails_is_said_once_and_the_others_are_done(tmp_path):
+    strange = Study("strange", "", lambda: [Setting(FEW | {"batch_size": 10**6}, ""), Setting(FEW, "")])
+    events = list(work(strange, cells(strange, [0]), store(tmp_path), Options()))
+    (failed,) = [e for e in events if e.kind == "failed"]
+    assert failed.cell == 0 and "batch_size: 1000000 exceeds" in failed.text
+    assert [e.cell for e in done(events)] == [1]
+
+
+# ----------------------------------------------------------------------------------------------------- stopped and killed
+
+
+def test_a_spent_budget_stops_before_the_first_step(tmp_path):
+    assert list(work(TINY, CELLS, store(tmp_path), Options(deadline=time.monotonic()))) == []
+
+
+@pytest.mark.parametrize("steps", [1, 7, 40])
+def test_stopped_between_two_steps_a_sweep_goes_on_bit_for_bit(tmp_path, undisturbed, steps):
+    made = []
+    events = list(work(TINY, CELLS, store(tmp_path), Options(), stop=lambda: made.append(0) or len(made) > steps))
+    assert events[-1].kind == "stopped" and list(tmp_path.rglob(FILE))
+    later = list(work(TINY, CELLS, store(tmp_path), Options()))
+    (first, *_) = [e for e in later if e.kind == "started"]
+    assert (first.cell, first.epoch) == (events[-1].cell, events[-1].epoch)
+    assert stored(tmp_path) == undisturbed
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("place", ["add", "forget"])
+def test_killed_around_the_moment_of_recording_nothing_is_lost_or_doubled(tmp_path, undisturbed, monkeypatch, place):
+    def kill(self, *_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, place, kill)
+        with pytest.raises(Killed):
+            list(work(TINY, CELLS, store(tmp_path), Options()))
+    assert len(stored(tmp_path)) == (place == "forget")
+    list(work(TINY, CELLS, store(tmp_path), Options()))
+    assert stored(tmp_path) == undisturbed
+
+
+def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_path, undisturbed, monkeypatch):
+    def tear(self, record):
+        self.results.write_bytes(json.dumps(record).encode()[:100])
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", tear)
+        with pytest.raises(Killed):
+            list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+    with pytest.warns(TornRecordWarning, match="line 1: not a record"):
+        events = list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+    assert [e.kind for e in events] == ["started", "done"] and events[0].epoch == 6
+    torn, whole, end = store(tmp_path).results.read_bytes().split(b"\n")
+    assert len(torn) == 100 and json.loads(whole)["key"] == CELLS[0].run.key and end == b""
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_cleaned_up(tmp_path):
+    place = store(tmp_path).place(CELLS[0].run)
+    place.mkdir(parents=True)
+    (place / f"{FILE}.123.partial").write_bytes(b"half")
+    list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+    assert [p.name for p in place.iterdir()] == [CLAIM]
+
+
+def work_alone(folder, sender):
+    """Sweep in a process of its own, with a checkpoint after every epoch, and send what happens."""
+    torch.set_num_threads(1)
+    loop.SAVE_SECONDS = 0.0
+    for event in work(TINY, CELLS, store(folder), Options()):
+        sender.send(event)
+    sender.close()
+
+
+def start(folder):
+    """Start such a process; those of this server have torch loaded already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["sba.studies.executors", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"]
+    )
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work_alone, args=(str(folder), sender), daemon=True)
+    process.start()
+    sender.close()
+    return process, receiver
+
+
+def listen(receiver):
+    events = []
+    try:
+        while True:
+            events.append(receiver.recv())
+    except EOFError:
+        return events
+
+
+def test_killed_at_five_random_moments_the_records_are_those_of_an_undisturbed_sweep(tmp_path, undisturbed):
+    process, receiver = start(tmp_path / "whole")
+    receiver.recv()
+    begin = time.perf_counter()
+    listen(receiver)
+    whole = time.perf_counter() - begin
+    process.join()
+    moments = random.Random(0)
+    for _ in range(5):
+        process, receiver = start(tmp_path / "killed")
+        receiver.recv()
+        # all together they leave a part of the work undone
+        time.sleep(moments.uniform(0, 0.18) * whole)
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+    process, receiver = start(tmp_path / "killed")
+    events = listen(receiver)
+    process.join()
+    assert process.exitcode == 0 and done(events)
+    assert stored(tmp_path / "killed") == undisturbed
+
+
+# --------------------------------------------------------------------------------------------------------- side by side
+
+
+def test_two_sweeps_at_once_do_no_run_twice_and_tear_no_line(tmp_path, undisturbed):
+    pair = [start(tmp_path) for _ in range(2)]
+    events = [listen(receiver) for _, receiver in pair]
+    for process, _ in pair:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(e.cell for part in events for e in done(part)) == list(range(6))
+    assert stored(tmp_path) == undisturbed
+
+
+def test_a_process_that_is_killed_leaves_its_run_to_another(tmp_path, undisturbed):
+    events = []
+    for event in sweep(TINY, CELLS, store(tmp_path), Options(), jobs=2):
+        if not events:
+            next(child for child in multiprocessing.active_children() if child.name == "tiny-0").kill()
+        events.append(event)
+    (lost,) = [e for e in events if e.kind == "lost"]
+    assert "exit code -9" in lost.text
+    assert stored(tmp_path) == undisturbed
+    assert not any(child.name.startswith("tiny-") for child in multiprocessing.active_children())
+
+
+def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
+    own = store(tmp_path)
+    place = own.place(CELLS[1].run)
+    assert not taken(place)
+    with claimed(place) as mine:
+        assert mine and taken(place)
+        with claimed(place) as second:
+            assert not second
+        assert own.state(CELLS[1], "", False) == ("under way", "under way")
+        events = list(work(TINY, CELLS[:3], own, Options()))
+        assert [e.cell for e in done(events)] == [0, 2]
+    assert not taken(place)
+    assert [e.cell for e in done(work(TINY, CELLS[:3], own, Options()))] == [1]
+
+
+# ------------------------------------------------------------------------------------------------------------- the store
+
+
+def test_each_store_has_a_file_of_its_own(tmp_path):
+    first, again, other = store(tmp_path / "a"), store(tmp_path / "a"), store(tmp_path / "b")
+    assert first.results == again.results and first.results.name != other.results.name
+    assert len({writer(tmp_path / str(i)) for i in range(20)}) == 20
+
+
+def test_the_same_folder_on_another_machine_has_another_file(tmp_path, monkeypatch):
+    here = writer(tmp_path)
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert writer(tmp_path) != here
+
+
+def test_the_state_of_a_cell_is_said_without_making_anything(tmp_path):
+    own = store(tmp_path / "new")
+    assert own.state(CELLS[0], "", False) == ("missing", "missing") and not (tmp_path / "new").exists()
+    calls = []
+    list(work(TINY, CELLS, own, Options(), stop=lambda: calls.append(0) or len(calls) > 13))
+    print_ = Options().data("digits", 1098).fingerprint
+    assert own.state(CELLS[0], print_, False) == ("checkpoint", "checkpoint at epoch 2 of 6")
+    (event,) = done(work(TINY, CELLS[:1], own, Options()))
+    assert own.state(CELLS[0], print_, False) == ("record", f"record {event.record}")
+
+
+def test_a_file_in_the_place_of_the_store(tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(ResultsError, match=r"store: .*taken cannot be written to .*give another --store"):
+        writer(tmp_path / "taken")
+    with (
+        pytest.raises(CheckpointError, match=r"folder: .*taken.* cannot be written to"),
+        claimed(tmp_path / "taken" / "x"),
+    ):
+        pass
