@@ -1,7 +1,7 @@
 """Stochastic Batch Augmentation: a reference implementation."""
 
 from sba.core.errors import SBAError
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
 from sba.core.vicinity import Vicinity
@@ -14,6 +14,9 @@ from sba.training.run import Run, make_run
 
 __version__ = "0.1.0"
 
+Moment = Step
+"""What :class:`Step` was called before version 0.2."""
+
 __all__ = [
     "ERM",
     "METHODS",
@@ -25,6 +28,7 @@ __all__ = [
     "SBAError",
     "Scheduler",
     "Staged",
+    "Step",
     "Vicinity",
     "build",
     "evaluate",

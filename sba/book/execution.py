@@ -123,8 +123,8 @@ def unlike(default: object, value: object) -> str:
 def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
     """SHA-256 (hex) of what the notebook's outputs depend on.
 
-    That is the notebook, the sources under `sba/` but those of :data:`UNSEEN`, the records under `book/results/`, the parameters, and the versions
-    of Python and of every package that pyproject.toml names for the core and for the book.
+    That is the notebook, the sources under `sba/` but those of `UNSEEN`, the records under `book/results/`, the parameters,
+    and the versions of Python and of every package that pyproject.toml names for the core and for the book.
     """
     package = [f for f in sorted((root / "sba").rglob("*")) if f.suffix in {".py", ".js", ".css"}]
     sources = [f for f in package if f.relative_to(root).parts[1] not in UNSEEN]

@@ -31,7 +31,7 @@ EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 
 
 def module_text(name: str) -> str:
-    """Return the ES module ``sba/book/explorers/NAME.js`` with what it imports put in its place: a page cannot import from a file."""
+    """Return the ES module ``explorers/NAME.js`` with what it imports put in its place: a page cannot import from a file."""
     text = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
     shared = [EXPORT.sub("", (FOLDER / file).read_text(encoding="utf-8")) for file in IMPORT.findall(text)]
     return "\n".join([*shared, IMPORT.sub("", text)])

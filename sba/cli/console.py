@@ -12,7 +12,7 @@ from sba.records.results import check_writable
 from sba.report.tables import hyperparameters
 from sba.studies.catalogue import study_named
 from sba.studies.executors import sweep
-from sba.studies.planned import Cell, cells
+from sba.studies.planned import PlannedRun, planned_runs
 from sba.studies.store import Store
 from sba.studies.sweep import Event, Options
 from sba.training.distributed import pick_device
@@ -54,7 +54,7 @@ class Sweep:
         pick_device(device)
         self.study = study_named(name)
         wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
-        self.cells = cells(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
+        self.cells = planned_runs(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
         self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers, compiled)
@@ -107,7 +107,7 @@ class Sweep:
                 event.kind == "epoch" and now - said > QUIET_SECONDS
             ):
                 said = now
-                yield f"{self.told(event)} [{forecast.cells} left, {spoken(forecast.remaining)}]"
+                yield f"{self.told(event)} [{forecast.runs_left} left, {spoken(forecast.remaining)}]"
 
     def told(self, event: Event) -> str:
         """Write what happened."""
@@ -134,7 +134,7 @@ class Sweep:
         self.verdict = "\n".join([*(f"error: {f}" for f in failed), f"{rest}; the same command goes on"])
 
 
-def described(cell: Cell) -> str:
+def described(cell: PlannedRun) -> str:
     """Write what a cell is: its run's name, and what its method is set to."""
     parts = [cell.run.title, hyperparameters(cell.run.settings())]
     if cell.run.cutout:

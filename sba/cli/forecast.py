@@ -21,7 +21,7 @@ class Forecast:
     """Counts what is left and what it costs.
 
     Args:
-        runs: of all cells, in order.
+        runs: all of them, in order.
         left: places of those that have no record yet.
         jobs: how many are done side by side.
     """
@@ -46,8 +46,8 @@ class Forecast:
                 self.epochs.pop(event.cell, None)
 
     @property
-    def cells(self) -> int:
-        """The number of cells that are left, those under way among them."""
+    def runs_left(self) -> int:
+        """The number of runs that are left, those under way among them."""
         return len(self.epochs)
 
     def rate(self, run: Run) -> float | None:

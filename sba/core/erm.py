@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sba.core.divergence import sba_objective
 from sba.core.hyper import configuration
 from sba.core.method import Method
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.staged import Staged
 
 
@@ -20,8 +20,8 @@ class ERM(Method):
     title: ClassVar[str] = "Baseline"
     formula: ClassVar[str] = r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i)"
 
-    def branch(self, network: Staged, now: Moment) -> Hashable:
+    def branch(self, network: Staged, now: Step) -> Hashable:
         return "plain"
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         return sba_objective(network(x), y, None, 0.0)

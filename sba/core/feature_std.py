@@ -21,7 +21,7 @@ def batch_variance(h: Tensor) -> Tensor:
     return (flat if flat.dtype == torch.float64 else flat.float()).var(0, correction=0)
 
 
-class RunningSpread(nn.Module):
+class RunningFeatureStd(nn.Module):
     """Exponentially weighted variance of each feature of some layers, with the bias of its start corrected as in Adam.
 
     A layer's average moves only when that layer is augmented: a plain step stays the plain step it is.

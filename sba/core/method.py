@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.staged import Staged
 
 
@@ -34,7 +34,7 @@ class Method(abc.ABC):
     update: Any = "joint"
 
     @abc.abstractmethod
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         """Compute the weighted terms of the loss of one iteration; the loss is their sum.
 
         Args:
@@ -52,7 +52,7 @@ class Method(abc.ABC):
         """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
         return None
 
-    def ahead(self, now: Moment) -> Callable[[Tensor], Callable[[], Any]] | None:
+    def ahead(self, now: Step) -> Callable[[Tensor], Callable[[], Any]] | None:
         """Return how to begin what a step's terms need of the host, or None where they need nothing of it.
 
         Whoever does not ask leaves it to :meth:`terms`, which gives the same and makes a GPU wait (:mod:`sba.methods.ahead`).
@@ -66,7 +66,7 @@ class Method(abc.ABC):
         """
         return None
 
-    def branch(self, network: Staged, now: Moment) -> Hashable:
+    def branch(self, network: Staged, now: Step) -> Hashable:
         """Return all that the host decides in a step's terms: steps of one branch differ in data and random tensors alone.
 
         Args:
@@ -96,7 +96,7 @@ class Method(abc.ABC):
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 
-def drawn(layers: tuple[str, ...], now: Moment) -> str:
+def sample_layer(layers: tuple[str, ...], now: Step) -> str:
     """Draw one of the layers for this iteration; equal on all ranks."""
     return layers[now.index("layer", len(layers))]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 
-def fold(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
+def fold_in(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
     """Map (seed, purpose, step, rank) to 64 pseudo-random bits.
 
     Args:
@@ -23,7 +23,7 @@ def fold(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
     Returns:
         An integer in [0, 2**64).
 
-    >>> fold(0, "order", 3) == fold(0, "order", 3), fold(0, "order", 3) == fold(0, "crop", 3)
+    >>> fold_in(0, "order", 3) == fold_in(0, "order", 3), fold_in(0, "order", 3) == fold_in(0, "crop", 3)
     (True, False)
     """
     message = f"{seed}\x1f{purpose}\x1f{step}\x1f{rank}".encode()
@@ -31,15 +31,15 @@ def fold(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
 
 
 def uniform(seed: int, purpose: str, step: int = 0, rank: int = 0) -> float:
-    """Draw one number uniformly from [0, 1), straight from the 64 bits of :func:`fold` (53 of them are kept).
+    """Draw one number uniformly from [0, 1), straight from the 64 bits of :func:`fold_in` (53 of them are kept).
 
     torch's CPU generator keeps only 32 bits of its seed, so decisions that are a single number do not go through it.
     """
-    return (fold(seed, purpose, step, rank) >> 11) / 2**53
+    return (fold_in(seed, purpose, step, rank) >> 11) / 2**53
 
 
 @dataclass(frozen=True)
-class Moment:
+class Step:
     """One iteration of one run.
 
     Attributes:
@@ -69,7 +69,7 @@ class Moment:
     def bits(self, purpose: str) -> int:
         """Return the 64 bits that seed the tensors of this iteration; different on every rank and in every view."""
         # the first view has the stream of a batch that has no other
-        return fold(self.seed, f"{purpose}, view {self.view}" if self.view else purpose, self.step, self.rank)
+        return fold_in(self.seed, f"{purpose}, view {self.view}" if self.view else purpose, self.step, self.rank)
 
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a fresh generator for the tensors of this iteration, seeded with :meth:`bits`."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from sba.core.bases import check_basis
 from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
-from sba.core.feature_std import RunningSpread, batch_variance
+from sba.core.feature_std import RunningFeatureStd, batch_variance
 from sba.core.hyper import configuration, hyper
-from sba.core.method import Method, check_layers, drawn
-from sba.core.rng import Moment
+from sba.core.method import Method, check_layers, sample_layer
+from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
 from sba.core.tail import Tail
@@ -135,7 +135,7 @@ class SBA(Method):
     def memory(self, network: Staged) -> nn.Module | None:
         if self.scale != "running":
             return None
-        return RunningSpread({layer: math.prod(network.shape(layer)) for layer in self.eligible(network)})
+        return RunningFeatureStd({layer: math.prod(network.shape(layer)) for layer in self.eligible(network)})
 
     def check(self, network: Staged) -> None:
         if not self.eligible(network):
@@ -147,16 +147,16 @@ class SBA(Method):
             if self.vicinity.gaussian and network.input_shape:
                 check_basis(self.basis, network.shape(layer), layer)
 
-    def augmented_layer(self, network: Staged, now: Moment) -> str | None:
+    def augmented_layer(self, network: Staged, now: Step) -> str | None:
         """Return the layer k to augment at this iteration, or None where λ(t) = 0. Equal on all ranks.
 
         Where η = 0 no virtual point is made at all: behind k there may be batch normalisation, whose statistics they would move.
         """
         if self.eta == 0 or not Scheduler(self.omega, self.schedule).state(now):
             return None
-        return drawn(self.eligible(network), now)
+        return sample_layer(self.eligible(network), now)
 
-    def branch(self, network: Staged, now: Moment) -> Hashable:
+    def branch(self, network: Staged, now: Step) -> Hashable:
         return self.augmented_layer(network, now) or "plain"
 
     def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
@@ -171,7 +171,7 @@ class SBA(Method):
             return None
         if self.scale == "batch":
             return batch_variance(h).sqrt()
-        if not isinstance(memory, RunningSpread):
+        if not isinstance(memory, RunningFeatureStd):
             raise ConfigError("scale (s): 'running' needs the method's memory; give method.memory(network), or 'batch'")
         return memory.update(layer, h)
 
@@ -188,7 +188,7 @@ class SBA(Method):
         """
         return self.vicinity.sample(h, generator, self.spread(h, layer, memory))
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = self.augmented_layer(network, now)
         if layer is None:
             return sba_objective(network(x), y, None, self.eta)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sba.core.errors import ConfigError
-from sba.core.rng import Moment, uniform
+from sba.core.rng import Step, uniform
 
 PURPOSE = "scheduler"
 
@@ -32,9 +32,9 @@ class Scheduler:
         ConfigError: either is out of range.
 
     >>> import math
-    >>> from sba import Moment, Scheduler
+    >>> from sba import Step, Scheduler
     >>> coin = Scheduler(math.pi / 3)
-    >>> [coin.state(Moment(seed=0, step=t)) for t in range(6)]
+    >>> [coin.state(Step(seed=0, step=t)) for t in range(6)]
     [True, True, False, False, True, False]
     """
 
@@ -47,7 +47,7 @@ class Scheduler:
         if self.schedule not in ("iteration", "epoch"):
             raise ConfigError(f"schedule: {self.schedule!r} is not allowed; give iteration or epoch")
 
-    def state(self, now: Moment) -> bool:
+    def state(self, now: Step) -> bool:
         """Return λ(t). It depends on the seed and the iteration only, so all ranks agree and it can be replayed."""
         clock = now.step if self.schedule == "iteration" else now.epoch
         return uniform(now.seed, PURPOSE, clock) < probability(self.omega)
@@ -60,5 +60,5 @@ class Scheduler:
             steps: how many iterations.
             steps_per_epoch: iterations in an epoch; matters for ``schedule="epoch"`` only.
         """
-        moments = (Moment(seed, step=t, epoch=t // steps_per_epoch) for t in range(steps))
+        moments = (Step(seed, step=t, epoch=t // steps_per_epoch) for t in range(steps))
         return np.fromiter((self.state(now) for now in moments), dtype=bool, count=steps)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sba.core.rng import Moment
+from sba.core.rng import Step
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
@@ -83,7 +83,7 @@ class Augmentation:
     flip: bool = False
     cutout: int = 0
 
-    def __call__(self, images: Tensor, mean: Sequence[float], std: Sequence[float], now: Moment) -> Tensor:
+    def __call__(self, images: Tensor, mean: Sequence[float], std: Sequence[float], now: Step) -> Tensor:
         """Augment and normalise a batch.
 
         Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sba.core.errors import DataError
-from sba.core.rng import fold
+from sba.core.rng import fold_in
 from sba.data.in_files import MEAN, STD, Stream, list_folder
 from sba.data.in_memory import Split
 
@@ -320,7 +320,7 @@ def load(
         )
     mean, std = (MEAN, STD) if isinstance(train, Stream) else moments(train.images)
     if holdout:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold(0, "holdout")))
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold_in(0, "holdout")))
         train, test = train[order[holdout:].sort().values], train[order[:holdout].sort().values]
     return Data(
         name=name,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sba.core.errors import DataError
-from sba.core.rng import Moment, fold
+from sba.core.rng import Step, fold_in
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels in [0, 1], as torchvision's references normalise."""
@@ -79,7 +79,7 @@ class Files(Dataset[Got]):
                 image = file.convert("RGB")
             if not views:
                 return Got(row, centre_crop(image, self.side)[None])
-            seeds = [fold(seed, f"resized crop, image {row}, view {view}", epoch) for view in range(views)]
+            seeds = [fold_in(seed, f"resized crop, image {row}, view {view}", epoch) for view in range(views)]
             return Got(row, torch.stack([random_crop(image, self.side, s) for s in seeds]))
         # decoders fail in many ways, and a worker that raises takes the run with it
         except Exception as error:
@@ -225,7 +225,7 @@ class Supply:
         self.next = 0
         self.kept: OrderedDict[int, Views] = OrderedDict()
 
-    def plan(self, batches: Sequence[Tensor], start: int, now: Moment, views: int) -> Sequence[int]:
+    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[int]:
         """Begin to read an epoch; arguments as for :meth:`sba.data.in_memory.Resident.plan`."""
         self.batches[:] = [
             [Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in list(batches)[start:]

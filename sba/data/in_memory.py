@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sba.core.rng import Moment
+from sba.core.rng import Step
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Resident:
     def __init__(self, split: Split):
         self.split = split
 
-    def plan(self, batches: Sequence[Tensor], start: int, now: Moment, views: int) -> Sequence[Tensor]:
+    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[Tensor]:
         """Return what names each batch of an epoch.
 
         Args:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sba.core.rng import fold
+from sba.core.rng import fold_in
 from sba.data import cifar10h
 from sba.data.in_memory import Split
 from sba.measure.attacks import Attack, attacked, misclassified
@@ -54,7 +54,7 @@ def measured(training: Training, linf: Sequence[float], l2: Sequence[float], che
     """
     run, data, network = training.run, training.data, training.network
     _, test = data.resident
-    seed, few = fold(run.seed, "robustness"), test[:ATTACKED]
+    seed, few = fold_in(run.seed, "robustness"), test[:ATTACKED]
     scores = logits(network, data.test, data.mean, data.std)
 
     def error(attack: Attack) -> float:
@@ -93,7 +93,7 @@ def percent(wrong: Tensor) -> float:
 
 def errs(training: Training, split: Split, attack: Attack) -> Tensor:
     """Say which images the network errs on after an attack on it: booleans of shape (N,)."""
-    data, seed = training.data, fold(training.run.seed, "attack")
+    data, seed = training.data, fold_in(training.run.seed, "attack")
     images = attacked(training.network, split, data.mean, data.std, attack, seed)
     return misclassified(training.network, images, split.labels, data.mean, data.std)
 
@@ -111,7 +111,7 @@ def checks(training: Training, split: Split, radius: float) -> dict[str, float]:
         errs(training, split, Attack(radius, "inf", steps, loss))
         for steps, loss in ((STEPS, "cross_entropy"), (MANY_STEPS, "cross_entropy"), (STEPS, "margin"))
     )
-    generator = torch.Generator(split.labels.device).manual_seed(fold(training.run.seed, "tries"))
+    generator = torch.Generator(split.labels.device).manual_seed(fold_in(training.run.seed, "tries"))
     random = torch.zeros_like(plain)
     for _ in range(TRIES):
         sign = 2 * torch.randint(2, split.images.shape, generator=generator, device=plain.device) - 1

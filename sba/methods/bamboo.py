@@ -16,8 +16,8 @@ from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
 from sba.core.feature_std import batch_variance
 from sba.core.hyper import configuration, hyper, shared
-from sba.core.method import Method, check_layers, drawn
-from sba.core.rng import Moment
+from sba.core.method import Method, check_layers, sample_layer
+from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import Tail
@@ -114,20 +114,20 @@ class Bamboo(Method):
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
 
-    def branch(self, network: Staged, now: Moment) -> Hashable:
-        return drawn(self.layers, now) if self.eta else "plain"
+    def branch(self, network: Staged, now: Step) -> Hashable:
+        return sample_layer(self.layers, now) if self.eta else "plain"
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         if not self.eta:
             return sba_objective(network(x), y, None, 0.0)
-        layer = drawn(self.layers, now)
+        layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
         tail = Tail(network, layer, dropout=True, batch_norm=self.batch_norm)
         logits = tail.raw(h)
         virtual = tail.virtual(self.points(h, now))
         return sba_objective(logits, y, virtual, self.eta, label="hard")
 
-    def points(self, h: Tensor, now: Moment) -> Tensor:
+    def points(self, h: Tensor, now: Step) -> Tensor:
         """Draw M points of the ball around each activation of shape (B, …); first all of j = 1, then all of j = 2, …"""
         flat = h.flatten(1)
         offsets = ball((self.folds, *flat.shape), float(self.norm), 1.0, now.generator("ball", h.device))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, definitions, hyper, shared
-from sba.core.method import Method, check_layers, drawn
-from sba.core.rng import Moment
+from sba.core.method import Method, check_layers, sample_layer
+from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.mixup import Mixup, beta, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
 
@@ -170,10 +170,10 @@ class DecoupledMixup(Method):
             height, width = network.input_shape[-2:]
             raise ConfigError(f"mixer: 'cutmix' finds no box in images of {height}×{width} pixels; give mixup")
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
         partners = other_order(len(x), now, x.device)
-        layer = drawn(self.layers, now)
+        layer = sample_layer(self.layers, now)
         h, lam = self.mixed(network(x, until=layer), partners, lam, now)
         logits = network(h, after=layer)
         # α = 0 is plain training; an empty box of CutMix, λ = 1, is not: its loss is of the same kind as its neighbours'
@@ -184,7 +184,7 @@ class DecoupledMixup(Method):
             terms["decoupled"] = self.eta * decoupled_loss(logits, y, y[partners], lam, self.mode, self.power)
         return terms
 
-    def mixed(self, h: Tensor, partners: Tensor, lam: float, now: Moment) -> tuple[Tensor, float]:
+    def mixed(self, h: Tensor, partners: Tensor, lam: float, now: Step) -> tuple[Tensor, float]:
         """Mix, and return the mixture and the share of the first sample in it."""
         if self.mixer == "mixup":
             return mix(h, partners, lam), lam

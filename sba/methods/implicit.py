@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
-from sba.core.feature_std import RunningSpread, batch_variance
+from sba.core.feature_std import RunningFeatureStd, batch_variance
 from sba.core.hyper import configuration, hyper, shared
 from sba.core.method import Method, check_linear_end
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
@@ -55,15 +55,15 @@ class ImplicitSBA(Method):
     )
 
     def memory(self, network: Staged) -> nn.Module | None:
-        return RunningSpread({"last": network.last_linear.in_features}) if self.scale == "running" else None
+        return RunningFeatureStd({"last": network.last_linear.in_features}) if self.scale == "running" else None
 
     def check(self, network: Staged) -> None:
         check_linear_end(self.name, network)
 
-    def branch(self, network: Staged, now: Moment) -> Hashable:
+    def branch(self, network: Staged, now: Step) -> Hashable:
         return "augmented" if self.eta and Scheduler(self.omega, self.schedule).state(now) else "plain"
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])
         logits = network(h, after=network.stages[-2])
         terms = sba_objective(logits, y, None, self.eta)
@@ -101,7 +101,7 @@ class ImplicitSBA(Method):
         if self.scale == "batch":
             variance = variance * batch_variance(h)
         elif self.scale == "running":
-            if not isinstance(memory, RunningSpread):
+            if not isinstance(memory, RunningFeatureStd):
                 raise ConfigError(
                     "scale (s): 'running' needs the method's memory; give method.memory(network), or 'batch'"
                 )

@@ -24,7 +24,7 @@ from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, hyper
 from sba.core.method import Method, check_linear_end
 from sba.core.ranks import total
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.staged import Staged
 
 FORMS = ("full", "diagonal")
@@ -292,13 +292,13 @@ class ISDA(Method):
         last = network.last_linear
         check_covariances(self.form, last.out_features, last.in_features, layer=network.stages[-2])
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])
         logits = network(h, after=network.stages[-2])
         return sba_objective(self.widened(network, h, logits, y, now, memory), y, None, 0.0)
 
     def widened(
-        self, network: Staged, h: Tensor, logits: Tensor, y: Tensor, now: Moment, memory: nn.Module | None
+        self, network: Staged, h: Tensor, logits: Tensor, y: Tensor, now: Step, memory: nn.Module | None
     ) -> Tensor:
         """Take a batch into the covariances, and return logits whose cross-entropy is the bound.
 

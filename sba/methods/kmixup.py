@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, hyper, shared
-from sba.core.method import Method, check_layers, drawn
+from sba.core.method import Method, check_layers, sample_layer
 from sba.core.ranks import total
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.staged import INPUT, Staged
 from sba.methods.ahead import from_host, to_host
 from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
@@ -209,13 +209,13 @@ class KMixup(Method):
             # the nearest partner of a view is another view of the same image, and then nothing is mixed
             raise ConfigError(f"views: {views} in one pass would be matched with each other by k-mixup; give chunked")
 
-    def ahead(self, now: Moment) -> Callable[[Tensor], Callable[[], Any]] | None:
+    def ahead(self, now: Step) -> Callable[[Tensor], Callable[[], Any]] | None:
         """At the input, partners depend on the images alone.
 
         Behind a layer they depend on the weights: there :meth:`terms` waits until the network has computed the layer, and then for
         the assignment, at every step, and so does a GPU.
         """
-        if not self.alpha or self.k == 1 or drawn(self.layers, now) != INPUT:
+        if not self.alpha or self.k == 1 or sample_layer(self.layers, now) != INPUT:
             return None
         return lambda x: self.matching(x, now)
 
@@ -224,17 +224,17 @@ class KMixup(Method):
         network: Staged,
         x: Tensor,
         y: Tensor,
-        now: Moment,
+        now: Step,
         memory: nn.Module | None,
         matched: tuple[Tensor, float] | None = None,
     ) -> dict[str, Tensor]:
-        layer = drawn(self.layers, now)
+        layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
         partners, lam = self.matching(h, now)() if matched is None else matched
         logits = network(mix(h, partners, lam), after=layer)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
 
-    def matching(self, h: Tensor, now: Moment) -> Callable[[], tuple[Tensor, float]]:
+    def matching(self, h: Tensor, now: Step) -> Callable[[], tuple[Tensor, float]]:
         """Begin to match the rows of h, and return the function that gives their partners and λ.
 
         λ is one number for all ranks: where it depends on how close matched rows are, the rows of all ranks count.
@@ -250,7 +250,7 @@ class KMixup(Method):
 
         return matched
 
-    def second_order(self, n: int, now: Moment, device: torch.device) -> Tensor:
+    def second_order(self, n: int, now: Step, device: torch.device) -> Tensor:
         """Return the order that the batch is matched with: drawn for k = 1, as in mixup; else such that no block meets itself.
 
         Batches are shuffled already, so blocks matched with the next ones are independent.

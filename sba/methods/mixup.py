@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from sba.core.divergence import full_precision
 from sba.core.hyper import configuration, hyper
-from sba.core.method import Method, check_layers, drawn
-from sba.core.rng import Moment
+from sba.core.method import Method, check_layers, sample_layer
+from sba.core.rng import Step
 from sba.core.staged import Staged
 
 Box = tuple[int, int, int, int]
@@ -177,15 +177,15 @@ class Mixup(Method):
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
         partners = other_order(len(x), now, x.device)
-        layer = drawn(self.layers, now)
+        layer = sample_layer(self.layers, now)
         logits = network(mix(network(x, until=layer), partners, lam), after=layer)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
 
 
-def other_order(n: int, now: Moment, device: torch.device) -> Tensor:
+def other_order(n: int, now: Step, device: torch.device) -> Tensor:
     """Draw the batch's second order, of shape (n,)."""
     return torch.randperm(n, generator=now.generator("partners", device), device=device)
 
@@ -219,10 +219,10 @@ class ManifoldMixup(Method):
     def check(self, network: Staged) -> None:
         check_layers(self.eligible(network), network)
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
         partners = other_order(len(x), now, x.device)
-        layer = drawn(self.eligible(network), now)
+        layer = sample_layer(self.eligible(network), now)
         logits = network(mix(network(x, until=layer), partners, lam), after=layer)
         form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy
         return {"cross_entropy": form(logits, y, y[partners], lam)}

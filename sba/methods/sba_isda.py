@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sba.core.divergence import sba_objective
 from sba.core.hyper import configuration, definitions, shared
 from sba.core.method import Method
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import Tail
@@ -59,7 +59,7 @@ class SBAISDA(Method):
         self.isda.check(network)
         self.sba.check(network)
 
-    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Moment, memory: nn.Module | None) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         sba, last = self.sba, network.stages[-2]
         layer = sba.augmented_layer(network, now)
         tail = Tail(network, layer or last, sba.virtual_dropout, sba.batch_norm)

@@ -217,7 +217,7 @@ def build(name: str, classes: int, channels: int, side: int) -> Staged:
         ConfigError: there is no such network, or it cannot take images of this size.
 
     >>> network = build("alexnet", classes=10, channels=3, side=32)
-    >>> network.linear_inputs, network.shape("conv2"), parameters(network)
+    >>> network.linear_inputs, network.shape("conv2"), count_parameters(network)
     (('flatten',), (192, 2, 2), 2472266)
     """
     if name not in NETWORKS:
@@ -236,7 +236,7 @@ def build(name: str, classes: int, channels: int, side: int) -> Staged:
     return network
 
 
-def parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of a network."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 

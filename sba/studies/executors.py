@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sba.studies.planned import Cell, Study
+from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store
 from sba.studies.sweep import Event, Options, work
 
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 
 def together(
     study: Study,
-    cells: Sequence[Cell],
+    cells: Sequence[PlannedRun],
     store: Store,
     options: Options,
     jobs: int,
@@ -80,7 +80,9 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def serve(sender: Connection, parent: int, study: Study, cells: Sequence[Cell], store: Store, options: Options) -> None:
+def serve(
+    sender: Connection, parent: int, study: Study, cells: Sequence[PlannedRun], store: Store, options: Options
+) -> None:
     """Do cells until none is left, and send what happens; stop where told to, and where the parent is gone."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
@@ -94,7 +96,7 @@ def serve(sender: Connection, parent: int, study: Study, cells: Sequence[Cell], 
 
 def sweep(
     study: Study,
-    cells: Sequence[Cell],
+    cells: Sequence[PlannedRun],
     store: Store,
     options: Options,
     jobs: int = 1,

@@ -48,7 +48,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedRun:
     """One run of a study.
 
     Attributes:
@@ -68,14 +68,14 @@ class Cell:
         return record["kind"] in ("train", "diverged") and (own == self.study or not (own or exclusive))
 
 
-def cells(
+def planned_runs(
     study: Study,
     seeds: Iterable[int],
     where: str = "",
     scale: float = 1.0,
     given: dict[str, Any] | None = None,
     methods: Iterable[str] | None = None,
-) -> list[Cell]:
+) -> list[PlannedRun]:
     """List the runs of a study, one seed everywhere before a second seed anywhere; what stands twice comes once.
 
     Args:
@@ -104,11 +104,11 @@ def cells(
                 f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {known}"
             )
         kept = [s for s in kept if column_of(s) in wanted]
-    found: dict[str, Cell] = {}
+    found: dict[str, PlannedRun] = {}
     for seed in seeds:
         for setting in kept:
             run = make_run(**scaled(setting.parameters, scale) | (given or {}) | {"seed": seed})
-            found.setdefault(run.key, Cell(run, setting.study, run.reduced or scale < 1))
+            found.setdefault(run.key, PlannedRun(run, setting.study, run.reduced or scale < 1))
     return list(found.values())
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 from sba.core.errors import ResultsError
 from sba.records.compare import key_of
 from sba.records.results import append, book_folder, records
-from sba.studies.planned import Cell
+from sba.studies.planned import PlannedRun
 from sba.training.checkpoint import FILE, clean, epochs_done, prepare
 from sba.training.run import Run
 
@@ -64,7 +64,7 @@ class Store:
         found = [f for p in parts for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p] if p.exists() else [])]
         return list(dict.fromkeys(f.resolve() for f in found))
 
-    def found(self, cell: Cell, fingerprint: str, exclusive: bool) -> dict[str, Any] | None:
+    def found(self, cell: PlannedRun, fingerprint: str, exclusive: bool) -> dict[str, Any] | None:
         """Return the first record that stands for a cell, on whatever machine and by whatever version it was made, or None."""
         for file in self.files():
             state = file.stat()
@@ -76,7 +76,7 @@ class Store:
                     return record
         return None
 
-    def state(self, cell: Cell, fingerprint: str, exclusive: bool) -> tuple[str, str]:
+    def state(self, cell: PlannedRun, fingerprint: str, exclusive: bool) -> tuple[str, str]:
         """Say how far a cell is, and what to write about it: "record" with its identifier, "diverged" likewise, "under way" (in
         another process), "checkpoint", or "missing"."""
         if record := self.found(cell, fingerprint, exclusive):

@@ -16,7 +16,7 @@ import torch
 from sba.core.errors import SBAError
 from sba.data.datasets import Data, load
 from sba.records.results import record_of, record_of_divergence
-from sba.studies.planned import Cell, Study
+from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
 from sba.training.loop import Diverged, Training
 from sba.training.run import Run
@@ -86,7 +86,7 @@ class Options:
 
 
 def work(
-    study: Study, cells: Sequence[Cell], store: Store, options: Options, stop: Callable[[], bool] = lambda: False
+    study: Study, cells: Sequence[PlannedRun], store: Store, options: Options, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Event]:
     """Do the cells that have no record and that no other process is doing, until none is left or it is time to stop.
 
@@ -120,7 +120,7 @@ def work(
 
 
 def attempt(
-    study: Study, index: int, cell: Cell, store: Store, options: Options, stop: Callable[[], bool]
+    study: Study, index: int, cell: PlannedRun, store: Store, options: Options, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     """Do one cell, from its checkpoint if there is one; nothing happens where it has a record or belongs to another process."""
     try:
@@ -138,7 +138,7 @@ def attempt(
 
 
 def perform(
-    study: Study, index: int, cell: Cell, data: Data, store: Store, options: Options, stop: Callable[[], bool]
+    study: Study, index: int, cell: PlannedRun, data: Data, store: Store, options: Options, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     """Do one cell that is this process's own."""
     training = Training(
@@ -172,7 +172,7 @@ def perform(
     yield settle(store, cell, record, options, Event("done", index, cell.run.epochs, f"{record['error']:.2f} %"))
 
 
-def settle(store: Store, cell: Cell, record: dict[str, Any], options: Options, event: Event) -> Event:
+def settle(store: Store, cell: PlannedRun, record: dict[str, Any], options: Options, event: Event) -> Event:
     """Append a cell's record, and delete its checkpoint once that is safe."""
     store.add(record)
     if not options.keep:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.updates import Terms
 
 WARM_STEPS = 3
@@ -24,7 +24,7 @@ Stream = tuple[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Noted(Moment):
+class Noted(Step):
     """A moment that notes which random streams are asked for, in which order."""
 
     asked: list[Stream] = dataclasses.field(default_factory=list, compare=False)
@@ -35,7 +35,7 @@ class Noted(Moment):
 
 
 @dataclasses.dataclass(frozen=True)
-class Handed(Moment):
+class Handed(Step):
     """A moment whose random streams are those of a graph, handed out in the order in which they were asked for before.
 
     Attributes:
@@ -58,13 +58,13 @@ class Handed(Moment):
         """Leave torch's global generators alone: they are seeded before each replay."""
 
 
-M = TypeVar("M", bound=Moment)
+M = TypeVar("M", bound=Step)
 """A kind of moment."""
 
 
-def as_kind(kind: type[M], now: Moment, **more: Any) -> M:
+def as_kind(kind: type[M], now: Step, **more: Any) -> M:
     """Return the same moment as one of another class."""
-    values: dict[str, Any] = {f.name: getattr(now, f.name) for f in dataclasses.fields(Moment)}
+    values: dict[str, Any] = {f.name: getattr(now, f.name) for f in dataclasses.fields(Step)}
     return kind(**values, **more)
 
 
@@ -77,7 +77,7 @@ class Graphs:
         device: a GPU.
     """
 
-    def __init__(self, step: Callable[[Tensor, Moment], Terms], device: torch.device):
+    def __init__(self, step: Callable[[Tensor, Step], Terms], device: torch.device):
         self.step = step
         self.device = device
         # the legacy default stream cannot be captured, nor be waited for by what is
@@ -103,7 +103,7 @@ class Graphs:
             yield
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
-    def __call__(self, rows: Tensor, now: Moment, branch: Hashable) -> Terms:
+    def __call__(self, rows: Tensor, now: Step, branch: Hashable) -> Terms:
         """Do a step.
 
         Args:
@@ -148,7 +148,7 @@ class Captured:
         asked: the random streams that a step of this branch asks for, in their order.
     """
 
-    def __init__(self, owner: Graphs, rows: Tensor, now: Moment, asked: Sequence[Stream]):
+    def __init__(self, owner: Graphs, rows: Tensor, now: Step, asked: Sequence[Stream]):
         self.rows = rows.clone()
         self.streams = [(stream, torch.Generator(owner.device)) for stream in asked]
 
@@ -157,7 +157,7 @@ class Captured:
 
         self.graph, self.terms = capture(step, [g for _, g in self.streams], owner.pool, owner.stream)
 
-    def __call__(self, rows: Tensor, now: Moment) -> Terms:
+    def __call__(self, rows: Tensor, now: Step) -> Terms:
         """Do the step on other rows, at another moment of the same branch."""
         self.rows.copy_(rows)
         for (purpose, view), generator in self.streams:

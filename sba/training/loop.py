@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sba.core import ranks
 from sba.core.errors import ConfigError, SBAError
-from sba.core.rng import Moment, fold
+from sba.core.rng import Step, fold_in
 from sba.core.updates import UPDATES, Terms, adapted
 from sba.data.augment import Augmentation
 from sba.data.datasets import Data, load
@@ -148,7 +148,7 @@ class Training:
                 "compile: update 'sequential_stale' goes back through the stages twice, compiled ones cannot; leave one out"
             )
         with self.own_randomness():
-            torch.manual_seed(fold(run.seed, "weights"))
+            torch.manual_seed(fold_in(run.seed, "weights"))
             network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
             run.method.check(network)
             if run.vote:
@@ -239,14 +239,14 @@ class Training:
         """Whether the top-5 error is reported, too."""
         return isinstance(self.data.test, Stream) or len(self.data.classes) >= TOP5_CLASSES
 
-    def now(self) -> Moment:
+    def now(self) -> Step:
         """Return the moment of the next step."""
         return self.moment(self.step)
 
-    def moment(self, step: int) -> Moment:
+    def moment(self, step: int) -> Step:
         """Return the moment of a step."""
         total = self.run.epochs * self.steps_per_epoch
-        return Moment(self.run.seed, step, step // self.steps_per_epoch, step / total, ranks.rank())
+        return Step(self.run.seed, step, step // self.steps_per_epoch, step / total, ranks.rank())
 
     def __iter__(self) -> Iterator[EpochRecord]:
         deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
@@ -263,7 +263,7 @@ class Training:
     def run_epoch(self, deadline: float) -> bool:
         """Do the steps that this epoch still lacks; return false where the deadline or ``stop`` came first."""
         epoch = self.step // self.steps_per_epoch
-        generator = torch.Generator().manual_seed(fold(self.run.seed, "order", epoch))
+        generator = torch.Generator().manual_seed(fold_in(self.run.seed, "order", epoch))
         order = torch.randperm(len(self.data.train), generator=generator).split(self.run.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.rate(epoch)
@@ -309,7 +309,7 @@ class Training:
             self.counts[name] = self.counts.get(name, 0) + 1
         self.step += 1
 
-    def take_step(self, rows: Any, now: Moment) -> Terms:
+    def take_step(self, rows: Any, now: Step) -> Terms:
         """Move the weights by what a batch gives at a moment; return the terms of the loss."""
         batch = self.supply[rows]
         self.skipped += batch.skipped
@@ -318,23 +318,23 @@ class Training:
     def look_ahead(self, rows: Any) -> None:
         """Begin what the method needs of the host for the step after the next one, whose batch this is."""
 
-        def begin(rows: Any, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+        def begin(rows: Any, moments: list[Step]) -> Callable[[], tuple[Any, ...]]:
             return self.begin(self.supply[rows], moments)
 
         for moments in self.groups(self.moment(self.step + 1)):
             if self.run.method.ahead(moments[0]) is not None:
                 self.ahead.begin(moments[0], begin, rows, moments)
 
-    def chunks(self, batch: Split | Views, now: Moment) -> list[Callable[[], Terms]]:
+    def chunks(self, batch: Split | Views, now: Step) -> list[Callable[[], Terms]]:
         """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
         return [functools.partial(self.compute, batch, moments) for moments in self.groups(now)]
 
-    def groups(self, now: Moment) -> list[list[Moment]]:
+    def groups(self, now: Step) -> list[list[Step]]:
         """Return the moments of the views that pass together."""
         moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
         return [[moment] for moment in moments] if self.run.chunked else [moments]
 
-    def compute(self, batch: Split | Views, moments: list[Moment]) -> Terms:
+    def compute(self, batch: Split | Views, moments: list[Step]) -> Terms:
         """Augment a batch once for each moment, and return the terms of the loss over all copies.
 
         The draws are those of the moments, so that a second call gives the same.
@@ -348,7 +348,7 @@ class Training:
         """Let the network pass in the run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16")
 
-    def begin(self, batch: Split | Views, moments: list[Moment]) -> Callable[[], tuple[Any, ...]]:
+    def begin(self, batch: Split | Views, moments: list[Step]) -> Callable[[], tuple[Any, ...]]:
         """Augment a batch, and launch what the method needs of the host; return a function that gives what the objective takes."""
         mean, std = self.data.mean, self.data.std
         views = [self.run.augmentation(batch.view(moment.view), mean, std, moment) for moment in moments]

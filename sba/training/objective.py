@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods import Method
 
@@ -18,7 +18,7 @@ class Objective(nn.Module):
         self.method = method
         self.memory = method.memory(network)
 
-    def forward(self, x: Tensor, y: Tensor, now: Moment, *prepared: Any) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, now: Step, *prepared: Any) -> dict[str, Tensor]:
         """Return the terms of the loss, which is their sum.
 
         Args:

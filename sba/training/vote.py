@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sba.core.hyper import definitions
-from sba.core.method import drawn
-from sba.core.rng import Moment
+from sba.core.method import sample_layer
+from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.data.augment import normalise
 from sba.data.in_files import Stream, Views
@@ -86,8 +86,8 @@ def majority_vote(
     try:
         parts: Iterable[Split | Views] = split.parts(batch)
         for step, part in enumerate(parts):
-            now, labels = Moment(seed, step), part.labels
-            layer = drawn(layers, now)
+            now, labels = Step(seed, step), part.labels
+            layer = sample_layer(layers, now)
             h = network(normalise(part.images, mean, std), until=layer)
             points = method.virtual_points(h, now.generator("vote", h.device))
             voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])

@@ -6,7 +6,7 @@ from pathlib import Path
 import sba
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND_LINE = {"sba.cli.commands"}
+COMMAND_LINE = {"sba.cli.commands", "sba.__main__"}
 
 
 def modules():

@@ -18,7 +18,7 @@ from sba.records.commands import command_of
 from sba.records.results import records
 from sba.studies import catalogue
 from sba.studies.catalogue import STUDIES
-from sba.studies.planned import cells
+from sba.studies.planned import planned_runs
 from sba.studies.store import claimed
 from sba.training.checkpoint import FILE
 
@@ -102,7 +102,7 @@ def test_the_list_says_what_each_cell_is_and_makes_nothing():
 def test_the_command_of_a_cell_does_that_very_run(name, options, monkeypatch):
     made = []
     monkeypatch.setattr("sba.cli.commands.train_once", lambda run, *_, **__: made.append(run) or ("", 0))
-    found = cells(STUDIES[name], [2], **options)
+    found = planned_runs(STUDIES[name], [2], **options)
     for cell in found:
         words = shlex.split(command_of(cell.run, "cpu", 1))
         assert words[:4] == ["python", "-m", "sba", "train"]

@@ -18,7 +18,7 @@ def follow(forecast, cell, epochs, seconds, start=0.0, first=0):
 
 def test_nothing_is_known_before_the_first_epoch():
     forecast = Forecast(PLAIN, [0, 1, 2], 1)
-    assert forecast.cells == 3 and forecast.remaining is None
+    assert forecast.runs_left == 3 and forecast.remaining is None
     forecast.note(Event("started", 0, 0), 0.0)
     assert forecast.remaining is None
 
@@ -41,7 +41,7 @@ def test_the_most_alike_epochs_count():
     forecast = Forecast([*PLAIN, OTHER], [0, 1, 3], 1)
     follow(forecast, 0, 10, 1.0)
     forecast.note(Event("done", 0, 10), 10.0)
-    assert forecast.cells == 2
+    assert forecast.runs_left == 2
     assert forecast.remaining == pytest.approx(10 * 1.0 + 100 * 1.0)
     follow(forecast, 3, 50, 0.1, start=10.0)
     assert forecast.remaining == pytest.approx(10 * 1.0 + 50 * 0.1)
@@ -54,7 +54,7 @@ def test_what_is_done_elsewhere_or_given_up_is_not_left():
         forecast.note(Event(kind, cell), 6.0)
     assert forecast.remaining == pytest.approx(5.0)
     forecast.note(Event("stopped", 0, 5), 7.0)
-    assert forecast.cells == 1 and forecast.remaining == pytest.approx(5.0)
+    assert forecast.runs_left == 1 and forecast.remaining == pytest.approx(5.0)
     forecast.note(Event("done", 0, 10), 8.0)
     assert forecast.remaining == 0.0
 

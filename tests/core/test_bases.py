@@ -272,7 +272,7 @@ def test_every_layer_of_the_networks_of_the_paper_can_be_augmented():
 # VmHWM is the largest size of this program; that of getrusage may be the size of the process that started it
 MEASURE = r"""
 import json, re, sys, torch
-from sba import SBA, Moment, build
+from sba import SBA, Step, build
 name, layer, kinds = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -284,7 +284,7 @@ before = size("VmRSS")
 finite = True
 for kind in kinds:
     method = SBA(omega=0.0, folds=4, layers=(layer,), basis=kind)
-    terms = method.terms(network, x, y, Moment(0), None)
+    terms = method.terms(network, x, y, Step(0), None)
     sum(terms.values()).backward()
     finite &= all(p.grad.isfinite().all().item() for p in network.parameters())
 print(json.dumps({"finite": finite, "extra": size("VmHWM") - before}))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from test_loop import assert_same, in_parts, whole
 
-from sba import SBA, Moment, build, train
+from sba import SBA, Step, build, train
 from sba.core.errors import ConfigError
-from sba.core.feature_std import MOMENTUM, RunningSpread, batch_variance
+from sba.core.feature_std import MOMENTUM, RunningFeatureStd, batch_variance
 
 SHAPE = (5, 2, 3, 1)
 
@@ -44,7 +44,7 @@ def test_batch_variance_is_computed_in_float32_at_least_and_is_a_constant(given,
 
 
 def test_running_spread_against_the_loop():
-    memory, history = RunningSpread({"a": 6}).double(), []
+    memory, history = RunningFeatureStd({"a": 6}).double(), []
     for h in batches(7):
         history.append(h.flatten(1).tolist())
         np.testing.assert_allclose(memory.update("a", h), oracles.running_spread(history, MOMENTUM), rtol=1e-12)
@@ -52,13 +52,13 @@ def test_running_spread_against_the_loop():
 
 def test_the_first_spread_is_the_batchs_own_and_a_constant_one_stays():
     """The bias of the zeros at the start is corrected exactly."""
-    memory, h = RunningSpread({"a": 6}).double(), batches(1)[0]
+    memory, h = RunningFeatureStd({"a": 6}).double(), batches(1)[0]
     for _ in range(30):
         torch.testing.assert_close(memory.update("a", h), h.flatten(1).std(0, correction=0))
 
 
 def test_it_forgets_at_the_rate_of_batch_normalisation():
-    memory = RunningSpread({"a": 1})
+    memory = RunningFeatureStd({"a": 1})
     for _ in range(200):
         memory.update("a", torch.tensor([[-3.0], [3.0]]))
     for _ in range(10):
@@ -68,14 +68,14 @@ def test_it_forgets_at_the_rate_of_batch_normalisation():
 
 
 def test_layers_are_kept_apart_and_remembered_as_buffers():
-    memory, (a, b) = RunningSpread({"a": 6, "b": 6}), batches(2)
+    memory, (a, b) = RunningFeatureStd({"a": 6, "b": 6}), batches(2)
     memory.update("a", a)
     before = {name: value.clone() for name, value in memory.state_dict().items()}
     memory.update("b", b)
     assert set(before) == {"variance_a", "updates_a", "variance_b", "updates_b"}
     moved = {name for name, value in memory.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"variance_b", "updates_b"}
-    again = RunningSpread({"a": 6, "b": 6})
+    again = RunningFeatureStd({"a": 6, "b": 6})
     again.load_state_dict(memory.state_dict())
     assert torch.equal(again.update("a", b), memory.update("a", b))
     assert not list(memory.parameters())
@@ -83,7 +83,7 @@ def test_layers_are_kept_apart_and_remembered_as_buffers():
 
 def test_low_precision_activations_are_taken_in_as_float32():
     h = (10 + normal(64, 6)).bfloat16().requires_grad_()
-    spread = RunningSpread({"a": 6}).update("a", h)
+    spread = RunningFeatureStd({"a": 6}).update("a", h)
     assert spread.dtype == torch.float32 and not spread.requires_grad
     np.testing.assert_allclose(spread, h.detach().double().std(0, correction=0), rtol=1e-4)
 
@@ -106,10 +106,10 @@ def test_a_running_scale_without_its_memory_is_refused():
 
 def test_the_running_spread_is_the_unit_of_the_points():
     method = SBA(scale="running", folds=4)
-    memory = RunningSpread({"a": 6}).double()
-    twin = RunningSpread({"a": 6}).double()
+    memory = RunningFeatureStd({"a": 6}).double()
+    twin = RunningFeatureStd({"a": 6}).double()
     for step, h in enumerate(batches(3)):
-        draws = Moment(0, step)
+        draws = Step(0, step)
         points = method.virtual_points(h, draws.generator("vicinity"), "a", memory)
         expected = method.vicinity.sample(h, draws.generator("vicinity"), twin.update("a", h))
         assert torch.equal(points, expected)
@@ -119,7 +119,7 @@ def test_an_average_moves_where_its_layer_is_augmented_and_nowhere_else(run, sma
     settings = run(method="sba", scale="running", folds=2, omega=0.8)
     training = train(settings, small)
     list(training)
-    layers = [settings.method.augmented_layer(training.network, Moment(0, t, t // 6)) for t in range(12)]
+    layers = [settings.method.augmented_layer(training.network, Step(0, t, t // 6)) for t in range(12)]
     counts = {name: training.objective.memory.get_buffer(f"updates_{name}").item() for name in ("flatten", "fc1")}
     assert counts == {name: layers.count(name) for name in ("flatten", "fc1")}
     assert min(counts.values()) > 0 and sum(counts.values()) < 12

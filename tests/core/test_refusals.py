@@ -9,7 +9,7 @@ from sba import SBA, Vicinity, build
 from sba.core.bases import basis
 from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
-from sba.core.feature_std import RunningSpread
+from sba.core.feature_std import RunningFeatureStd
 from sba.core.tail import Tail
 from sba.core.vicinity import bounded_noise
 from sba.methods.closed_form import noise_variance
@@ -51,7 +51,7 @@ def vicinity(**changed):
         ),
         (lambda: basis("hadamard", 0, torch.Generator()), "an activation of shape (0,) has no features"),
         (
-            lambda: RunningSpread({"fc1": 3, "fc2": 4}).update("fc3", torch.ones(2, 3)),
+            lambda: RunningFeatureStd({"fc1": 3, "fc2": 4}).update("fc3", torch.ones(2, 3)),
             "layer: no running spread is kept for 'fc3'; give one of fc1, fc2",
         ),
     ],

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sba.core.rng import Moment, fold, uniform
+from sba.core.rng import Step, fold_in, uniform
 
 seeds = st.integers(-(2**63), 2**63 - 1)
 steps = st.integers(0, 2**40)
@@ -16,18 +16,18 @@ steps = st.integers(0, 2**40)
 
 def test_fold_is_pinned():
     """Published records are reproduced only as long as these numbers stay."""
-    assert fold(0, "order") == 3264980863011307851
-    assert fold(3, "scheduler", 17, 2) == 12350334702260373221
+    assert fold_in(0, "order") == 3264980863011307851
+    assert fold_in(3, "scheduler", 17, 2) == 12350334702260373221
 
 
 @given(seeds, st.sampled_from(["", "order", "λ"]), steps, st.integers(0, 1000))
 def test_fold_gives_64_bits(seed, purpose, step, rank):
-    assert 0 <= fold(seed, purpose, step, rank) < 2**64
+    assert 0 <= fold_in(seed, purpose, step, rank) < 2**64
 
 
 def test_fold_separates_its_arguments():
     places = list(itertools.product((0, 1, 11, 111), ("", "1", "11"), (0, 1, 11, 111), (0, 1, 11)))
-    assert len({fold(*place) for place in places}) == len(places)
+    assert len({fold_in(*place) for place in places}) == len(places)
 
 
 def test_uniform_has_the_uniform_law():
@@ -45,24 +45,24 @@ def test_named_streams_are_independent():
 
 @given(seeds, steps, st.integers(1, 50))
 def test_decisions_agree_on_all_ranks_and_stay_in_range(seed, step, n):
-    here, there = Moment(seed, step), Moment(seed, step, rank=3)
+    here, there = Step(seed, step), Step(seed, step, rank=3)
     assert here.uniform("layer") == there.uniform("layer")
     assert here.index("layer", n) == there.index("layer", n)
     assert 0 <= here.index("layer", n) < n
 
 
 def test_index_is_uniform():
-    counts = np.bincount([Moment(0, t).index("layer", 5) for t in range(10_000)], minlength=5)
+    counts = np.bincount([Step(0, t).index("layer", 5) for t in range(10_000)], minlength=5)
     assert ((counts - 2000) ** 2 / 2000).sum() < 20  # χ² with 4 degrees of freedom: p = 5e-4
 
 
-@pytest.mark.parametrize("other", [Moment(1, 5), Moment(0, 6), Moment(0, 5, rank=1)], ids=["seed", "step", "rank"])
+@pytest.mark.parametrize("other", [Step(1, 5), Step(0, 6), Step(0, 5, rank=1)], ids=["seed", "step", "rank"])
 def test_generators_repeat_at_one_moment_and_differ_elsewhere(other):
-    now = Moment(0, 5)
+    now = Step(0, 5)
 
     def draw(moment, purpose="crop"):
         return torch.rand(4, generator=moment.generator(purpose))
 
-    assert torch.equal(draw(now), draw(Moment(0, 5, epoch=9, progress=0.5)))
+    assert torch.equal(draw(now), draw(Step(0, 5, epoch=9, progress=0.5)))
     assert not torch.equal(draw(now), draw(other))
     assert not torch.equal(draw(now), draw(now, "flip"))

@@ -15,7 +15,7 @@ from torch import nn
 from sba import ERM, METHODS, SBA, Scheduler, Staged, train
 from sba.core.errors import ConfigError
 from sba.core.hyper import choices, definitions
-from sba.core.rng import Moment, fold
+from sba.core.rng import Step, fold_in
 from sba.core.vicinity import Vicinity
 from sba.data.augment import Augmentation
 from sba.methods import Method
@@ -79,10 +79,10 @@ def test_erm_is_textbook_gradient_descent(run, small, nesterov):
     records = list(training)
     batches, rates = [], []
     for epoch in range(3):
-        order = torch.randperm(100, generator=torch.Generator().manual_seed(fold(0, "order", epoch)))
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(fold_in(0, "order", epoch)))
         for i in range(6):
             batch = small.train[order[16 * i : 16 * (i + 1)]]
-            x = Augmentation(padding=1)(batch.images, small.mean, small.std, Moment(0, 6 * epoch + i))
+            x = Augmentation(padding=1)(batch.images, small.mean, small.std, Step(0, 6 * epoch + i))
             batches.append((x, batch.labels))
             rates.append(0.1 if epoch < 1 else 0.01)
     losses = oracles.plain_training(network, batches, rates, 0.9, 0.01, nesterov)
@@ -99,7 +99,7 @@ def test_eta_scales_the_gradient_of_the_second_term(small):
     x, y = torch.randn(8, 1, 8, 8, dtype=torch.float64), small.train.labels[:8]
 
     def gradient(eta):
-        terms = SBA(eta=eta, **ALWAYS).terms(network, x, y, Moment(0, 3), None)
+        terms = SBA(eta=eta, **ALWAYS).terms(network, x, y, Step(0, 3), None)
         return torch.autograd.grad(sum(terms.values()), network.get_submodule("fc3").weight)[0]
 
     torch.testing.assert_close(gradient(0.3), gradient(0) + 0.3 * (gradient(1) - gradient(0)))
@@ -121,7 +121,7 @@ def test_eq11_of_a_whole_step_against_the_oracle(monkeypatch):
         return points
 
     monkeypatch.setattr(Vicinity, "sample", sample)
-    terms = SBA(eta=0.7, layers=("fc1",), **ALWAYS).terms(network, x, y, Moment(0), None)
+    terms = SBA(eta=0.7, layers=("fc1",), **ALWAYS).terms(network, x, y, Step(0), None)
     virtual = network(points, after="fc1").tolist()
     expected = oracles.objective(network(x).tolist(), y.tolist(), virtual, 0.7)
     assert sum(terms.values()).item() == pytest.approx(expected, rel=1e-12)
@@ -143,7 +143,7 @@ class Literal:
         self.method = make_run(
             "moons", "mlp", "sba", preset="paper", layers=("fc1",), **ALWAYS, **settings, **fields
         ).method
-        draws = Moment(0).generator("vicinity")
+        draws = Step(0).generator("vicinity")
         matrix = torch.randn(64, 64, generator=draws).double()
         noise = (0.3 * torch.randn(2, 4, 64, generator=draws).double()).clamp(-0.45, 0.45)
         # absolute noise, so its points around 0 are shifted to those around h
@@ -153,7 +153,7 @@ class Literal:
         self.keep = (torch.rand(3, 4, 64, generator=draws) >= 0.4).numpy()
 
     def gradient(self, parameter):
-        terms = self.method.terms(self.network, self.x, torch.tensor(self.labels), Moment(0), None)
+        terms = self.method.terms(self.network, self.x, torch.tensor(self.labels), Step(0), None)
         return terms, torch.autograd.grad(sum(terms.values()), parameter)[0]
 
     @torch.no_grad()
@@ -200,9 +200,9 @@ def test_eq4_either_the_raw_points_or_the_virtual_ones(label):
     network = build("mlp", 3, 2, 1).double()
     x, y = torch.randn(4, 2, 1, 1, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
     method = SBA(objective="either_or", label=label, eta=1.0, folds=3, layers=("fc1",), omega=1.0)
-    states = {Scheduler(1.0).state(Moment(0, step)): step for step in range(20)}
-    assert list(method.terms(network, x, y, Moment(0, states[False]), None)) == ["cross_entropy"]
-    now = Moment(0, states[True])
+    states = {Scheduler(1.0).state(Step(0, step)): step for step in range(20)}
+    assert list(method.terms(network, x, y, Step(0, states[False]), None)) == ["cross_entropy"]
+    now = Step(0, states[True])
     terms = method.terms(network, x, y, now, None)
     assert list(terms) == ["virtual"]
     h = network(x, until="fc1")
@@ -249,7 +249,7 @@ def test_every_combination_of_switches_is_finite_and_has_gradients(fields, half)
     memory = method.memory(network)
     before = {name: id(value) for name, value in network.named_buffers()}
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        terms = method.terms(network, torch.randn(5, 1, 8, 8), torch.arange(5), Moment(0), memory)
+        terms = method.terms(network, torch.randn(5, 1, 8, 8), torch.arange(5), Step(0), memory)
     assert list(terms) == (["virtual"] if method.objective == "either_or" else ["cross_entropy", "virtual"])
     assert all(t.shape == () and t.isfinite() and t.dtype == torch.float32 for t in terms.values())
     gradients = torch.autograd.grad(sum(terms.values()), list(network.parameters()), allow_unused=True)
@@ -280,7 +280,7 @@ def test_detach_decides_whether_the_teacher_learns(detach):
     seen = []
     network.get_submodule("fc3").register_forward_hook(lambda module, args, out: seen.append(out))
     method = SBA(detach=detach, **ALWAYS)
-    virtual = method.terms(network, torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1]), Moment(0), None)["virtual"]
+    virtual = method.terms(network, torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1]), Step(0), None)["virtual"]
     (gradient,) = torch.autograd.grad(virtual, seen[0], allow_unused=True)
     assert len(seen) == 2
     assert (gradient is None) == detach
@@ -289,7 +289,7 @@ def test_detach_decides_whether_the_teacher_learns(detach):
 def test_virtual_points_teach_the_layers_below_them():
     network = build("mlp", 3, 2, 1)
     method = SBA(layers=("fc2",), **ALWAYS)
-    virtual = method.terms(network, torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1]), Moment(0), None)["virtual"]
+    virtual = method.terms(network, torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1]), Step(0), None)["virtual"]
     virtual.backward()
     assert network.get_submodule("fc1")[0].weight.grad.any()
 
@@ -297,7 +297,7 @@ def test_virtual_points_teach_the_layers_below_them():
 def test_the_label_chooses_the_loss():
     network, x, y = build("mlp", 3, 2, 1), torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1])
     soft, hard = (
-        SBA(eta=1.0, sigma=0.0, dropout_rate=0.0, label=label, **ALWAYS).terms(network, x, y, Moment(0), None)
+        SBA(eta=1.0, sigma=0.0, dropout_rate=0.0, label=label, **ALWAYS).terms(network, x, y, Step(0), None)
         for label in ("soft", "hard")
     )
     # With the virtual points equal to the raw ones the divergence vanishes, and the hard loss is the cross-entropy.
@@ -312,14 +312,14 @@ def test_the_raw_pass_draws_its_dropout_first():
 
     def cross_entropy(method):
         torch.manual_seed(5)
-        return method.terms(network, x, y, Moment(0), None)["cross_entropy"]
+        return method.terms(network, x, y, Step(0), None)["cross_entropy"]
 
     assert torch.equal(cross_entropy(ERM()), cross_entropy(SBA(layers=("fc1",), **ALWAYS)))
 
 
 def test_layers_are_drawn_uniformly_and_only_when_lambda_is_one():
     network, method = build("mlp", 3, 2, 1), SBA(omega=math.pi / 3)
-    layers = [method.augmented_layer(network, Moment(0, step)) for step in range(6000)]
+    layers = [method.augmented_layer(network, Step(0, step)) for step in range(6000)]
     counts = [layers.count(name) for name in (None, "flatten", "fc1", "fc2")]
     assert sum(counts) == 6000
     assert abs(counts[0] - 3000) < 3.5 * math.sqrt(6000 / 4)
@@ -330,12 +330,12 @@ def test_given_layers_replace_the_usual_ones():
     network = build("digits", 10, 1, 8)
     assert SBA().eligible(network) == ("flatten", "fc1")
     method = SBA(layers=("conv1", "input"), **ALWAYS)
-    assert {method.augmented_layer(network, Moment(0, t)) for t in range(50)} == {"conv1", "input"}
+    assert {method.augmented_layer(network, Step(0, t)) for t in range(50)} == {"conv1", "input"}
 
 
 def test_epoch_schedule_reaches_the_scheduler():
     network, method = build("mlp", 3, 2, 1), SBA(schedule="epoch", layers=("fc1",))
-    layers = [[method.augmented_layer(network, Moment(0, 9 * e + t, e)) for t in range(9)] for e in range(20)]
+    layers = [[method.augmented_layer(network, Step(0, 9 * e + t, e)) for t in range(9)] for e in range(20)]
     assert all(len(set(epoch)) == 1 for epoch in layers)
     assert {epoch[0] for epoch in layers} == {None, "fc1"}
 
@@ -344,7 +344,7 @@ def test_virtual_points_depend_on_the_moment_alone():
     network, x, y = build("mlp", 3, 2, 1), torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1])
 
     def virtual(step):
-        return SBA(layers=("fc1",), **ALWAYS).terms(network, x, y, Moment(0, step), None)["virtual"]
+        return SBA(layers=("fc1",), **ALWAYS).terms(network, x, y, Step(0, step), None)["virtual"]
 
     assert torch.equal(virtual(1), virtual(1)) and not torch.equal(virtual(1), virtual(2))
 
@@ -377,6 +377,6 @@ def test_every_method_keeps_the_contract():
     for name, cls in METHODS.items():
         method = cls()
         assert issubclass(cls, Method) and cls.__base__ is Method and cls.name == name and cls.title
-        terms = method.terms(network, x, y, Moment(0), method.memory(network))
+        terms = method.terms(network, x, y, Step(0), method.memory(network))
         assert "cross_entropy" in terms
         assert all(t.shape == () and t.requires_grad for t in terms.values())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sba.core.errors import ConfigError
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.scheduler import Scheduler, probability
 
 STEPS = 10_000
@@ -36,8 +36,8 @@ def test_draws_are_independent_of_each_other():
 
 @given(st.integers(0, 2**62), st.integers(0, 2**40))
 def test_ends_of_the_range_are_exact(seed, step):
-    assert Scheduler(0.0).state(Moment(seed, step))
-    assert not Scheduler(math.pi / 2).state(Moment(seed, step))
+    assert Scheduler(0.0).state(Step(seed, step))
+    assert not Scheduler(math.pi / 2).state(Step(seed, step))
 
 
 def test_a_right_angle_has_probability_zero():
@@ -48,7 +48,7 @@ def test_a_right_angle_has_probability_zero():
 def test_replay_equals_the_stream_on_all_ranks(omega, seed):
     stream = Scheduler(omega).stream(seed, 30, steps_per_epoch=7)
     for rank in (0, 3):
-        replay = [Scheduler(omega).state(Moment(seed, t, epoch=t // 7, rank=rank)) for t in range(30)]
+        replay = [Scheduler(omega).state(Step(seed, t, epoch=t // 7, rank=rank)) for t in range(30)]
         assert stream.tolist() == replay
 
 

@@ -10,7 +10,7 @@ from conftest import deep_network
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sba import ERM, SBA, Moment, Staged, build
+from sba import ERM, SBA, Staged, Step, build
 from sba.core.tail import Tail, switched
 
 READINGS = ["raw", "tracked", "untracked", "running"]
@@ -148,7 +148,7 @@ def test_running_averages_move_as_in_a_plain_step_but_where_virtual_points_are_t
         side = 2 if layers == ("fc1",) else 8
         before = state(net)
         torch.manual_seed(1)
-        method.terms(net, normal(6, 1, side, side), torch.tensor([0, 1, 2, 0, 1, 2]), Moment(0), None)
+        method.terms(net, normal(6, 1, side, side), torch.tensor([0, 1, 2, 0, 1, 2]), Step(0), None)
         assert len(moved(net, before)) == 6  # mean, variance and count of two norms
         return net
 
@@ -215,7 +215,7 @@ def test_the_methods_switch_reaches_the_tail(field):
     method = SBA(layers=("fc1",), sigma=0.0, dropout_rate=0.0, **ALWAYS, **field)
     virtual = []
     net.get_submodule("fc2").register_forward_hook(lambda module, args, out: virtual.append(out.unflatten(0, (-1, 6))))
-    method.terms(net, x, y, Moment(0), None)
+    method.terms(net, x, y, Step(0), None)
     raw, points = virtual
     assert len(raw) == 1 and len(points) == 3
     assert torch.equal(points[0], points[1]) == bool(field)  # three copies of one point, three masks or none
@@ -249,12 +249,12 @@ def test_the_virtual_points_are_pulled_to_the_teacher(teacher):
     x, y = normal(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
     method = SBA(layers=("fc1",), teacher=teacher, dropout_rate=0.2, **ALWAYS)
     torch.manual_seed(1)
-    terms = method.terms(net, x, y, Moment(0), None)
+    terms = method.terms(net, x, y, Step(0), None)
     torch.manual_seed(1)
     h = twin(x, until="fc1")
     tail = Tail(twin, "fc1", True, "raw")
     logits = tail.raw(h)
-    virtual = tail.virtual(method.virtual_points(h, Moment(0).generator("vicinity")))
+    virtual = tail.virtual(method.virtual_points(h, Step(0).generator("vicinity")))
     reference = logits if teacher == "training" else twin.eval()(h, after="fc1")
     assert terms["virtual"].item() == pytest.approx(oracles.soft_loss(reference.tolist(), virtual.tolist()), rel=1e-10)
     assert terms["cross_entropy"].item() == pytest.approx(oracles.cross_entropy(logits.tolist(), y.tolist()), rel=1e-10)
@@ -267,7 +267,9 @@ CALM = {"teacher": "evaluation", "virtual_dropout": False, "batch_norm": "runnin
 def test_in_evaluation_mode_on_both_sides_a_vicinity_of_one_point_has_no_divergence_at_all(dtype):
     net = network().to(dtype)
     x, y = normal(8, 1, 2, 2).to(dtype), torch.arange(8) % 3
-    assert SBA(layers=("fc1",), **CALM, **ALWAYS).terms(net, x, y, Moment(0), None)["virtual"].item() == 0
+    virtual = SBA(layers=("fc1",), **CALM, **ALWAYS).terms(net, x, y, Step(0), None)["virtual"].item()
+    # a processor may add up a product of M·B rows in another order than one of B rows
+    assert virtual == pytest.approx(0, abs=10 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +282,7 @@ def test_each_of_these_settings_is_needed_for_that(change):
     net = network()
     x, y = normal(8, 1, 2, 2), torch.arange(8) % 3
     method = SBA(layers=("fc1",), **{**CALM, **ALWAYS, **change})
-    assert method.terms(net, x, y, Moment(0), None)["virtual"] > 1e-4
+    assert method.terms(net, x, y, Step(0), None)["virtual"] > 1e-4
 
 
 # --------------------------------------------------------------------------------------------------------- left as it was
@@ -334,7 +336,7 @@ def test_what_comes_before_the_layer_is_never_switched(batch_norm):
         lambda *_: seen.append({m.training for name, m in net.named_modules() if name.startswith("fc1")})
     )
     method = SBA(layers=("fc1",), virtual_dropout=False, batch_norm=batch_norm, teacher="evaluation", **ALWAYS)
-    method.terms(net, normal(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2]), Moment(0), None)
+    method.terms(net, normal(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2]), Step(0), None)
     assert seen == [{True}] * 3
 
 
@@ -351,7 +353,7 @@ def test_mixed_precision(batch_norm, teacher):
     net = network().float()
     method = SBA(layers=("fc1",), batch_norm=batch_norm, teacher=teacher, **ALWAYS)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = method.terms(net, normal(6, 1, 2, 2).float(), torch.tensor([0, 1, 2, 0, 1, 2]), Moment(0), None)
+        terms = method.terms(net, normal(6, 1, 2, 2).float(), torch.tensor([0, 1, 2, 0, 1, 2]), Step(0), None)
     sum(terms.values()).backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     assert all(value.isfinite().all() for value in net.state_dict().values())

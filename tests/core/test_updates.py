@@ -8,7 +8,7 @@ import torch
 from test_loop import assert_same, in_parts, whole
 from torch import nn
 
-from sba import SBA, Moment, build, train
+from sba import SBA, Step, build, train
 from sba.core.errors import ConfigError
 from sba.core.updates import FIRST, UPDATES, halves, joint, sequential_fresh, sequential_stale, total
 
@@ -223,7 +223,7 @@ def test_fresh_update_of_sba_by_hand():
     torch.manual_seed(0)
     net, twin = (build("mlp", 2, 2, 1).double() for _ in range(2))
     twin.load_state_dict(net.state_dict())
-    x, now = X.reshape(3, 2, 1, 1), Moment(0, 3)
+    x, now = X.reshape(3, 2, 1, 1), Step(0, 3)
     method = SBA(eta=1.0, omega=0.0, folds=4, layers=("fc1",), update="sequential_fresh")
     sequential_fresh(
         [lambda: method.terms(net, x, Y, now, None)], torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
@@ -261,7 +261,7 @@ def test_stale_equals_joint_whatever_the_memory_order_of_the_weights(memory_form
         torch.manual_seed(0)
         network = build("digits", 10, 1, 8).to(memory_format=memory_format)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1, fused=True)
-        UPDATES[update]([lambda: method.terms(network, x, torch.arange(8), Moment(0), None)], optimizer)  # noqa: B023
+        UPDATES[update]([lambda: method.terms(network, x, torch.arange(8), Step(0), None)], optimizer)  # noqa: B023
         ends.append(network.state_dict())
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-6)

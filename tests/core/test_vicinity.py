@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sba.core.bases import KINDS, Dense, Identity, basis
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.vicinity import Vicinity, bounded_noise, dropout_points, gaussian_points
 from sba.methods import SBA
 
@@ -164,7 +164,7 @@ def test_one_basis_for_the_batch_drawn_anew_each_time(monkeypatch):
 
     monkeypatch.setattr("sba.core.vicinity.basis", counted)
     for step in (0, 1):
-        vicinity(folds=8).sample(normal(BATCH, WIDTH), Moment(0, step).generator("vicinity"), None)
+        vicinity(folds=8).sample(normal(BATCH, WIDTH), Step(0, step).generator("vicinity"), None)
     assert len(drawn) == 2 and not torch.equal(*(d.entries for d in drawn))
 
 

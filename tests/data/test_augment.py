@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms import RandomCrop, v2
 from torchvision.transforms.v2 import functional as tv
 
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.data.augment import Augmentation, crop, cutout, flip, normalise
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -79,7 +79,7 @@ def numbered(n):
 
 def augmented(augmentation, n, step=0):
     """Augment numbered images; a mean of 0 and a standard deviation of 1/255 keep their numbers."""
-    out = augmentation(numbered(n), (0.0,), (1 / 255,), Moment(0, step))
+    out = augmentation(numbered(n), (0.0,), (1 / 255,), Step(0, step))
     return out.round().long()
 
 
@@ -113,7 +113,7 @@ def test_law_of_cutout_is_uniform_over_all_centres():
 
 def test_all_three_in_torchvisions_order():
     """Crop and flip pixels, then normalise, then cut out: black borders, and squares of the mean colour."""
-    images, now = random_images(12), Moment(3, 7)
+    images, now = random_images(12), Step(3, 7)
     whole = Augmentation(padding=2, flip=True, cutout=4)(images, MEAN, STD, now)
 
     def draw(purpose, *limits):

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from sba import load, make_run, train
 from sba.cli.commands import main
 from sba.core.errors import ConfigError, DataError
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.data.datasets import IMAGENETTE, in_files
 from sba.data.in_files import MEAN, STD, Stream, centre_crop, random_crop
 from sba.records.results import record_of
@@ -120,7 +120,7 @@ def epoch(stream, epoch=0, views=1, start=0):
     """The batches of an epoch, in a fixed order, from one of them on."""
     rows = torch.randperm(len(stream), generator=torch.Generator().manual_seed(0)).split(6)
     supply = stream.supply()
-    names = supply.plan(rows, start, Moment(5, epoch=epoch), views)
+    names = supply.plan(rows, start, Step(5, epoch=epoch), views)
     return [supply[name] for name in names[start:]], rows
 
 
@@ -176,7 +176,7 @@ def test_epochs_views_and_images_have_crops_of_their_own(stream):
 
 def test_the_last_batches_may_be_asked_for_again_and_no_others(stream):
     supply = stream.supply()
-    supply.plan(torch.arange(24).split(6), 0, Moment(0), 1)
+    supply.plan(torch.arange(24).split(6), 0, Step(0), 1)
     third = supply[2]
     assert supply[2] is third and supply[1].labels.tolist() == stream.labels[6:12].tolist()
     with pytest.raises(LookupError, match="batch 0 was handed over"):

@@ -13,7 +13,7 @@ from conftest import deep_network
 
 import sba
 from sba import METHODS, train
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
 from sba.training import distributed
 from sba.training.run import from_settings, make_run
@@ -97,7 +97,7 @@ def test_any_other_setting_does_not(run, small, name):
 def test_gradients_are_finite_and_reach_every_parameter(name):
     network, x, y = scene()
     method = METHODS[name](**ACTIVE.get(name, {}))
-    terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+    terms = method.terms(network, x, y, Step(0, 3, 1, 0.5), method.memory(network))
     assert all(t.shape == () and t.isfinite() for t in terms.values())
     sum(terms.values()).backward()
     for parameter in network.parameters():
@@ -118,7 +118,7 @@ def test_torchs_global_generator_plays_no_part(name):
     values = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+        terms = method.terms(network, x, y, Step(0, 3, 1, 0.5), method.memory(network))
         values.append({k: v.item() for k, v in terms.items()})
     assert values[0] == values[1]
 
@@ -131,7 +131,7 @@ def test_bfloat16_is_near_float32(name):
         method = METHODS[name](**ACTIVE.get(name, {}))
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            terms = method.terms(network, x, y, Moment(0, 3, 1, 0.5), method.memory(network))
+            terms = method.terms(network, x, y, Step(0, 3, 1, 0.5), method.memory(network))
         assert all(t.dtype == torch.float32 for t in terms.values())
         losses.append(sum(terms.values()).item())
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
@@ -171,7 +171,7 @@ class Draws(list):
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
-        for owner, name in ((Moment, "uniform"), (Moment, "index"), (Scheduler, "state")):
+        for owner, name in ((Step, "uniform"), (Step, "index"), (Scheduler, "state")):
             self.patch.setattr(owner, name, self.noted(getattr(owner, name)))
         return self
 

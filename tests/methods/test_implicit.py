@@ -10,7 +10,7 @@ import torch
 from test_sba import assert_equal_states, trained
 from torch import nn
 
-from sba import ERM, SBA, ImplicitSBA, Moment, Staged, build, train
+from sba import ERM, SBA, ImplicitSBA, Staged, Step, build, train
 from sba.core.errors import ConfigError
 from sba.core.feature_std import batch_variance
 from sba.methods import closed_form
@@ -153,9 +153,9 @@ def test_it_is_sba_with_many_points(scale, bound, rescale):
     shared = {**ALWAYS, "scale": scale, "bound": bound, "dropout_rescale": rescale, "sigma": 0.5, "tau": 1.0,
               "dropout_rate": 0.4, "gaussian_share": 0.75}  # fmt: skip
     sampled, implicit = SBA(layers=("fc1",), basis="identity", folds=400, **shared), ImplicitSBA(**shared)
-    limit = implicit.terms(network, x, y, Moment(0), grown(implicit, network, "last"))["virtual"].item()
+    limit = implicit.terms(network, x, y, Step(0), grown(implicit, network, "last"))["virtual"].item()
     draws = torch.tensor([
-        sampled.terms(network, x, y, Moment(0, step), grown(sampled, network, "fc1"))["virtual"].item() for step in range(12)
+        sampled.terms(network, x, y, Step(0, step), grown(sampled, network, "fc1"))["virtual"].item() for step in range(12)
     ])  # fmt: skip
     error = draws.std().item() / math.sqrt(12)
     assert error < 0.02 * limit
@@ -177,7 +177,7 @@ def test_the_basis_has_no_place_in_it(kind):
     method = SBA(folds=100, basis=kind, gaussian_share=1.0, sigma=0.5)
     rows = []
     for step in range(300):
-        points = method.virtual_points(scene.h, Moment(0, step).generator("vicinity"))
+        points = method.virtual_points(scene.h, Step(0, step).generator("vicinity"))
         virtual = scene.network(points, after="flatten")
         rows.append(closed_form.bregman(scene.logits, virtual.unflatten(0, (100, 5))).mean(0))
     rows = torch.stack(rows).detach()
@@ -248,7 +248,7 @@ def test_the_second_term_is_eta_times_the_mean_divergence():
     scene, x = Scene(), normal(5, 3)
     method = ImplicitSBA(omega=0.0, eta=0.3)
     y = torch.tensor([0, 1, 2, 3, 0])
-    terms = method.terms(scene.network, x, y, Moment(0), None)
+    terms = method.terms(scene.network, x, y, Step(0), None)
     logits = scene.network(x)
     expected = 0.3 * method.divergence(scene.network, x, logits).mean()
     assert list(terms) == ["cross_entropy", "virtual"]
@@ -262,7 +262,7 @@ def test_it_follows_the_scheduler_of_sba(schedule):
     implicit, sampled = (cls(schedule=schedule) for cls in (ImplicitSBA, SBA))
     network = build("mlp", 4, 3, 1)
     for step in range(40):
-        now = Moment(0, step, step // 5)
+        now = Step(0, step, step // 5)
         augmented = "virtual" in implicit.terms(scene.network, x, y, now, None)
         assert augmented == (sampled.augmented_layer(network, now) is not None)
 
@@ -271,7 +271,7 @@ def test_nothing_is_drawn():
     scene = Scene()
     before = torch.get_rng_state()
     values = [
-        ImplicitSBA(**ALWAYS).terms(scene.network, scene.h, torch.arange(5) % 4, Moment(0, t), None)["virtual"].item()
+        ImplicitSBA(**ALWAYS).terms(scene.network, scene.h, torch.arange(5) % 4, Step(0, t), None)["virtual"].item()
         for t in range(2)
     ]
     assert values[0] == values[1] and torch.equal(before, torch.get_rng_state())
@@ -285,7 +285,7 @@ def test_cross_entropy_of_an_augmented_step_is_that_of_a_plain_one(deep):
 
     def cross_entropy(method):
         torch.manual_seed(5)
-        return method.terms(network, x, y, Moment(0), None)["cross_entropy"]
+        return method.terms(network, x, y, Step(0), None)["cross_entropy"]
 
     assert torch.equal(cross_entropy(ERM()), cross_entropy(ImplicitSBA(**ALWAYS)))
 
@@ -296,7 +296,7 @@ def test_the_memory_of_a_running_scale():
     assert {name: value.shape for name, value in memory.named_buffers()} == {"variance_last": (64,), "updates_last": ()}
     assert ImplicitSBA().memory(network) is None
     method, x, y = ImplicitSBA(scale="running", omega=0.8), torch.randn(4, 1, 8, 8), torch.arange(4)
-    augmented = ["virtual" in method.terms(network, x, y, Moment(0, t), memory) for t in range(20)]
+    augmented = ["virtual" in method.terms(network, x, y, Step(0, t), memory) for t in range(20)]
     assert memory.updates_last.item() == sum(augmented) and 0 < sum(augmented) < 20
     with pytest.raises(ConfigError, match="'running' needs the method's memory"):
         method.divergence(network, torch.zeros(2, 64), torch.zeros(2, 10))
@@ -328,6 +328,6 @@ def test_training_with_mixed_precision_is_finite_and_close_to_full(run, small, s
 
 def test_it_teaches_the_layers_below():
     network = build("mlp", 4, 2, 1)
-    terms = ImplicitSBA(**ALWAYS).terms(network, torch.randn(4, 2, 1, 1), torch.arange(4), Moment(0), None)
+    terms = ImplicitSBA(**ALWAYS).terms(network, torch.randn(4, 2, 1, 1), torch.arange(4), Step(0), None)
     terms["virtual"].backward()
     assert all(p.grad.any() for name, p in network.named_parameters() if name != "fc3.bias")

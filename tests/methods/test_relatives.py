@@ -11,7 +11,7 @@ from test_every_method import network_of, outcome, same
 import sba
 from sba import build, train
 from sba.core.errors import ConfigError
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.core.updates import adapted
 from sba.data.augment import normalise
 from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
@@ -30,7 +30,7 @@ def plane(rows=8):
 @pytest.mark.parametrize("layer", ["input", "fc1"])
 def test_mixup_is_the_loss_of_mixed_activations_and_labels_by_hand(layer):
     network, x, y = plane()
-    now = Moment(0, 5)
+    now = Step(0, 5)
     loss = Mixup(layers=(layer,)).terms(network, x, y, now, None)["cross_entropy"]
     lam = beta(now.uniform("weight"), 1.0)
     partners = torch.randperm(8, generator=now.generator("partners"))
@@ -42,7 +42,7 @@ def test_mixup_is_the_loss_of_mixed_activations_and_labels_by_hand(layer):
 
 
 def test_the_weight_follows_its_beta_law_over_the_steps():
-    draws = torch.tensor([beta(Moment(0, step).uniform("weight"), 2.0) for step in range(4000)])
+    draws = torch.tensor([beta(Step(0, step).uniform("weight"), 2.0) for step in range(4000)])
     assert draws.mean().item() == pytest.approx(0.5, abs=4 * math.sqrt(0.05 / 4000))
     assert draws.var().item() == pytest.approx(0.05, rel=0.1)  # 1 / (4 (2α + 1))
 
@@ -53,7 +53,7 @@ def test_k_mixup_with_blocks_of_one_is_mixup(run, small):
 
 
 def test_k_mixup_pairs_no_row_with_itself_or_its_own_block():
-    order = KMixup(k=4).second_order(16, Moment(0), torch.device("cpu"))
+    order = KMixup(k=4).second_order(16, Step(0), torch.device("cpu"))
     assert (order // 4 != torch.arange(16) // 4).all()
 
 
@@ -82,7 +82,7 @@ def test_manifold_mixup_mixes_at_the_input_and_the_ends_of_the_first_two_resolut
 def test_manifold_mixup_draws_its_layer_anew():
     method = ManifoldMixup(layers=("input", "fc1", "fc2"))
     network, x, y = plane()
-    values = {method.terms(network, x, y, Moment(0, step), None)["cross_entropy"].item() for step in range(3)}
+    values = {method.terms(network, x, y, Step(0, step), None)["cross_entropy"].item() for step in range(3)}
     assert len(values) == 3
 
 
@@ -119,7 +119,7 @@ def test_isda_is_plain_at_the_start_and_stronger_with_time():
     network, x, y = plane(rows=30)
     method, losses = ISDA(lambda0=5.0), []
     for progress in (0.0, 0.3, 0.9):
-        terms = method.terms(network, x, y, Moment(0, 1, 1, progress), method.memory(network))
+        terms = method.terms(network, x, y, Step(0, 1, 1, progress), method.memory(network))
         losses.append(terms["cross_entropy"].item())
     assert losses[0] == pytest.approx(oracles.cross_entropy(network(x).tolist(), y.tolist()), rel=1e-6)
     assert losses[0] < losses[1] < losses[2]
@@ -136,7 +136,7 @@ def test_isda_needs_a_linear_layer_at_the_end_and_covariances_that_fit():
 @pytest.mark.parametrize("norm", ["1", "2", "inf"])
 def test_bamboos_points_lie_in_the_ball_whose_unit_is_the_spread(norm):
     h = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3, 0.5, 0])
-    points = Bamboo(folds=200, radius=0.5, norm=norm).points(h, Moment(0)).unflatten(0, (200, 6))
+    points = Bamboo(folds=200, radius=0.5, norm=norm).points(h, Step(0)).unflatten(0, (200, 6))
     lengths = torch.linalg.vector_norm(points - h, float(norm), dim=-1)
     unit = torch.linalg.vector_norm(h.std(0, correction=0), float(norm))
     assert lengths.max() <= 0.5 * unit * (1 + 1e-5)
@@ -146,7 +146,7 @@ def test_bamboos_points_lie_in_the_ball_whose_unit_is_the_spread(norm):
 def test_bamboos_term_is_the_hard_loss_of_its_points(monkeypatch):
     network, x, y = plane()
     method = Bamboo(eta=0.7, folds=3, layers=("fc1",))
-    now = Moment(0, 2)
+    now = Step(0, 2)
     points = method.points(network(x, until="fc1"), now)
     terms = method.terms(network, x, y, now, None)
     expected = 0.7 * oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
@@ -219,12 +219,12 @@ def test_decoupled_loss_is_continuous_where_nothing_is_mixed(monkeypatch, loss):
     The softmax form has no second term there, by its definition.
     """
     network, x, y = plane()
-    order = other_order(len(x), Moment(0, 2), x.device)
+    order = other_order(len(x), Step(0, 2), x.device)
 
     def total(lam, images, labels):
         monkeypatch.setattr("sba.methods.decoupled.beta", lambda u, alpha: lam)
         monkeypatch.setattr("sba.methods.decoupled.other_order", lambda n, now, device: order)
-        terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Moment(0, 2), None)
+        terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Step(0, 2), None)
         return sum(terms.values()).item()
 
     if loss == "bce":
@@ -350,7 +350,7 @@ def test_latent_batch_augmentation_is_the_cross_entropy_of_dropout_masks():
     """M masks on what enters a layer, each with the sample's own label, and nothing else; as M dropout layers would draw them."""
     network, x, y = plane()
     method = SBA(**SBA.presets["latent-ba"], folds=5, layers=("fc1",))
-    now = Moment(0, 4)
+    now = Step(0, 4)
     terms = method.terms(network, x, y, now, None)
     h = network(x, until="fc1")
     points = method.virtual_points(h, now.generator("vicinity", h.device))
@@ -359,7 +359,7 @@ def test_latent_batch_augmentation_is_the_cross_entropy_of_dropout_masks():
     assert set(kept.round(decimals=9).tolist()) == {0.0, 2.0}
     expected = oracles.hard_loss(network(points, after="fc1").tolist(), y.tolist())
     assert terms.keys() == {"virtual"} and terms["virtual"].item() == pytest.approx(expected, rel=1e-9)
-    assert all(method.augmented_layer(network, Moment(0, step)) == "fc1" for step in range(50))
+    assert all(method.augmented_layer(network, Step(0, step)) == "fc1" for step in range(50))
 
 
 # ------------------------------------------------------------------------------------------------------------ SBA with ISDA
@@ -382,7 +382,7 @@ def test_sba_with_isda_is_either_where_the_other_is_off(run, small, off, alone):
 @pytest.mark.parametrize("layer", ["input", "fc1"])
 def test_sba_with_isda_has_isdas_term_and_sbas(layer):
     network, x, y = plane(rows=30)
-    now = Moment(0, 3, 1, 0.5)
+    now = Step(0, 3, 1, 0.5)
     method = SBAISDA(omega=0.0, eta=0.7, lambda0=5.0, layers=(layer,))
     memories = [method.memory(network) for _ in range(2)]
     terms = method.terms(network, x, y, now, memories[0])

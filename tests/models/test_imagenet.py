@@ -10,7 +10,7 @@ from torchvision import models
 from sba.core.errors import ConfigError
 from sba.core.staged import Borrowed
 from sba.models import imagenet
-from sba.models.registry import build, parameters
+from sba.models.registry import build, count_parameters
 
 THEIRS = {"alexnet_imagenet": models.alexnet, "vgg16_imagenet": models.vgg16, "resnet50": models.resnet50}
 OURS = {"alexnet_imagenet": imagenet.alexnet, "vgg16_imagenet": imagenet.vgg16, "resnet50": imagenet.resnet50}
@@ -64,7 +64,7 @@ def test_fresh_weights_are_torchvisions(name):
 def test_sizes_are_those_of_the_published_weights(name, weights):
     with torch.device("meta"):
         network = OURS[name](1000, 3)
-    assert parameters(network) == weights.meta["num_params"]
+    assert count_parameters(network) == weights.meta["num_params"]
 
 
 def test_layers_that_linear_ones_read():

@@ -9,7 +9,7 @@ from torch import nn
 
 from sba.core.errors import ConfigError
 from sba.core.staged import INPUT, Staged
-from sba.models.registry import NETWORKS, build, parameters, to_device
+from sba.models.registry import NETWORKS, build, count_parameters, to_device
 
 SIDES = {name: architecture.smallest or architecture.side for name, architecture in NETWORKS.items()} | {
     "resnet44": 32,
@@ -150,13 +150,13 @@ def test_part_between_two_layers():
     ],
 )
 def test_parameter_counts(name, count, millions):
-    assert parameters(network(name)) == count(10)
+    assert count_parameters(network(name)) == count(10)
     if millions:
         assert round(count(10) / 1e6, 1 if name == "vgg16" else 2) == millions
 
 
 def test_parameter_count_of_100_classes():
-    assert parameters(build("resnet44", 100, 3, 32)) == oracles.resnet44_parameters(100, projections=False)
+    assert count_parameters(build("resnet44", 100, 3, 32)) == oracles.resnet44_parameters(100, projections=False)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import pytest
 from sba.core.errors import ConfigError
 from sba.report.full_scale import IMAGES, cost, growth, hours, reduced
 from sba.studies.paper_runs import IMAGENETTE, imagenette
-from sba.studies.planned import cells
+from sba.studies.planned import planned_runs
 from sba.training.run import REGIMES
 
-CELLS = cells(IMAGENETTE, [0])
+CELLS = planned_runs(IMAGENETTE, [0])
 
 
 def made(cell, seconds, study="imagenette"):

@@ -13,7 +13,7 @@ from sba.records.stats import interval
 from sba.report import grid as module
 from sba.report.grid import grid, half_width, mean
 from sba.studies.omega_eta import ETAS, EXTENT, NAME, OMEGAS, PIXELS, PROBLEMS, STUDY, decision
-from sba.studies.planned import cells
+from sba.studies.planned import planned_runs
 from sba.training.run import from_settings, make_run
 
 
@@ -70,7 +70,7 @@ def test_plain_training_stands_in_every_cell_that_equals_it_and_nowhere_else():
 
 def test_every_cell_of_the_study_has_its_place():
     for dataset in ("digits", "moons"):
-        runs = [c.run for c in cells(STUDY, [0, 1], dataset)]
+        runs = [c.run for c in planned_runs(STUDY, [0, 1], dataset)]
         found = grid([made(run, float(i)) for i, run in enumerate(runs)], dataset)
         assert len(runs) == 2 * (6 * 7 + 1) and (found.n == 2).all()
         for i, j in np.ndindex(7, 8):

@@ -10,7 +10,7 @@ from sba.records.results import book_folder, records
 from sba.report import paper_figures
 from sba.studies import paper
 from sba.studies.paper_runs import FIG2, FIG3, HOLDOUT, LAYERS
-from sba.studies.planned import cells
+from sba.studies.planned import planned_runs
 
 ROW = ("cifar10", "alexnet")
 
@@ -84,7 +84,10 @@ def test_the_books_own_records_are_found_where_the_sweep_looks_for_them():
         for r in runs.values()
     }
     wanted = {
-        cell.run.key for study in (FIG2, FIG3) for cell in cells(study, range(3)) if cell.run.network == "alexnet"
+        cell.run.key
+        for study in (FIG2, FIG3)
+        for cell in planned_runs(study, range(3))
+        if cell.run.network == "alexnet"
     }
     known = {index[key]["id"] for key in wanted & index.keys() if index[key]["settings"].get("views", 1) == 1}
     assert known and drawn == known

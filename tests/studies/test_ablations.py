@@ -7,7 +7,7 @@ from scipy import stats
 from sba.records.results import append, records
 from sba.studies import ablations
 from sba.studies.ablations import GROUPS
-from sba.studies.planned import cells
+from sba.studies.planned import planned_runs
 from sba.training.run import make_run
 
 
@@ -37,7 +37,7 @@ def test_every_variant_differs_from_its_reference_in_what_it_says_and_in_nothing
 
 
 def test_runs_are_all_different_and_one_seed_comes_everywhere_before_a_second():
-    runs = [cell.run for cell in cells(ablations.STUDY, range(2))]
+    runs = [cell.run for cell in planned_runs(ablations.STUDY, range(2))]
     assert len({run.key for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
 

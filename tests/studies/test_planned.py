@@ -13,7 +13,7 @@ from sba.report.tables import column, deviations, table1
 from sba.studies.catalogue import STUDIES, study_named
 from sba.studies.paper import ADOPTED_ETA, COLUMNS, ETA_GRID, TABLE1
 from sba.studies.paper_runs import HOLDOUT, LAYERS, ROWS
-from sba.studies.planned import Cell, Setting, Study, cells
+from sba.studies.planned import PlannedRun, Setting, Study, planned_runs
 from sba.training.run import REGIMES
 
 SIDES = {
@@ -31,7 +31,7 @@ def networks() -> dict[tuple[str, str], Staged]:
     """The networks of all studies, built once."""
     made: dict[tuple[str, str], Staged] = {}
     for study in STUDIES.values():
-        for cell in cells(study, [0]):
+        for cell in planned_runs(study, [0]):
             pair = (cell.run.dataset, cell.run.network)
             if pair not in made:
                 made[pair] = build(pair[1], *SIDES[pair[0]])
@@ -40,13 +40,13 @@ def networks() -> dict[tuple[str, str], Staged]:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_run_of_a_study_fits_its_network(name, networks):
-    for cell in cells(STUDIES[name], [0]):
+    for cell in planned_runs(STUDIES[name], [0]):
         cell.run.method.check(networks[cell.run.dataset, cell.run.network])
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_one_seed_comes_everywhere_before_a_second_and_no_run_twice(name):
-    found = cells(STUDIES[name], [3, 1])
+    found = planned_runs(STUDIES[name], [3, 1])
     keys = [cell.run.key for cell in found]
     seeds = [cell.run.seed for cell in found]
     assert len(set(keys)) == len(keys)
@@ -60,18 +60,18 @@ def test_an_unknown_study_is_refused_with_the_one_meant():
 
 def test_a_part_of_a_study_is_chosen_by_data_set_and_network():
     study = STUDIES["table1-cifar"]
-    whole = cells(study, [0])
-    part = cells(study, [0], "cifar10/alexnet")
+    whole = planned_runs(study, [0])
+    part = planned_runs(study, [0], "cifar10/alexnet")
     assert part == [c for c in whole if (c.run.dataset, c.run.network) == ("cifar10", "alexnet")]
-    assert cells(study, [0], "cifar100") == [c for c in whole if c.run.dataset == "cifar100"]
+    assert planned_runs(study, [0], "cifar100") == [c for c in whole if c.run.dataset == "cifar100"]
     with pytest.raises(ConfigError, match=r"where: 'cifar10/lenet' is no part .* choose from cifar10/alexnet, "):
-        cells(study, [0], "cifar10/lenet")
+        planned_runs(study, [0], "cifar10/lenet")
 
 
 # ------------------------------------------------------------------------------------------------ Table 1 and its figures
 
 
-def finished(cell: Cell, error=10.0):
+def finished(cell: PlannedRun, error=10.0):
     """A record of a cell, as far as tables read it."""
     return {
         "id": cell.run.key,
@@ -88,7 +88,7 @@ def finished(cell: Cell, error=10.0):
 
 def test_table1_is_filled_by_its_study_and_by_it_alone():
     """Every column of the paper in every row on CIFAR gets one variant; the figures' other runs add none."""
-    everything = [cell for study in STUDIES.values() for cell in cells(study, [0])]
+    everything = [cell for study in STUDIES.values() for cell in planned_runs(study, [0])]
     rows = [r for r in table1(map(finished, everything)) if r["dataset"] != "imagenet"]
     assert [(r["dataset"], r["network"]) for r in rows] == list(
         dict.fromkeys((r.dataset, r.network) for r in TABLE1 if r.dataset != "imagenet")
@@ -101,7 +101,7 @@ def test_table1_is_filled_by_its_study_and_by_it_alone():
 
 
 def test_table1_has_the_papers_eta_and_m_and_the_regime_of_each_network():
-    for cell in cells(STUDIES["table1-cifar"], [0]):
+    for cell in planned_runs(STUDIES["table1-cifar"], [0]):
         run = cell.run
         assert not cell.reduced and cell.study == "" and deviations(run.settings()) == []
         if run.method.name == "sba":
@@ -111,7 +111,7 @@ def test_table1_has_the_papers_eta_and_m_and_the_regime_of_each_network():
 
 
 def test_what_the_paper_asks_comes_before_what_it_does_not_and_what_is_costly_comes_last():
-    found = [(column(finished(c)), c.run.network) for c in cells(STUDIES["table1-cifar"], [0])]
+    found = [(column(finished(c)), c.run.network) for c in planned_runs(STUDIES["table1-cifar"], [0])]
     names = list(dict.fromkeys(name for name, _ in found))
     assert names[:5] == ["erm", "sba", "cutout", "cutout+sba", "implicit-sba"] and names[-1] == "cutout+ba"
     assert [n for n, _ in found[: 5 * len(ROWS)]] == names[:5] * len(ROWS)
@@ -130,25 +130,25 @@ def test_what_the_paper_asks_comes_before_what_it_does_not_and_what_is_costly_co
 def test_a_run_typed_by_hand_is_the_tables_own(method, options):
     """`sba train --dataset cifar10 --network alexnet --amp bf16 --method …` makes a record that counts."""
     run = make_run("cifar10", "alexnet", method, amp="bf16", seed=0, **options)
-    mine = cells(STUDIES["table1-cifar"], [0], "cifar10/alexnet", given={"amp": "bf16"})
+    mine = planned_runs(STUDIES["table1-cifar"], [0], "cifar10/alexnet", given={"amp": "bf16"})
     (cell,) = [c for c in mine if c.run.key == run.key]
     assert cell.run == run and cell.counts(finished(cell), exclusive=False)
-    assert run.key not in {c.run.key for c in cells(STUDIES["table1-cifar"], [0], "cifar10/alexnet")}
+    assert run.key not in {c.run.key for c in planned_runs(STUDIES["table1-cifar"], [0], "cifar10/alexnet")}
 
 
 def test_figure_2_has_every_eta_held_out_first_and_shares_table_1s_cells():
-    found = cells(STUDIES["fig2"], [0], "cifar10/alexnet")
+    found = planned_runs(STUDIES["fig2"], [0], "cifar10/alexnet")
     etas = [getattr(c.run.method, "eta", 0.0) for c in found]
     assert etas == [*ETA_GRID, *ETA_GRID]
     assert [c.run.holdout for c in found] == [HOLDOUT] * 7 + [0] * 7
-    shared = {c.run.key for c in cells(STUDIES["table1-cifar"], [0])}
+    shared = {c.run.key for c in planned_runs(STUDIES["table1-cifar"], [0])}
     assert {c.run.key for c in found if not c.study} == shared & {c.run.key for c in found}
     assert len([c for c in found if not c.study]) == 2
 
 
 def test_figure_3_has_both_methods_at_each_layer_at_equal_m():
     for where, layers in LAYERS.items():
-        found = cells(STUDIES["fig3"], [0], "/".join(where))
+        found = planned_runs(STUDIES["fig3"], [0], "/".join(where))
         at = [c.run.method for c in found if c.run.method.name == "sba"]
         count = Counter((m.layers, m.folds, m.label, m.omega == 0) for m in at)
         assert set(count.values()) == {1}
@@ -158,7 +158,7 @@ def test_figure_3_has_both_methods_at_each_layer_at_equal_m():
 
 
 def test_the_baseline_of_vgg_has_four_cells_of_which_one_is_table_1s():
-    found = cells(STUDIES["vgg-baseline"], [0])
+    found = planned_runs(STUDIES["vgg-baseline"], [0])
     what = [(c.run.network, c.run.padding > 0, c.run.flip, c.study) for c in found]
     own = "vgg-baseline"
     assert what == [
@@ -167,7 +167,7 @@ def test_the_baseline_of_vgg_has_four_cells_of_which_one_is_table_1s():
         ("vgg16_plain", True, True, own),
         ("vgg16_plain", False, False, own),
     ]
-    assert found[0].run.key in {c.run.key for c in cells(STUDIES["table1-cifar"], [0])}
+    assert found[0].run.key in {c.run.key for c in planned_runs(STUDIES["table1-cifar"], [0])}
 
 
 # ---------------------------------------------------------------------------------------------------------- shorter runs
@@ -175,7 +175,7 @@ def test_the_baseline_of_vgg_has_four_cells_of_which_one_is_table_1s():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_scaled_epochs_move_the_milestones_and_mark_the_run(name):
-    whole, short = (cells(STUDIES[name], [0], scale=s) for s in (1.0, 0.1))
+    whole, short = (planned_runs(STUDIES[name], [0], scale=s) for s in (1.0, 0.1))
     assert len(whole) == len(short)
     for before, after in zip(whole, short, strict=True):
         a, b = before.run, after.run
@@ -187,9 +187,11 @@ def test_scaled_epochs_move_the_milestones_and_mark_the_run(name):
 
 def test_a_scale_of_no_epochs_is_refused_and_the_smallest_is_one_epoch():
     with pytest.raises(ConfigError, match="epochs-scale: 0 is not allowed; give a number above 0"):
-        cells(STUDIES["fig2"], [0], scale=0)
-    assert {c.run.epochs for c in cells(STUDIES["fig2"], [0], scale=1e-9)} == {1}
-    assert {c.run.full_epochs for c in cells(STUDIES["fig2"], [0], scale=1e-9)} <= {r.epochs for r in REGIMES.values()}
+        planned_runs(STUDIES["fig2"], [0], scale=0)
+    assert {c.run.epochs for c in planned_runs(STUDIES["fig2"], [0], scale=1e-9)} == {1}
+    assert {c.run.full_epochs for c in planned_runs(STUDIES["fig2"], [0], scale=1e-9)} <= {
+        r.epochs for r in REGIMES.values()
+    }
 
 
 # -------------------------------------------------------------------------------------------------- which records count
@@ -197,7 +199,7 @@ def test_a_scale_of_no_epochs_is_refused_and_the_smallest_is_one_epoch():
 
 def one(exclusive=False):
     study = Study("tiny", "", lambda: [Setting({"dataset": "digits"}, "tiny")], exclusive=exclusive)
-    (cell,) = cells(study, [0])
+    (cell,) = planned_runs(study, [0])
     return cell, finished(cell)
 
 
@@ -207,7 +209,7 @@ def test_a_result_of_the_tables_may_serve_a_study_but_not_the_other_way_round():
     assert cell.counts(record, False) and cell.counts(plain, False)
     assert cell.counts(record, True) and not cell.counts(plain, True)
     assert not cell.counts({**record, "study": "other"}, False)
-    result = Cell(cell.run, "", False)
+    result = PlannedRun(cell.run, "", False)
     assert result.counts(plain, False) and not result.counts(record, False)
     assert not cell.counts({**record, "kind": "bench"}, False)
     assert cell.counts({**record, "kind": "diverged"}, False)
@@ -226,9 +228,9 @@ def test_a_record_of_settings_from_another_version_keeps_its_key():
 
 
 def test_a_study_is_limited_to_columns_of_its_table():
-    kept = cells(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm", "cutout+sba"))
+    kept = planned_runs(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm", "cutout+sba"))
     assert [(c.run.method.name, c.run.cutout, c.run.views) for c in kept] == [("erm", 0, 1), ("sba", 16, 1)]
     with pytest.raises(
         ConfigError, match=r"methods: 'erm\+sba' is no part of .* choose from erm, sba, cutout, cutout\+sba"
     ):
-        cells(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm+sba",))
+        planned_runs(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm+sba",))

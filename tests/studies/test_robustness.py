@@ -5,7 +5,7 @@ import pytest
 from sba.book.style import colour
 from sba.core.errors import ConfigError
 from sba.studies import robustness
-from sba.studies.planned import cells, place
+from sba.studies.planned import place, planned_runs
 from sba.studies.robustness import (
     LINES,
     PROBLEMS,
@@ -31,7 +31,7 @@ def test_digits_come_before_cifar_and_the_baseline_before_all():
 
 
 def test_all_runs_differ_and_each_belongs_to_its_problem():
-    found = [cell.run for cell in cells(STUDY, range(2))]
+    found = [cell.run for cell in planned_runs(STUDY, range(2))]
     assert len({run.key for run in found}) == len(found) == 4 * len(LINES)
     for run in found:
         assert problem_of(run).base["network"] == run.network and run.vote

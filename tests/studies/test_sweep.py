@@ -12,7 +12,7 @@ import torch
 from sba.core.errors import CheckpointError, ResultsError
 from sba.records.results import TornRecordWarning, append, records
 from sba.studies.executors import sweep
-from sba.studies.planned import Setting, Study, cells
+from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import CLAIM, Store, claimed, taken, writer
 from sba.studies.sweep import Options, work
 from sba.training import loop
@@ -34,7 +34,7 @@ def measured(training):
 
 
 TINY = Study("tiny", "for tests", settings, seeds=2, last=5, measure=measured)
-CELLS = cells(TINY, [0, 1])
+CELLS = planned_runs(TINY, [0, 1])
 
 
 def store(folder, **options):
@@ -125,7 +125,7 @@ def test_a_finished_run_leaves_no_checkpoint_unless_it_is_to_be_kept(tmp_path):
 
 def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
     wild = Study("wild", "", lambda: [Setting(FEW | {"lr": 1e9}, "wild"), Setting(FEW, "wild")])
-    found = cells(wild, [0])
+    found = planned_runs(wild, [0])
     events = list(work(wild, found, store(tmp_path), Options()))
     assert [e.kind for e in events if e.kind in ("diverged", "done")] == ["diverged", "done"]
     first, second = records(tmp_path / store(tmp_path).results.name)
@@ -135,7 +135,7 @@ def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
 
 def test_a_run_that_fails_is_said_once_and_the_others_are_done(tmp_path):
     strange = Study("strange", "", lambda: [Setting(FEW | {"batch_size": 10**6}, ""), Setting(FEW, "")])
-    events = list(work(strange, cells(strange, [0]), store(tmp_path), Options()))
+    events = list(work(strange, planned_runs(strange, [0]), store(tmp_path), Options()))
     (failed,) = [e for e in events if e.kind == "failed"]
     assert failed.cell == 0 and "batch_size: 1000000 exceeds" in failed.text
     assert [e.cell for e in done(events)] == [1]

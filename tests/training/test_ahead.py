@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sba import METHODS, train
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.methods import KMixup, Method
 from sba.methods.ahead import Ahead, from_host, tensors, to_host
 from sba.methods.kmixup import begin_pairs, pairs
@@ -147,7 +147,7 @@ def test_stopped_with_a_step_begun_is_uninterrupted_bit_for_bit(run, small, tmp_
 
 
 def test_k_mixup_looks_ahead_where_partners_do_not_depend_on_weights():
-    now = Moment(0)
+    now = Step(0)
     assert KMixup().ahead(now) and not KMixup(layers=("conv1",)).ahead(now)
     assert not KMixup(k=1).ahead(now) and not KMixup(alpha=0.0).ahead(now)
     assert {name for name, cls in METHODS.items() if cls.ahead is not Method.ahead} == {"k-mixup"}
@@ -252,7 +252,7 @@ def rehearse(monkeypatch, run, data):
     """Return what would make the steps of a run's second epoch wait on a GPU."""
     watch = Crossings()
     monkeypatch.setattr(
-        Moment, "generator", lambda self, purpose, device: torch.Generator().manual_seed(self.bits(purpose))
+        Step, "generator", lambda self, purpose, device: torch.Generator().manual_seed(self.bits(purpose))
     )
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
     plain = functools.partial(torch.optim.SGD, foreach=True)

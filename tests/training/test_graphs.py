@@ -16,7 +16,7 @@ from test_every_method import ACTIVE, ON_THE_DATA, outcome, same, scene
 import sba.training.graphs
 from sba import METHODS, train
 from sba.core.errors import ConfigError
-from sba.core.rng import Moment
+from sba.core.rng import Step
 from sba.methods import Method
 from sba.training.graphs import WARM_STEPS, Graphs, Handed, Noted, as_kind
 
@@ -44,10 +44,10 @@ def test_the_methods_whose_steps_can_be_captured():
 
 
 @dataclasses.dataclass(frozen=True)
-class Redrawn(Moment):
+class Redrawn(Step):
     """A moment with the random tensors of another."""
 
-    draws: Moment = dataclasses.field(default_factory=lambda: Moment(0))
+    draws: Step = dataclasses.field(default_factory=lambda: Step(0))
 
     def bits(self, purpose):
         return self.draws.bits(purpose)
@@ -59,8 +59,8 @@ def test_moments_of_one_branch_differ_in_their_random_tensors_alone(run, name):
     found = {}
     for step in range(12):
         network, x, y = scene()
-        now = Moment(3, step, step // 5, step / 12)
-        moment = as_kind(Redrawn, now, draws=Moment(0))
+        now = Step(3, step, step // 5, step / 12)
+        moment = as_kind(Redrawn, now, draws=Step(0))
         moment.seed_layers()
         terms = method.terms(network, x, y, moment, method.memory(network))
         found.setdefault(method.branch(network, now), []).append(terms)
@@ -73,19 +73,19 @@ def test_moments_of_one_branch_differ_in_their_random_tensors_alone(run, name):
 
 def test_streams_are_handed_out_in_order_to_whom_they_belong():
     a, b = torch.Generator(), torch.Generator()
-    now = as_kind(Handed, Moment(0, 5), streams=iter([(("crop", 0), a), (("crop", 1), b)]))
+    now = as_kind(Handed, Step(0, 5), streams=iter([(("crop", 0), a), (("crop", 1), b)]))
     assert now.generator("crop") is a and dataclasses.replace(now, view=1).generator("crop") is b
     with pytest.raises(
         RuntimeError, match="asked for the random stream 'flip' of view 0 where an equal one asked for None"
     ):
         now.generator("flip")
-    other = as_kind(Handed, Moment(0, 5), streams=iter([(("crop", 0), a)]))
+    other = as_kind(Handed, Step(0, 5), streams=iter([(("crop", 0), a)]))
     with pytest.raises(RuntimeError, match=r"'crop' of view 1 where an equal one asked for \('crop', 0\)"):
         dataclasses.replace(other, view=1).generator("crop")
 
 
 def test_a_noted_moment_is_the_moment_itself():
-    now, noted = Moment(4, 7, 1, 0.5), as_kind(Noted, Moment(4, 7, 1, 0.5))
+    now, noted = Step(4, 7, 1, 0.5), as_kind(Noted, Step(4, 7, 1, 0.5))
     draws = [torch.rand(3, generator=m.generator("crop")) for m in (now, noted)]
     assert torch.equal(*draws) and noted.uniform("layer") == now.uniform("layer")
     dataclasses.replace(noted, view=1).generator("flip")

@@ -10,7 +10,7 @@ import torch
 
 from sba import SBAError, Scheduler, evaluate, make_run, train
 from sba.core.errors import ConfigError
-from sba.core.rng import Moment, fold
+from sba.core.rng import Step, fold_in
 from sba.data.in_memory import Split
 from sba.models.registry import build
 from sba.training.loop import Diverged, Objective, autotuned
@@ -172,7 +172,7 @@ def test_every_epoch_sees_every_image_at_most_once_in_a_new_order(run, small):
     epochs = [torch.cat([y for e, y in seen if e == epoch]).tolist() for epoch in (0, 1)]
     assert [len(set(rows)) for rows in epochs] == [96, 96]
     assert epochs[0] != epochs[1] and set(epochs[0]) != set(epochs[1])
-    order = torch.randperm(100, generator=torch.Generator().manual_seed(fold(0, "order", 1)))
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(fold_in(0, "order", 1)))
     assert epochs[1] == order[:96].tolist()
 
 
@@ -240,7 +240,7 @@ def test_objective_gives_the_terms_of_its_method_with_its_memory(scale):
     objective = Objective(build("mlp", 2, 2, 1), method)
     x, y = torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 0, 1])
     memory = method.memory(objective.network)
-    terms, expected = objective(x, y, Moment(0)), method.terms(objective.network, x, y, Moment(0), memory)
+    terms, expected = objective(x, y, Step(0)), method.terms(objective.network, x, y, Step(0), memory)
     assert list(terms) == ["cross_entropy", "virtual"] and all(t.requires_grad for t in terms.values())
     assert all(torch.equal(terms[name], expected[name]) for name in terms)
     names = {name.split(".")[0] for name in objective.state_dict()}
@@ -252,9 +252,9 @@ def test_one_step_goes_down_the_sum_of_the_terms(run, small):
     settings = run(method="sba", omega=0.0, eta=1.0, momentum=0.0, weight_decay=0.0, lr=0.1, padding=0)
     training, twin = train(settings, small), train(settings, small)
     training.run_step(torch.arange(16))
-    x = settings.augmentation(small.train.images[:16], small.mean, small.std, Moment(0))
+    x = settings.augmentation(small.train.images[:16], small.mean, small.std, Step(0))
     twin.objective.train()
-    terms = twin.objective(x, small.train.labels[:16], Moment(0))
+    terms = twin.objective(x, small.train.labels[:16], Step(0))
     gradients = torch.autograd.grad(sum(terms.values()), list(twin.network.parameters()))
     assert set(training.sums) == set(terms) and not any(t.requires_grad for t in training.sums.values())
     for p, q, g in zip(training.network.parameters(), twin.network.parameters(), gradients, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sba import ERM, SBA, ImplicitSBA, Moment, build, evaluate, train
+from sba import ERM, SBA, ImplicitSBA, Step, build, evaluate, train
 from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
 from sba.data.augment import normalise
@@ -81,7 +81,7 @@ def test_the_vote_against_the_loop(small, network):
     network.eval()
     wrong, nll = 0, 0.0
     for step, (images, labels) in enumerate(zip(small.test.images.split(40), small.test.labels.split(40), strict=True)):
-        now = Moment(3, step)
+        now = Step(3, step)
         layer = ("flatten", "fc1")[now.index("layer", 2)]
         h = network(normalise(images, small.mean, small.std), until=layer)
         points = method.virtual_points(h, now.generator("vote"))
@@ -98,7 +98,7 @@ def test_the_vote_against_the_loop(small, network):
 
 def layer_of(method, network, seed, step):
     layers = method.eligible(network)
-    return layers[Moment(seed, step).index("layer", len(layers))]
+    return layers[Step(seed, step).index("layer", len(layers))]
 
 
 @pytest.mark.parametrize("folds", [1, 2, 5])
