@@ -1,7 +1,7 @@
 """The contract of a training method."""
 
 import abc
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -50,20 +50,6 @@ class Method(abc.ABC):
 
     def memory(self, network: Staged) -> nn.Module | None:
         """Return what the method must remember between iterations, as a module whose buffers are saved with the network's."""
-        return None
-
-    def ahead(self, now: Step) -> Callable[[Tensor], Callable[[], Any]] | None:
-        """Return how to begin what a step's terms need of the host, or None where they need nothing of it.
-
-        Whoever does not ask leaves it to :meth:`terms`, which gives the same and makes a GPU wait (:mod:`sba.methods.ahead`).
-
-        Args:
-            now: the moment of that step.
-
-        Returns:
-            A function of the augmented images that launches work and does not wait for it. It returns another, which may wait, and
-            whose result :meth:`terms` takes as its last argument.
-        """
         return None
 
     def branch(self, network: Staged, now: Step) -> Hashable:

@@ -6,7 +6,6 @@ was stopped in the middle of an epoch goes on with the batch that would have bee
 
 import dataclasses
 import pathlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -208,13 +207,10 @@ class Stream:
 
 
 class Supply:
-    """Batches of random crops, in the order of a plan. What names a batch is its number in the epoch.
+    """Batches of random crops, each given once, in the order of a plan. A batch is named by its number in the epoch.
 
     Its workers live as long as it does.
     """
-
-    KEPT = 2
-    """Batches that may be asked for again: that of a step, and the next one where a method looks ahead."""
 
     def __init__(self, stream: Stream):
         self.stream = stream
@@ -223,7 +219,6 @@ class Supply:
         self.loader = stream.loader(self.batches, persistent=True)
         self.iterator: Iterator[list[Got]] = iter(())
         self.next = 0
-        self.kept: OrderedDict[int, Views] = OrderedDict()
 
     def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[int]:
         """Begin to read an epoch; arguments as for :meth:`sba.data.in_memory.Resident.plan`."""
@@ -231,19 +226,14 @@ class Supply:
             [Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in list(batches)[start:]
         ]
         self.iterator, self.next = iter(self.loader), start
-        self.kept.clear()
         return range(len(batches))
 
     def __getitem__(self, number: int) -> Views:
-        """Return a batch: the next one, or one of the last :data:`KEPT`."""
-        while number not in self.kept:
-            if number < self.next:
-                raise LookupError(f"batch {number} was handed over before batch {self.next}")
-            self.kept[self.next] = self.stream.batch(next(self.iterator))
-            self.next += 1
-            if len(self.kept) > self.KEPT:
-                self.kept.popitem(last=False)
-        return self.kept[number]
+        """Return the next batch, which must be asked for by its number."""
+        if number != self.next:
+            raise LookupError(f"batch {number} was asked for; the next one is {self.next}")
+        self.next += 1
+        return self.stream.batch(next(self.iterator))
 
 
 def list_folder(folder: pathlib.Path) -> tuple[list[str], list[int], tuple[str, ...]]:

@@ -4,12 +4,12 @@ Partners for k-mixup (Greenewald et al., 2021): rows are matched within blocks o
 
 A batch is cut into blocks of k rows, and so is the batch in another order. The rows of a block and those of the other block in its
 place are two uniform measures on k points; the optimal transport between them is a permutation, and mixing matched rows is the
-displacement interpolation of the two. The costs of a whole batch are one batched matrix product on the device, and only these
-(blocks, k, k) numbers travel to the host, in one journey that a caller with other things to do need not wait for.
+displacement interpolation of the two. The costs of a whole batch are one batched matrix product on the device; SciPy solves the
+assignments on the host, so a GPU waits for its host once a step.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from sba.core.hyper import configuration, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.ranks import total
 from sba.core.rng import Step
-from sba.core.staged import INPUT, Staged
-from sba.methods.ahead import from_host, to_host
+from sba.core.staged import Staged
 from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
 
 
@@ -48,19 +47,20 @@ def assign(cost: Tensor) -> Tensor:
     """Solve one assignment problem per block exactly.
 
     Args:
-        cost: on the host, of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should
-            show in its loss.
+        cost: of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should show in its loss.
 
     Returns:
-        Integers of shape (blocks, k) on the host: column j for each row i, a permutation of least total cost.
+        Integers of shape (blocks, k) on the device of ``cost``: column j for each row i, a permutation of least total cost.
     """
     from scipy.optimize import linear_sum_assignment
 
-    host = cost.detach().numpy()
+    host = cost.detach().cpu().numpy()
     finite = np.where(np.isfinite(host), host, 0)
-    return torch.from_numpy(np.stack([linear_sum_assignment(block)[1] for block in finite]))
+    columns = np.stack([linear_sum_assignment(block)[1] for block in finite])
+    return torch.from_numpy(columns).to(cost.device)
 
 
+@torch.no_grad()
 def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     """Match each row with a partner: least sum of squared Euclidean distances within blocks of k.
 
@@ -84,35 +84,20 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     Raises:
         ConfigError: k is below 1.
     """
-    return begin_pairs(x, order, k)()
-
-
-@torch.no_grad()
-def begin_pairs(x: Tensor, order: Tensor, k: int) -> Callable[[], Tensor]:
-    """Launch the costs of :func:`pairs` and their copy to the host; return the function that waits for it and gives the partners.
-
-    Arguments and errors as for :func:`pairs`.
-    """
     if k < 1:
         raise ConfigError(f"k: blocks need at least 1 row, not {k}; give 1 for ordinary mixup")
     if k == 1:
-        return lambda: order
+        return order
     points = full_precision(x.flatten(1))
     whole = len(x) // k * k
-    seconds, asked = [], []
+    partners = []
     for rows, size in ((slice(0, whole), k), (slice(whole, len(x)), len(x) - whole)):
         if rows.start < rows.stop:
-            seconds.append(order[rows].unflatten(0, (-1, size)))
             targets = points.index_select(0, order[rows])
             targets -= targets.mean(0)
-            asked.append(costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
-    answer = to_host(asked)
-
-    def finish() -> Tensor:
-        columns = [from_host(assign(cost), order.device) for cost in answer()]
-        return torch.cat([second.gather(1, c).flatten() for second, c in zip(seconds, columns, strict=True)])
-
-    return finish
+            columns = assign(costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
+            partners.append(order[rows].unflatten(0, (-1, size)).gather(1, columns).flatten())
+    return torch.cat(partners)
 
 
 @torch.no_grad()
@@ -130,7 +115,7 @@ def shrinkage(x: Tensor, order: Tensor, partners: Tensor, total: Callable[[Tenso
         A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 where all distances are 0.
     """
     points = full_precision(x.flatten(1))
-    (sums,) = to_host([torch.stack([(points - points[p]).square().sum() for p in (order, partners)])])()
+    sums = torch.stack([(points - points[p]).square().sum() for p in (order, partners)]).cpu()
     plain, matched = total(sums) if total else sums
     return (matched / plain).item() if plain > 0 else 1.0
 
@@ -209,46 +194,23 @@ class KMixup(Method):
             # the nearest partner of a view is another view of the same image, and then nothing is mixed
             raise ConfigError(f"views: {views} in one pass would be matched with each other by k-mixup; give chunked")
 
-    def ahead(self, now: Step) -> Callable[[Tensor], Callable[[], Any]] | None:
-        """At the input, partners depend on the images alone.
-
-        Behind a layer they depend on the weights: there :meth:`terms` waits until the network has computed the layer, and then for
-        the assignment, at every step, and so does a GPU.
-        """
-        if not self.alpha or self.k == 1 or sample_layer(self.layers, now) != INPUT:
-            return None
-        return lambda x: self.matching(x, now)
-
-    def terms(
-        self,
-        network: Staged,
-        x: Tensor,
-        y: Tensor,
-        now: Step,
-        memory: nn.Module | None,
-        matched: tuple[Tensor, float] | None = None,
-    ) -> dict[str, Tensor]:
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
-        partners, lam = self.matching(h, now)() if matched is None else matched
+        partners, lam = self.matching(h, now)
         logits = network(mix(h, partners, lam), after=layer)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
 
-    def matching(self, h: Tensor, now: Step) -> Callable[[], tuple[Tensor, float]]:
-        """Begin to match the rows of h, and return the function that gives their partners and λ.
+    def matching(self, h: Tensor, now: Step) -> tuple[Tensor, float]:
+        """Match the rows of h; return their partners and λ.
 
-        λ is one number for all ranks: where it depends on how close matched rows are, the rows of all ranks count.
+        λ is one number for all ranks: if it depends on how close matched rows are, the rows of all ranks count.
         """
         order = self.second_order(len(h), now, h.device)
-        finish = begin_pairs(h, order, self.k) if self.alpha else lambda: order
-
-        def matched() -> tuple[Tensor, float]:
-            partners, alpha = finish(), self.alpha
-            if self.match_mixup:
-                alpha = alpha_for(alpha, shrinkage(h, order, partners, total))
-            return partners, beta(now.uniform("weight"), alpha)
-
-        return matched
+        partners, alpha = pairs(h, order, self.k) if self.alpha else order, self.alpha
+        if self.match_mixup:
+            alpha = alpha_for(alpha, shrinkage(h, order, partners, total))
+        return partners, beta(now.uniform("weight"), alpha)
 
     def second_order(self, n: int, now: Step, device: torch.device) -> Tensor:
         """Return the order that the batch is matched with: drawn for k = 1, as in mixup; else such that no block meets itself.

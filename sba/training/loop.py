@@ -23,7 +23,6 @@ from sba.data.augment import Augmentation
 from sba.data.datasets import Data, load
 from sba.data.in_files import Stream, Views
 from sba.data.in_memory import Split
-from sba.methods.ahead import Ahead
 from sba.models.registry import build, to_device
 from sba.training import checkpoint, distributed
 from sba.training.compiled import compile_stages
@@ -176,7 +175,6 @@ class Training:
             if run.chunked and not run.adapt_norm:
                 update = functools.partial(update, no_sync=parallel.no_sync)
         self.update: Callable[..., Terms] = update
-        self.ahead = Ahead(self.device)
         self.graphs = Graphs(self.take_step, self.device) if self.captured(graphs) else None
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
@@ -240,13 +238,9 @@ class Training:
         return isinstance(self.data.test, Stream) or len(self.data.classes) >= TOP5_CLASSES
 
     def now(self) -> Step:
-        """Return the moment of the next step."""
-        return self.moment(self.step)
-
-    def moment(self, step: int) -> Step:
-        """Return the moment of a step."""
+        """Return the next step."""
         total = self.run.epochs * self.steps_per_epoch
-        return Step(self.run.seed, step, step // self.steps_per_epoch, step / total, ranks.rank())
+        return Step(self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total, ranks.rank())
 
     def __iter__(self) -> Iterator[EpochRecord]:
         deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
@@ -279,11 +273,8 @@ class Training:
                 if self.must_stop(deadline):
                     complete = False
                     break
-                if i + 1 < self.steps_per_epoch:
-                    self.look_ahead(batches[i + 1])
                 self.run_step(batches[i])
         self.synchronise()
-        self.ahead.forget()
         self.seconds += time.perf_counter() - start
         return complete
 
@@ -315,50 +306,35 @@ class Training:
         self.skipped += batch.skipped
         return self.update(self.chunks(batch, now), self.optimizer)
 
-    def look_ahead(self, rows: Any) -> None:
-        """Begin what the method needs of the host for the step after the next one, whose batch this is."""
-
-        def begin(rows: Any, moments: list[Step]) -> Callable[[], tuple[Any, ...]]:
-            return self.begin(self.supply[rows], moments)
-
-        for moments in self.groups(self.moment(self.step + 1)):
-            if self.run.method.ahead(moments[0]) is not None:
-                self.ahead.begin(moments[0], begin, rows, moments)
-
     def chunks(self, batch: Split | Views, now: Step) -> list[Callable[[], Terms]]:
         """Return functions that compute the terms of the batch's augmented views: of all at once, or of one view each."""
-        return [functools.partial(self.compute, batch, moments) for moments in self.groups(now)]
+        views = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
+        groups = [[view] for view in views] if self.run.chunked else [views]
+        return [functools.partial(self.compute, batch, group) for group in groups]
 
-    def groups(self, now: Step) -> list[list[Step]]:
-        """Return the moments of the views that pass together."""
-        moments = [dataclasses.replace(now, view=view) for view in range(self.run.views)]
-        return [[moment] for moment in moments] if self.run.chunked else [moments]
+    def compute(self, batch: Split | Views, views: list[Step]) -> Terms:
+        """Augment a batch once for each view, and return the terms of the loss over all copies.
 
-    def compute(self, batch: Split | Views, moments: list[Step]) -> Terms:
-        """Augment a batch once for each moment, and return the terms of the loss over all copies.
-
-        The draws are those of the moments, so that a second call gives the same.
+        The draws are pure functions of the views, so a second call gives the same.
         """
-        x, y, *prepared = self.ahead.finish(moments[0]) or self.begin(batch, moments)()
-        moments[0].seed_layers()
+        x, y = self.augmented(batch, views)
+        views[0].seed_layers()
         with self.precision():
-            return self.model(x, y, moments[0], *prepared)
+            return self.model(x, y, views[0])
 
     def precision(self) -> torch.autocast:
         """Let the network pass in the run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.amp == "bf16")
 
-    def begin(self, batch: Split | Views, moments: list[Step]) -> Callable[[], tuple[Any, ...]]:
-        """Augment a batch, and launch what the method needs of the host; return a function that gives what the objective takes."""
+    def augmented(self, batch: Split | Views, views: list[Step]) -> tuple[Tensor, Tensor]:
+        """Return the images of all views, normalised, of shape (views·B, C, H, W), and their labels."""
         mean, std = self.data.mean, self.data.std
-        views = [self.run.augmentation(batch.view(moment.view), mean, std, moment) for moment in moments]
-        x = views[0] if len(views) == 1 else torch.cat(views)
-        y = batch.labels if len(views) == 1 else batch.labels.repeat(len(views))
+        copies = [self.run.augmentation(batch.view(view.view), mean, std, view) for view in views]
+        x = copies[0] if len(copies) == 1 else torch.cat(copies)
+        y = batch.labels if len(copies) == 1 else batch.labels.repeat(len(copies))
         if self.run.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        ahead = self.run.method.ahead(moments[0])
-        finish = ahead(x) if ahead else None
-        return lambda: (x, y, finish()) if finish else (x, y)
+        return x, y
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""

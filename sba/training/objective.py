@@ -1,7 +1,5 @@
 """What is minimised, as one module."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from sba.core.rng import Step
@@ -18,13 +16,12 @@ class Objective(nn.Module):
         self.method = method
         self.memory = method.memory(network)
 
-    def forward(self, x: Tensor, y: Tensor, now: Step, *prepared: Any) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, now: Step) -> dict[str, Tensor]:
         """Return the terms of the loss, which is their sum.
 
         Args:
             x: augmented, normalised images of shape (B, C, H, W).
             y: labels of shape (B,).
             now: where training stands.
-            prepared: what came of :meth:`sba.methods.Method.ahead`, where that was asked.
         """
-        return self.method.terms(self.network, x, y, now, self.memory, *prepared)
+        return self.method.terms(self.network, x, y, now, self.memory)
