@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from torch import nn
+from helpers import absent, deep_network
 
 import sba
 
@@ -46,16 +46,6 @@ def run():
     return make
 
 
-def deep_network(classes=10, channels=1, side=8):
-    """A network with batch normalisation and dropout behind every layer that may be augmented."""
-    widths = (channels * side * side, 24, 16)
-    stages = [("flatten", nn.Flatten())]
-    for i in (1, 2):
-        block = [nn.Linear(widths[i - 1], widths[i]), nn.BatchNorm1d(widths[i]), nn.ReLU(), nn.Dropout(0.5)]
-        stages.append((f"fc{i}", nn.Sequential(*block)))
-    return sba.Staged([*stages, ("fc3", nn.Linear(widths[-1], classes))], (channels, side, side))
-
-
 @pytest.fixture
 def deep(monkeypatch):
     """Let every training build :func:`deep_network`, whatever network its run names."""
@@ -89,10 +79,3 @@ def browser():
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield found
         found.close()
-
-
-def absent(reason):
-    """Skip what lacks something that is to be installed by hand, or fail where it should have been."""
-    if os.environ.get("SBA_BROWSER") == "required":
-        pytest.fail(reason)
-    pytest.skip(reason)

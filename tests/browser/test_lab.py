@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import absent
+from helpers import absent
 from pages import ROOT
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(400)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_sweep import CELLS, TINY, stored
+from tiny_study import CELLS, TINY, stored
 
 from sba.cli.commands import main
 from sba.records.commands import command_of

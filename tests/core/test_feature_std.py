@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from test_loop import assert_same, in_parts, whole
+from helpers import assert_same, in_parts, whole
 
 from sba import SBA, Step, build, train
 from sba.core.errors import ConfigError

@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from conftest import deep_network
+from helpers import deep_network, outcome, same
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -26,18 +26,6 @@ from sba.training.run import make_run
 ALWAYS = {"omega": 0.0}
 
 
-def trained(run, data):
-    """Return a run's records without their times, and its state."""
-    training = train(run, data)
-    records = [(r.terms, r.error, r.nll) for r in training]
-    return records, training.objective.state_dict()
-
-
-def assert_equal_states(a, b):
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
-
-
 # ----------------------------------------------------------------------------------------------- null settings and ERM
 
 
@@ -47,25 +35,25 @@ def assert_equal_states(a, b):
 @pytest.mark.parametrize("layers", [(), ("input",), ("flatten",)], ids=["fc", "input", "flatten"])
 def test_null_settings_equal_erm_bit_for_bit(run, small, null, layers):
     """On the digits network; behind its input there is batch normalisation."""
-    plain = trained(run(), small)
-    sba = trained(run(method="sba", layers=layers, **null), small)
+    plain = outcome(run(), small)
+    sba = outcome(run(method="sba", layers=layers, **null), small)
     assert sba[0] == plain[0]
-    assert_equal_states(sba[1], plain[1])
+    assert same(sba[1], plain[1])
 
 
 @pytest.mark.parametrize(
     "null", [{"eta": 0.0, "omega": 0.0}, {"omega": math.pi / 2, "eta": 5.0}], ids=["eta=0", "omega=π/2"]
 )
 def test_null_settings_equal_erm_with_batch_norm_and_dropout_behind_the_layer(run, small, deep, null):
-    plain = trained(run(), small)
-    sba = trained(run(method="sba", **null), small)
+    plain = outcome(run(), small)
+    sba = outcome(run(method="sba", **null), small)
     assert sba[0] == plain[0]
-    assert_equal_states(sba[1], plain[1])
+    assert same(sba[1], plain[1])
 
 
 def test_settings_that_are_not_null_differ_from_erm(run, small):
     """Without it the two tests above could not fail."""
-    plain, sba = (trained(run(**p), small)[1] for p in ({}, {"method": "sba", "eta": 0.1, **ALWAYS}))
+    plain, sba = (outcome(run(**p), small)[1] for p in ({}, {"method": "sba", "eta": 0.1, **ALWAYS}))
     assert not torch.equal(plain["network.fc1.0.weight"], sba["network.fc1.0.weight"])
 
 
@@ -214,7 +202,7 @@ def test_eq4_either_the_raw_points_or_the_virtual_ones(label):
 
 def test_either_or_trains_and_makes_one_step(run, small):
     given = {"method": "sba", "objective": "either_or", "label": "hard", "eta": 1.0, "epochs": 10}
-    records, _ = trained(run(**given), small)
+    records, _ = outcome(run(**given), small)
     training = train(run(**given), small)
     counts = [r.counts for r in training]
     assert all(sum(c.values()) == 6 for c in counts) and {"cross_entropy", "virtual"} == set().union(*counts)

@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from conftest import deep_network
+from helpers import deep_network
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -5,7 +5,7 @@ import math
 import oracles
 import pytest
 import torch
-from test_loop import assert_same, in_parts, whole
+from helpers import assert_same, in_parts, whole
 from torch import nn
 
 from sba import SBA, Step, build, train

@@ -9,7 +9,7 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing as mp
-from conftest import deep_network
+from helpers import ACTIVE, ON_THE_DATA, network_of, outcome, same, scene, settings_of
 
 import sba
 from sba import METHODS, train
@@ -31,47 +31,8 @@ NULL = {
     "sba+isda": {"eta": 0.0, "lambda0": 0.0},
 }
 """The setting of each method that does nothing."""
-ACTIVE = {"sba": {"omega": 0.0, "eta": 0.5}, "implicit-sba": {"omega": 0.0, "eta": 0.5}, "isda": {"lambda0": 5.0}}
-ACTIVE["sba+isda"] = {"omega": 0.0, "eta": 0.5, "lambda0": 5.0}
-ACTIVE["k-mixup"] = {"k": 4}
-"""Settings under which a few steps differ visibly from plain training, where the defaults do not."""
-
-ON_THE_DATA = {
-    "cutout": {"cutout": 4},
-    "ba": {"views": 2},
-    "ba, chunked": {"views": 2, "chunked": True},
-    "ba, adapted": {"views": 2, "chunked": True, "adapt_norm": True},
-    "cutout+ba": {"cutout": 4, "views": 2},
-    "latent-ba": {"method": "sba", "preset": "latent-ba", "folds": 4},
-}
-"""Relatives that are settings of a run, or a preset; their null settings are the run's defaults, or the method's."""
-
 every = pytest.mark.parametrize("name", METHODS)
 every_run = pytest.mark.parametrize("name", [*METHODS, *ON_THE_DATA])
-
-
-def settings(name):
-    return ON_THE_DATA.get(name) or {"method": name, **ACTIVE.get(name, {})}
-
-
-def outcome(run, data):
-    training = train(run, data)
-    records = [(r.terms, r.error, r.nll) for r in training]
-    return records, {k: v.clone() for k, v in training.objective.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def network_of(state):
-    return {k: v for k, v in state.items() if k.startswith("network.")}
-
-
-def scene(seed=0):
-    torch.manual_seed(seed)
-    network = deep_network().train()
-    return network, torch.randn(16, 1, 8, 8), torch.arange(16) % 10
 
 
 def test_every_method_has_a_null_setting():
@@ -89,7 +50,7 @@ def test_the_null_setting_equals_erm_bit_for_bit(run, small, deep, name):
 @every_run
 def test_any_other_setting_does_not(run, small, name):
     if name != "erm":
-        plain, active = outcome(run(), small)[1], outcome(run(**settings(name)), small)[1]
+        plain, active = outcome(run(), small)[1], outcome(run(**settings_of(name)), small)[1]
         assert not same(network_of(plain), network_of(active))
 
 
@@ -106,7 +67,7 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
 
 @every_run
 def test_one_seed_gives_one_result_and_another_seed_another(run, small, name):
-    first, again, other = (outcome(run(**settings(name), seed=seed), small)[1] for seed in (0, 0, 1))
+    first, again, other = (outcome(run(**settings_of(name), seed=seed), small)[1] for seed in (0, 0, 1))
     assert same(first, again) and not same(first, other)
 
 
@@ -140,7 +101,7 @@ def test_bfloat16_is_near_float32(name):
 @every_run
 def test_training_in_bfloat16_is_near_that_in_float32(run, small, name):
     """Over whole epochs, with everything a method remembers; the weights, the averages and the terms stay float32."""
-    plain, mixed = (outcome(run(**settings(name), amp=amp), small) for amp in ("none", "bf16"))
+    plain, mixed = (outcome(run(**settings_of(name), amp=amp), small) for amp in ("none", "bf16"))
     assert {v.dtype for v in mixed[1].values()} == {v.dtype for v in plain[1].values()}
     for (terms, _, nll), (expected, _, expected_nll) in zip(mixed[0], plain[0], strict=True):
         assert terms == pytest.approx(expected, rel=0.1, abs=0.02) and nll == pytest.approx(expected_nll, rel=0.1)
@@ -149,12 +110,12 @@ def test_training_in_bfloat16_is_near_that_in_float32(run, small, name):
 
 @every_run
 def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(run, small, tmp_path, name):
-    whole = outcome(run(**settings(name)), small)
+    whole = outcome(run(**settings_of(name)), small)
     calls = iter(range(100))
-    part = train(run(**settings(name)), small, folder=tmp_path, stop=lambda: next(calls) == 4)
+    part = train(run(**settings_of(name)), small, folder=tmp_path, stop=lambda: next(calls) == 4)
     list(part)
     assert not part.finished
-    rest = train(run(**settings(name)), small, folder=tmp_path)
+    rest = train(run(**settings_of(name)), small, folder=tmp_path)
     records = [(r.terms, r.error, r.nll) for r in rest]
     assert rest.finished and records == whole[0]
     assert same(rest.objective.state_dict(), whole[1])
@@ -162,7 +123,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(run, small, 
 
 @every_run
 def test_the_configuration_survives_json(name):
-    run = make_run(**settings(name))
+    run = make_run(**settings_of(name))
     assert from_settings(json.loads(json.dumps(run.settings()))) == run
 
 
@@ -189,7 +150,7 @@ class Draws(list):
 
 def share(name, data):
     """Train one of the methods in one of two processes, and return what must be equal in both."""
-    given = settings(name)
+    given = settings_of(name)
     fair = {"omega": 1.0} if "omega" in given or name == "sba" else {}
     with Draws() as draws:
         training = train(make_run(**given | fair, epochs=1, batch_size=16), data)
@@ -233,7 +194,7 @@ def test_two_ranks_end_with_identical_parameters(ranks, name):
     """Weights, and what a method remembers, after steps on different halves of the batches."""
     (first, history, _), (second, other_history, _) = ranks[0][name], ranks[1][name]
     assert first == second and history == other_history
-    start = train(make_run(**settings(name), epochs=1, batch_size=16)).network.state_dict()
+    start = train(make_run(**settings_of(name), epochs=1, batch_size=16)).network.state_dict()
     assert any(first[f"network.{k}"] != v.tolist() for k, v in start.items() if f"network.{k}" in first)
 
 

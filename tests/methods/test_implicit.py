@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from test_sba import assert_equal_states, trained
+from helpers import deep_network, outcome, same
 from torch import nn
 
 from sba import ERM, SBA, ImplicitSBA, Staged, Step, build, train
@@ -225,22 +225,22 @@ def test_the_teachers_gradient_makes_a_difference():
 )
 @pytest.mark.parametrize("network", ["digits", "digits_dropout"])
 def test_null_settings_equal_erm_bit_for_bit(run, small, null, network):
-    plain, implicit = (trained(run(network=network, **p), small) for p in ({}, {"method": "implicit-sba", **null}))
+    plain, implicit = (outcome(run(network=network, **p), small) for p in ({}, {"method": "implicit-sba", **null}))
     assert implicit[0] == plain[0]
-    assert_equal_states(implicit[1], plain[1])
+    assert same(implicit[1], plain[1])
 
 
 @pytest.mark.parametrize(
     "null", [{"eta": 0.0, "omega": 0.0}, {"omega": math.pi / 2, "eta": 5.0}], ids=["eta=0", "omega=π/2"]
 )
 def test_null_settings_equal_erm_with_batch_norm_and_dropout(run, small, deep, null):
-    plain, implicit = trained(run(), small), trained(run(method="implicit-sba", **null), small)
+    plain, implicit = outcome(run(), small), outcome(run(method="implicit-sba", **null), small)
     assert implicit[0] == plain[0]
-    assert_equal_states(implicit[1], plain[1])
+    assert same(implicit[1], plain[1])
 
 
 def test_settings_that_are_not_null_differ_from_erm(run, small):
-    plain, implicit = (trained(run(**p), small)[1] for p in ({}, {"method": "implicit-sba", **ALWAYS}))
+    plain, implicit = (outcome(run(**p), small)[1] for p in ({}, {"method": "implicit-sba", **ALWAYS}))
     assert not torch.equal(plain["network.fc1.0.weight"], implicit["network.fc1.0.weight"])
 
 
@@ -278,8 +278,6 @@ def test_nothing_is_drawn():
 
 
 def test_cross_entropy_of_an_augmented_step_is_that_of_a_plain_one(deep):
-    from conftest import deep_network
-
     network = deep_network()
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8)
 

@@ -6,7 +6,7 @@ import math
 import oracles
 import pytest
 import torch
-from test_every_method import network_of, outcome, same
+from helpers import network_of, outcome, same
 
 import sba
 from sba import build, train

@@ -3,8 +3,8 @@
 import math
 
 import pytest
+from helpers import record
 from scipy import stats
-from test_tables import record
 
 from sba.records.compare import at_seeds, indexed, paired
 

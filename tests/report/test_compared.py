@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 from click.testing import CliRunner
+from helpers import record
 from scipy import stats
-from test_tables import record
 
 from sba.cli.commands import main
 from sba.records.commands import link

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from test_tables import record
+from helpers import record
 
 from sba.records.compare import indexed
 from sba.records.results import book_folder, records

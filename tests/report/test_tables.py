@@ -2,28 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import record
 from scipy import stats
 
 from sba import make_run
 from sba.core.errors import ResultsError
 from sba.report import tables
-
-
-def record(
-    error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", fingerprint="f", **options
-):
-    run = make_run("cifar10", network, method, seed=seed, **options)
-    return {
-        "id": identifier or f"{method}-{seed}-{error}",
-        "kind": "train",
-        "settings": run.settings(),
-        "reduced": run.reduced,
-        "evaluated_on": evaluated_on,
-        "fingerprint": fingerprint,
-        "error": error,
-        "seconds_per_epoch": 2.0,
-        "device_name": "a processor",
-    }
 
 
 def test_a_cell_is_the_mean_with_students_interval():

@@ -1,7 +1,7 @@
 """A verdict follows from the records: what turns it is tried on records made up for that."""
 
 import pytest
-from test_tables import record
+from helpers import record
 
 from sba.records.results import book_folder, records
 from sba.report import verdicts

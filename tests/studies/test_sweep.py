@@ -4,10 +4,10 @@ import json
 import multiprocessing
 import random
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from tiny_study import CELLS, FEW, TINY, store, stored
 
 from sba.core.errors import CheckpointError, ResultsError
 from sba.records.results import TornRecordWarning, append, records
@@ -18,44 +18,9 @@ from sba.studies.sweep import Options, work
 from sba.training import loop
 from sba.training.checkpoint import FILE
 
-FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 6}
-
-
-def settings():
-    """Three small runs."""
-    yield Setting(FEW | {"method": "erm"}, "tiny")
-    yield Setting(FEW | {"method": "sba", "eta": 1.0, "folds": 4, "scale": "running"}, "tiny")
-    yield Setting({"dataset": "moons", "method": "isda", "epochs": 10}, "tiny")
-
-
-def measured(training):
-    """What the tiny study keeps beside."""
-    return {"weights": sum(p.sum().item() for p in loop.network.parameters())}
-
-
-TINY = Study("tiny", "for tests", settings, seeds=2, last=5, measure=measured)
-CELLS = planned_runs(TINY, [0, 1])
-
-
-def store(folder, **options):
-    return Store(Path(folder), "tiny", beside=[], **options)
-
 
 def done(events):
     return [e for e in events if e.kind == "done"]
-
-
-def stored(folder):
-    """The records of a store, every line of every file a record and no run twice; without what differs between equal runs."""
-    found = {}
-    for path in sorted(Path(folder).glob("*.jsonl")):
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            record = json.loads(line)
-            assert record["key"] not in found
-            epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
-            kept = {k: v for k, v in record.items() if k not in ("id", "date", "seconds_per_epoch")}
-            found[record["key"]] = kept | {"epochs": epochs}
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import math
 
 import pytest
 import torch
-from test_every_method import ACTIVE
+from helpers import ACTIVE
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from test_every_method import ACTIVE
+from helpers import ACTIVE
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import sba

@@ -10,8 +10,7 @@ import math
 
 import pytest
 import torch
-from conftest import deep_network
-from test_every_method import ACTIVE, ON_THE_DATA, outcome, same, scene
+from helpers import ACTIVE, ON_THE_DATA, deep_network, outcome, same, scene
 
 import sba.training.graphs
 from sba import METHODS, train

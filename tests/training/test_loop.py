@@ -1,12 +1,12 @@
 """Training: records, exact resume, budgets, and errors before anything is lost."""
 
 import dataclasses
-import itertools
 import json
 
 import oracles
 import pytest
 import torch
+from helpers import after, assert_same, in_parts, whole
 
 from sba import SBAError, Scheduler, evaluate, make_run, train
 from sba.core.errors import ConfigError
@@ -14,44 +14,6 @@ from sba.core.rng import Step, fold_in
 from sba.data.in_memory import Split
 from sba.models.registry import build
 from sba.training.loop import Diverged, Objective, autotuned
-
-
-def states(training):
-    """Everything that decides how a training goes on."""
-    momenta = {i: s["momentum_buffer"] for i, s in training.optimizer.state_dict()["state"].items()}
-    return {**training.objective.state_dict(), **momenta}
-
-
-def assert_same(a, b):
-    """Equal bit for bit, but for the time it took."""
-    timeless = [[dataclasses.replace(r, seconds=0.0) for r in t.history] for t in (a, b)]
-    assert timeless[0] == timeless[1]
-    assert a.step == b.step
-    assert states(a).keys() == states(b).keys()
-    assert all(torch.equal(x, states(b)[name]) for name, x in states(a).items())
-
-
-def after(steps):
-    """A stop signal that comes after so many steps."""
-    calls = itertools.count()
-    return lambda: next(calls) >= steps
-
-
-def whole(run, data):
-    training = train(run, data)
-    list(training)
-    return training
-
-
-def in_parts(run, data, folder, steps):
-    """Train in processes' worth of parts, each stopped after so many steps, until it is finished."""
-    for part in range(100):
-        training = train(run, data, folder=folder, stop=after(steps))
-        list(training)
-        if training.finished:
-            return training, part + 1
-    raise AssertionError("the run makes no progress")
-
 
 # --------------------------------------------------------------------------------------------------------------- resume
 

@@ -1,0 +1,138 @@
+"""What several tests build, train and compare."""
+
+import dataclasses
+import itertools
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import sba
+
+ACTIVE = {"sba": {"omega": 0.0, "eta": 0.5}, "implicit-sba": {"omega": 0.0, "eta": 0.5}, "isda": {"lambda0": 5.0}}
+ACTIVE["sba+isda"] = {"omega": 0.0, "eta": 0.5, "lambda0": 5.0}
+ACTIVE["k-mixup"] = {"k": 4}
+"""Settings under which a few steps differ visibly from plain training, where the defaults do not."""
+
+ON_THE_DATA = {
+    "cutout": {"cutout": 4},
+    "ba": {"views": 2},
+    "ba, chunked": {"views": 2, "chunked": True},
+    "ba, adapted": {"views": 2, "chunked": True, "adapt_norm": True},
+    "cutout+ba": {"cutout": 4, "views": 2},
+    "latent-ba": {"method": "sba", "preset": "latent-ba", "folds": 4},
+}
+"""Relatives that are settings of a run, or a preset; their null settings are the run's defaults, or the method's."""
+
+
+def settings_of(name):
+    """The parameters of a run that uses a method, or a relative on the data, visibly."""
+    return ON_THE_DATA.get(name) or {"method": name, **ACTIVE.get(name, {})}
+
+
+# ----------------------------------------------------------------------------------------------------------- networks
+
+
+def deep_network(classes=10, channels=1, side=8):
+    """A network with batch normalisation and dropout behind every layer that may be augmented."""
+    widths = (channels * side * side, 24, 16)
+    stages = [("flatten", nn.Flatten())]
+    for i in (1, 2):
+        block = [nn.Linear(widths[i - 1], widths[i]), nn.BatchNorm1d(widths[i]), nn.ReLU(), nn.Dropout(0.5)]
+        stages.append((f"fc{i}", nn.Sequential(*block)))
+    return sba.Staged([*stages, ("fc3", nn.Linear(widths[-1], classes))], (channels, side, side))
+
+
+def scene(seed=0):
+    """That network in training, with a batch for it."""
+    torch.manual_seed(seed)
+    network = deep_network().train()
+    return network, torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+
+
+# ---------------------------------------------------------------------------------------------------------- trainings
+
+
+def outcome(run, data):
+    """Train to the end: the records without their times, and the state of network and memory."""
+    training = sba.train(run, data)
+    records = [(r.terms, r.error, r.nll) for r in training]
+    return records, {k: v.clone() for k, v in training.objective.state_dict().items()}
+
+
+def same(a, b):
+    """Whether two states are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def network_of(state):
+    """The part of a state that is the network's."""
+    return {k: v for k, v in state.items() if k.startswith("network.")}
+
+
+def whole(run, data, **options):
+    """Train to the end."""
+    training = sba.train(run, data, **options)
+    list(training)
+    return training
+
+
+def after(steps):
+    """A stop signal that comes after so many steps."""
+    calls = itertools.count()
+    return lambda: next(calls) >= steps
+
+
+def in_parts(run, data, folder, steps):
+    """Train in parts, each stopped after so many steps, until it is finished; return how many parts, too."""
+    for part in range(100):
+        training = whole(run, data, folder=folder, stop=after(steps))
+        if training.finished:
+            return training, part + 1
+    raise AssertionError("the run makes no progress")
+
+
+def states(training):
+    """Everything that decides how a training goes on."""
+    momenta = {i: s["momentum_buffer"] for i, s in training.optimizer.state_dict()["state"].items()}
+    return {**training.objective.state_dict(), **momenta}
+
+
+def assert_same(a, b):
+    """Two trainings are equal bit for bit, but for the time they took."""
+    timeless = [[dataclasses.replace(r, seconds=0.0) for r in t.history] for t in (a, b)]
+    assert timeless[0] == timeless[1]
+    assert a.step == b.step
+    assert same(states(a), states(b))
+
+
+# ------------------------------------------------------------------------------------------------------------ records
+
+
+def record(
+    error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", fingerprint="f", **options
+):
+    """A record of a run on CIFAR-10 that nobody made."""
+    run = sba.make_run("cifar10", network, method, seed=seed, **options)
+    return {
+        "id": identifier or f"{method}-{seed}-{error}",
+        "kind": "train",
+        "settings": run.settings(),
+        "reduced": run.reduced,
+        "evaluated_on": evaluated_on,
+        "fingerprint": fingerprint,
+        "error": error,
+        "seconds_per_epoch": 2.0,
+        "device_name": "a processor",
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ browser
+
+
+def absent(reason):
+    """Skip what lacks something that is to be installed by hand; fail if SBA_BROWSER says that it must be there."""
+    if os.environ.get("SBA_BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
