@@ -36,7 +36,8 @@ from sba.core.errors import ConfigError
 from sba.methods.isda import isda_logits, quadratic_table
 from sba.methods.kmixup import pairs as k_mixup_pairs
 from sba.models.registry import build
-from sba.records.results import append, identify, provenance
+from sba.records.file import append
+from sba.records.record import identify, provenance
 from sba.training import distributed
 from sba.training.loop import Training
 from sba.training.run import make_run

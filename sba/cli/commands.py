@@ -15,7 +15,7 @@ from sba.core.errors import SBAError
 from sba.core.hyper import allowed, choices, definitions
 from sba.data.datasets import DATASETS, ROOT_VARIABLE
 from sba.methods import METHODS
-from sba.records.results import FOLDER
+from sba.records.file import FOLDER
 from sba.training.run import Run, make_run
 
 
@@ -149,7 +149,8 @@ def train(
 def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> tuple[str, int]:
     """Train a run that has no record yet; return what to say and the exit status."""
     from sba.cli.progress import follow
-    from sba.records.results import append, check_writable, known, record_of
+    from sba.records.file import append, check_writable, known
+    from sba.records.record import record_of
     from sba.studies.store import claimed
     from sba.training.loop import Training
 
@@ -275,10 +276,10 @@ def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
 @click.option("--check", is_flag=True, help="write nothing; fail where the file's table is not the generated one")
 def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
     """Print the table of results, or write it between the markers of the README."""
-    from sba.records.results import records
+    from sba.records.file import read
     from sba.report.tables import insert_table, readme_table
 
-    text = readme_table(records(results))
+    text = readme_table(read(results))
     if readme is None:
         click.echo(text)
     else:

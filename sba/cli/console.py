@@ -8,7 +8,7 @@ import torch
 
 from sba.cli.forecast import Forecast, spoken
 from sba.records.commands import command_of
-from sba.records.results import check_writable
+from sba.records.file import check_writable
 from sba.report.tables import hyperparameters
 from sba.studies.catalogue import study_named
 from sba.studies.executors import sweep

@@ -83,7 +83,7 @@ def settings_html(records: Iterable[dict[str, Any]], reduced: bool = False) -> s
     """List measured settings as an HTML table, each over its seeds, with the command that repeats it under it.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them; those of a study of their own and on held-out images are
+        records: as :func:`sba.records.file.read` reads them; those of a study of their own and on held-out images are
             left out.
         reduced: list shortened runs instead of full ones.
     """

@@ -95,7 +95,7 @@ def grid(records: Iterable[dict[str, Any]], dataset: str) -> Grid:
     """Arrange the records of the study of ω × η.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them; those of other studies and of shortened runs are left out,
+        records: as :func:`sba.records.file.read` reads them; those of other studies and of shortened runs are left out,
             and of several records of one run the first one counts.
         dataset: "digits" or "moons".
 

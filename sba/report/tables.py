@@ -133,7 +133,7 @@ def table1_markdown(records: Iterable[dict[str, Any]], link: Callable[[str], str
     """Write Table 1 as Markdown: the paper's error and ours under it, in per cent; "—" where nothing was run.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them.
+        records: as :func:`sba.records.file.read` reads them.
         link: how the identifier of a record is written behind the number that came from it.
     """
     columns = (*COLUMNS, "cutout+sba")
@@ -158,7 +158,7 @@ def summary(records: Iterable[dict[str, Any]], reduced: bool | None = None) -> l
     """List every measured variant, averaged over its seeds, full regimes first.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them.
+        records: as :func:`sba.records.file.read` reads them.
         reduced: keep only reduced (or only full) runs; None for both.
 
     Returns:

@@ -242,7 +242,7 @@ def verdicts(records: Sequence[dict[str, Any]]) -> list[Verdict]:
     """Judge every claim.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them.
+        records: as :func:`sba.records.file.read` reads them.
     """
     index = indexed(records)
     parts: list[Callable[[], list[Verdict]]] = [

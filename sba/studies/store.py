@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from sba.core.errors import ResultsError
 from sba.records.compare import key_of
-from sba.records.results import append, book_folder, records
+from sba.records.file import append, book_folder, read
 from sba.studies.planned import PlannedRun
 from sba.training.checkpoint import FILE, clean, epochs_done, prepare
 from sba.training.run import Run
@@ -136,7 +136,7 @@ def taken(folder: pathlib.Path) -> bool:
 def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Read a file's records of runs by key and fingerprint; of each is kept what tells whether it counts."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records(file):
+    for record in read(file):
         if "settings" in record and "fingerprint" in record:
             brief = {k: record.get(k, "") for k in ("id", "kind", "study", "file")}
             found.setdefault((key_of(record), record["fingerprint"]), []).append(brief)

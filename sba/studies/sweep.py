@@ -15,7 +15,7 @@ import torch
 
 from sba.core.errors import SBAError
 from sba.data.datasets import Data, load
-from sba.records.results import record_of, record_of_divergence
+from sba.records.record import record_of, record_of_divergence
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
 from sba.training.loop import Diverged, Training

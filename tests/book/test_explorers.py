@@ -21,7 +21,7 @@ from sba.core.scheduler import PURPOSE, probability
 from sba.core.vicinity import bounded_noise, dropout_points, gaussian_points
 from sba.methods import METHODS
 from sba.models.flops import Counted, multiply_adds, share_behind, step_cost
-from sba.records.results import book_folder, records
+from sba.records.file import book_folder, read
 from sba.studies.omega_eta import PROBLEMS
 
 widgets = pytest.importorskip("sba.book.widgets", reason="the book's packages are missing: pip install -e '.[book]'")
@@ -233,7 +233,7 @@ def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
     """The errors that the box draws are those of the same run trained by the package."""
     short = [settings | {"epochs": 3} for settings in PROBLEMS]
     monkeypatch.setattr(sba.book.explorers.omega_eta, "PROBLEMS", short)
-    explorer = explore.omega_eta(records(book_folder()), problem, omega=0.2, eta=0.5)
+    explorer = explore.omega_eta(read(book_folder()), problem, omega=0.2, eta=0.5)
     assert explorer.picture.own == []
     row, told = explorer.children[-1].children
     button, stop, progress = row.children
@@ -248,7 +248,7 @@ def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
 
 @pytest.mark.parametrize("problem", ["digits", "moons"])
 def test_train_here_stops_when_told(problem):
-    explorer = explore.omega_eta(records(book_folder()), problem, omega=0.0, eta=0.1)
+    explorer = explore.omega_eta(read(book_folder()), problem, omega=0.0, eta=0.1)
     row, told = explorer.children[-1].children
     button, stop, progress = row.children
     button.click()

@@ -32,7 +32,8 @@ from sba.core.errors import CheckpointError, ConfigError
 from sba.core.hyper import bounds, choices, definitions
 from sba.data.datasets import ROOT_VARIABLE
 from sba.methods import METHODS
-from sba.records.results import TornRecordWarning, append, record_of, records
+from sba.records.file import TornRecordWarning, append, read
+from sba.records.record import record_of
 from sba.training.checkpoint import FILE
 from sba.training.run import Run, from_settings
 
@@ -305,7 +306,7 @@ def table_of(path):
 
 @settings(max_examples=100 * MORE)
 @given(st.data())
-@pytest.mark.filterwarnings("ignore::sba.records.results.TornRecordWarning")
+@pytest.mark.filterwarnings("ignore::sba.records.file.TornRecordWarning")
 def test_a_record_that_was_edited_is_a_row_or_a_message(record, tmp_path_factory, data):
     edited = copy.deepcopy(record)
     *way, last = data.draw(st.sampled_from(list(paths(record))))
@@ -324,24 +325,24 @@ def test_a_record_that_was_edited_is_a_row_or_a_message(record, tmp_path_factory
 
 @settings(max_examples=100 * MORE)
 @given(st.binary(max_size=60), st.floats(0, 1), st.integers(0, 200))
-@pytest.mark.filterwarnings("ignore::sba.records.results.TornRecordWarning")
+@pytest.mark.filterwarnings("ignore::sba.records.file.TornRecordWarning")
 def test_bytes_written_into_a_results_file_cost_no_other_line(record, tmp_path_factory, written, at, over):
     path = tmp_path_factory.mktemp("bytes") / "r.jsonl"
     lines = [json.dumps(record | {"id": name}).encode() + b"\n" for name in "abc"]
     start = len(lines[0]) + int(at * (len(lines[1]) - 1))
     whole = b"".join(lines)
     path.write_bytes(whole[:start] + written + whole[start + min(over, len(lines[1]) + len(lines[0]) - start - 1) :])
-    assert {"a", "c"} <= {r["id"] for r in records(path)}
+    assert {"a", "c"} <= {r["id"] for r in read(path)}
     table_of(path)
     append(path, record | {"id": "d"})
-    assert {"a", "c", "d"} <= {r["id"] for r in records(path)}
+    assert {"a", "c", "d"} <= {r["id"] for r in read(path)}
 
 
 def test_a_line_nested_too_deeply_is_left_out(record, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("[" * 100_000 + "\n" + json.dumps(record) + "\n")
     with pytest.warns(TornRecordWarning, match="line 1"):
-        assert [r["id"] for r in records(path)] == [record["id"]]
+        assert [r["id"] for r in read(path)] == [record["id"]]
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -371,7 +372,7 @@ def undisturbed(tmp_path_factory):
     """The record of the command's run, and the weights it ends with."""
     folder = tmp_path_factory.mktemp("undisturbed")
     process(folder).communicate(timeout=120)
-    (found,) = records(folder / "r.jsonl")
+    (found,) = read(folder / "r.jsonl")
     return timeless(found), weights(folder)
 
 
@@ -393,7 +394,7 @@ def test_a_signal_at_a_random_moment_costs_nothing(tmp_path, undisturbed, number
         assert "Traceback" not in said or running.returncode == -signal.SIGINT or "KeyboardInterrupt" in said, said
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TornRecordWarning)
-            found = records(tmp_path / "r.jsonl") if (tmp_path / "r.jsonl").exists() else []
+            found = read(tmp_path / "r.jsonl") if (tmp_path / "r.jsonl").exists() else []
         if found:
             break
     assert [timeless(r) for r in found] == [undisturbed[0]]
@@ -417,7 +418,7 @@ def test_a_full_disk_is_a_message_and_the_run_goes_on_when_there_is_space(tmp_pa
     assert "folder: run cannot be written to" in said and "free space or give another --folder" in said
     assert (tmp_path / "run" / FILE).read_bytes() == before
     process(tmp_path).communicate(timeout=60)
-    (found,) = records(tmp_path / "r.jsonl")
+    (found,) = read(tmp_path / "r.jsonl")
     assert timeless(found) == undisturbed[0]
 
 
@@ -487,7 +488,7 @@ def test_two_writers_lose_and_tear_nothing(record, tmp_path):
         writer.start()
     for writer in writers:
         writer.join(60)
-    assert {r["id"] for r in records(path)} == {f"{name}{i}" for name in "ab" for i in range(n)}
+    assert {r["id"] for r in read(path)} == {f"{name}{i}" for name in "ab" for i in range(n)}
     assert path.read_bytes().count(b"\n") == 2 * n
 
 
@@ -496,7 +497,7 @@ def test_the_same_run_by_two_processes_is_made_once(tmp_path):
     said = [p.communicate(timeout=120)[0] for p in pair]
     # the second may come when the first is done
     assert sorted(p.returncode for p in pair) in ([0, 3], [0, 0]), said
-    assert len(records(tmp_path / "r.jsonl")) == 1 and not any("Traceback" in s for s in said)
+    assert len(read(tmp_path / "r.jsonl")) == 1 and not any("Traceback" in s for s in said)
 
 
 @pytest.mark.parametrize("method", ["erm", "sba", "isda"])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sba.cli.commands import main
 from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA, ImplicitSBA
-from sba.records.results import append, records
+from sba.records.file import append, read
 from sba.training.checkpoint import FILE
 from sba.training.loop import Training
 
@@ -58,7 +58,7 @@ def timeless(record):
 
 def test_train_on_digits_appends_a_record_with_the_median_of_the_last_five_errors():
     output = call("--epochs", 6, "--method", "sba", "--eta", 0.1)
-    (record,) = records("runs/results.jsonl")
+    (record,) = read("runs/results.jsonl")
     errors = [e["error"] for e in record["epochs"]]
     assert record["error"] == statistics.median(errors[-5:]) != errors[-1]
     assert record["settings"]["dataset"] == "digits" and record["settings"]["method"]["eta"] == 0.1
@@ -70,16 +70,16 @@ def test_a_recorded_run_is_not_recorded_twice():
     call(*SHORT)
     append("runs/results.jsonl", {"id": "bench", "kind": "note", "device": "cpu"})
     assert "has this run already, made by the same code" in call(*SHORT)
-    assert len(records("runs/results.jsonl")) == 2
+    assert len(read("runs/results.jsonl")) == 2
     call(*SHORT, "--lr", 0.2)
-    assert len(records("runs/results.jsonl")) == 3
+    assert len(read("runs/results.jsonl")) == 3
 
 
 def test_a_run_made_again_with_other_code_is_recorded_again(monkeypatch):
     call(*SHORT)
-    monkeypatch.setattr("sba.records.results.SOURCE", "changed")
+    monkeypatch.setattr("sba.records.record.SOURCE", "changed")
     call(*SHORT)
-    assert [r["source"] == "changed" for r in records("runs/results.jsonl")] == [False, True]
+    assert [r["source"] == "changed" for r in read("runs/results.jsonl")] == [False, True]
 
 
 def test_flags_reach_the_run_and_the_method():
@@ -111,7 +111,7 @@ def test_flags_reach_the_run_and_the_method():
         ),
         *("--results", "there.jsonl", "--folder", "here", "--amp", "bf16", "--no-channels-last"),
     )
-    (record,) = records("there.jsonl")
+    (record,) = read("there.jsonl")
     settings, method = record["settings"], record["settings"]["method"]
     assert (method["omega"], method["folds"], method["basis"], method["layers"]) == (
         0.5,
@@ -148,7 +148,7 @@ def test_an_option_of_two_methods_appears_once_and_names_both():
 
 def test_a_preset_and_what_goes_before_it():
     call("--epochs", 1, "--method", "sba", "--preset", "paper", "--folds", 2, "--detach", "--results", "p.jsonl")
-    (record,) = records("p.jsonl")
+    (record,) = read("p.jsonl")
     method = record["settings"]["method"]
     assert {name: method[name] for name in ("scale", "dropout_rescale", "detach", "batch_norm", "folds")} == {
         "scale": "absolute", "dropout_rescale": False, "detach": True, "batch_norm": "tracked", "folds": 2
@@ -157,7 +157,7 @@ def test_a_preset_and_what_goes_before_it():
 
 def test_implicit_sba_trains_and_votes():
     call("--epochs", 1, "--method", "implicit-sba", "--omega", 0, "--expectation", "bound", "--vote")
-    (record,) = records("runs/results.jsonl")
+    (record,) = read("runs/results.jsonl")
     assert record["settings"]["method"]["name"] == "implicit-sba" and record["settings"]["vote"]
     assert 0 <= record["error_vote"] <= 100 and record["epochs"][0]["terms"]["virtual"] > 0
 
@@ -166,7 +166,7 @@ def test_an_epoch_without_a_cross_entropy_has_a_bar_and_a_record():
     arguments = ["--method", "sba", "--objective", "either_or", "--omega", "0", "--eta", "1", "--folds", "2"]
     output = CliRunner().invoke(main, ["train", *SHORT, *arguments]).output
     assert "virtual=" in output and "cross_entropy=" not in output and "record " in output
-    (record,) = records("runs/results.jsonl")
+    (record,) = read("runs/results.jsonl")
     assert [set(e["terms"]) for e in record["epochs"]] == [{"virtual"}] * 6
 
 
@@ -178,9 +178,9 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(monkeypat
     assert "stopped at step 6; the same command goes on from runs" in output
     assert not Path("runs/results.jsonl").exists()
     call(*SHORT)
-    (resumed,) = records("runs/results.jsonl")
+    (resumed,) = read("runs/results.jsonl")
     call(*SHORT, "--folder", "other", "--results", "other.jsonl")
-    (whole,) = records("other.jsonl")
+    (whole,) = read("other.jsonl")
     assert timeless(resumed) == timeless(whole)
 
 
@@ -196,7 +196,7 @@ def test_the_bar_counts_the_epochs_of_an_earlier_call(monkeypatch):
 def test_an_empty_budget_stops_at_once_and_loses_nothing():
     assert "stopped at step 0" in call(*SHORT, "--budget", 0, expect=3)
     call(*SHORT, "--budget", 60)
-    assert len(records("runs/results.jsonl")) == 1
+    assert len(read("runs/results.jsonl")) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- mistakes
@@ -257,11 +257,11 @@ def test_a_results_file_that_cannot_be_written_is_refused_before_the_run():
 
 
 def test_a_results_file_that_becomes_unwritable_loses_no_training(monkeypatch):
-    monkeypatch.setattr("sba.records.results.check_writable", lambda path: None)
+    monkeypatch.setattr("sba.records.file.check_writable", lambda path: None)
     Path("taken.jsonl").mkdir()
     assert "error: results: taken.jsonl cannot be written to" in call(*SHORT, "--results", "taken.jsonl", expect=2)
     call(*SHORT, "--results", "free.jsonl", "--budget", 0)  # no step is left to make
-    assert len(records("free.jsonl")) == 1
+    assert len(read("free.jsonl")) == 1
 
 
 def test_a_process_exits_with_2_and_no_traceback(tmp_path):
@@ -273,7 +273,7 @@ def test_a_process_exits_with_2_and_no_traceback(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("default::sba.records.results.TornRecordWarning")
+@pytest.mark.filterwarnings("default::sba.records.file.TornRecordWarning")
 def test_a_torn_record_is_a_message_of_one_line():
     Path("runs").mkdir()
     Path("runs/results.jsonl").write_text("torn")

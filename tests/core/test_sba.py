@@ -20,7 +20,7 @@ from sba.core.vicinity import Vicinity
 from sba.data.augment import Augmentation
 from sba.methods import Method
 from sba.models.registry import build
-from sba.records.results import record_of
+from sba.records.record import record_of
 from sba.training.run import make_run
 
 ALWAYS = {"omega": 0.0}

@@ -22,7 +22,7 @@ from sba.core.errors import ConfigError, DataError
 from sba.core.rng import Step
 from sba.data.datasets import IMAGENETTE, in_files
 from sba.data.in_files import MEAN, STD, Stream, centre_crop, random_crop
-from sba.records.results import record_of
+from sba.records.record import record_of
 from sba.training.evaluation import evaluate, logits
 
 CLASSES, EACH = 3, 8

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sba.cli.commands import main
-from sba.records.results import records
+from sba.records.file import read
 from sba.report import tables
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_its_table_is_what_the_records_give():
-    tables.insert_table(ROOT / "README.md", tables.readme_table(records(ROOT / "book" / "results")), check=True)
+    tables.insert_table(ROOT / "README.md", tables.readme_table(read(ROOT / "book" / "results")), check=True)
 
 
 def test_every_room_is_on_the_map_once():

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sba import train
 from sba.core.errors import ResultsError
-from sba.records import results
-from sba.records.results import TornRecordWarning, append, identify, load, record_of, records
+from sba.records import record as made
+from sba.records.file import TornRecordWarning, append, load, read
+from sba.records.record import identify, record_of
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_record_holds_the_run_its_numbers_and_where_they_come_from(finished, sma
     errors = [r.error for r in training.history]
     assert record["error"] == sorted(errors[2:])[2] == statistics.median(errors[-5:])
     assert record["error_last"] == errors[-1]
-    assert (record["kind"], record["schema"], record["reduced"]) == ("train", results.SCHEMA, True)
+    assert (record["kind"], record["schema"], record["reduced"]) == ("train", made.SCHEMA, True)
     assert (record["key"], record["settings"]) == (training.run.key, training.run.settings())
     assert (record["fingerprint"], record["evaluated_on"]) == (small.fingerprint, "test")
     assert len(record["epochs"]) == 7 and record["epochs"][0]["counts"]["cross_entropy"] == 6
@@ -37,7 +38,7 @@ def test_record_holds_the_run_its_numbers_and_where_they_come_from(finished, sma
     assert record["device"] == "cpu" and record["device_name"] and record["threads"] == torch.get_num_threads()
     assert record["versions"]["torch"] == torch.__version__
     assert set(record["versions"]) == {"python", "torch", "torchvision", "numpy"}
-    assert record["source"] == results.source_hash()
+    assert record["source"] == made.source_hash()
     assert record["date"].endswith("Z") and "T" in record["date"]
 
 
@@ -56,12 +57,12 @@ def test_an_unfinished_run_has_no_record(run, small):
 def test_source_hash_sees_every_change(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "new.py").write_text("x = 1")
-    monkeypatch.setattr(results, "SOURCES", tmp_path)
-    first = results.source_hash()
+    monkeypatch.setattr(made, "SOURCES", tmp_path)
+    first = made.source_hash()
     (tmp_path / "methods" / "new.py").write_text("x = 2")
-    second = results.source_hash()
+    second = made.source_hash()
     (tmp_path / "methods" / "new.py").rename(tmp_path / "methods" / "other.py")
-    assert len({first, second, results.source_hash()}) == 3
+    assert len({first, second, made.source_hash()}) == 3
 
 
 values = st.recursive(
@@ -80,7 +81,7 @@ def test_what_is_appended_is_read_back(tmp_path_factory, contents):
     path = tmp_path_factory.mktemp("results") / "new" / "r.jsonl"
     for i, value in enumerate(contents):
         append(path, {"id": str(i), "value": value})
-    found = records(path)
+    found = read(path)
     assert [r["value"] for r in found] == contents
     assert [(r["file"], r["line"]) for r in found] == [("r.jsonl", i + 1) for i in range(len(contents))]
 
@@ -94,12 +95,12 @@ def test_a_torn_last_line_is_named_and_kept_and_nothing_is_lost(tmp_path):
     torn = path.read_bytes() + b'{"id":"b","err'
     path.write_bytes(torn)
     with pytest.warns(TornRecordWarning, match=rf"{path}, line 2: not a record"):
-        assert [r["id"] for r in records(path)] == ["a"]
+        assert [r["id"] for r in read(path)] == ["a"]
     assert path.read_bytes() == torn
     append(path, {"id": "c"})
     assert path.read_bytes() == torn + b'\n{"id":"c"}\n'
     with pytest.warns(TornRecordWarning, match="line 2"):
-        assert [(r["id"], r["line"]) for r in records(path)] == [("a", 1), ("c", 3)]
+        assert [(r["id"], r["line"]) for r in read(path)] == [("a", 1), ("c", 3)]
 
 
 @pytest.mark.parametrize("line", [b"[1, 2]", b"7", b'{"no": "id"}', b"\xff\xfe", b"null"])
@@ -107,7 +108,7 @@ def test_a_line_that_is_no_record_is_left_out(tmp_path, line):
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"id":"a"}\n' + line + b'\n\n{"id":"b"}\n')
     with pytest.warns(TornRecordWarning, match="line 2"):
-        assert [r["id"] for r in records(path)] == ["a", "b"]
+        assert [r["id"] for r in read(path)] == ["a", "b"]
 
 
 def test_a_directory_in_the_place_of_the_file(tmp_path):
@@ -121,7 +122,7 @@ def test_a_directory_in_the_place_of_the_file(tmp_path):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ResultsError, match=rf"results: {tmp_path / 'r.jsonl'} cannot be read"):
-        records(tmp_path / "r.jsonl")
+        read(tmp_path / "r.jsonl")
 
 
 def test_a_number_that_json_lacks_is_refused_before_the_file_is_touched(tmp_path):
@@ -140,8 +141,8 @@ def test_a_folder_is_read_in_the_order_of_names_and_copies_count_once(tmp_path):
     append(tmp_path / "a.jsonl", {"id": "1"})
     append(tmp_path / "b.jsonl", {"id": "1"})
     (tmp_path / "notes.txt").write_text("no results")
-    assert [(r["id"], r["file"]) for r in records(tmp_path)] == [("1", "a.jsonl"), ("2", "b.jsonl")]
-    assert records([tmp_path / "b.jsonl", tmp_path / "a.jsonl"])[0]["id"] == "2"
+    assert [(r["id"], r["file"]) for r in read(tmp_path)] == [("1", "a.jsonl"), ("2", "b.jsonl")]
+    assert read([tmp_path / "b.jsonl", tmp_path / "a.jsonl"])[0]["id"] == "2"
 
 
 def test_the_data_frame_has_a_row_for_each_training(tmp_path, finished):

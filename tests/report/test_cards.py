@@ -7,11 +7,11 @@ import pytest
 
 from sba import METHODS, make_run
 from sba.core.hyper import definitions
-from sba.records.results import records
+from sba.records.file import read
 from sba.report import cards
 
 ROOT = Path(__file__).parents[2]
-FOUND = records(ROOT / "book" / "results")
+FOUND = read(ROOT / "book" / "results")
 every_card = pytest.mark.parametrize("card", cards.cards(), ids=lambda card: card.name)
 
 

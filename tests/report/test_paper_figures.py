@@ -6,7 +6,7 @@ import pytest
 from helpers import record
 
 from sba.records.compare import indexed
-from sba.records.results import book_folder, records
+from sba.records.file import book_folder, read
 from sba.report import paper_figures
 from sba.studies import paper
 from sba.studies.paper_runs import FIG2, FIG3, HOLDOUT, LAYERS
@@ -72,7 +72,7 @@ def test_a_layer_costs_what_its_multiply_adds_say():
 
 def test_the_books_own_records_are_found_where_the_sweep_looks_for_them():
     """A cell of the study with a record shows in the figure, and the other way round."""
-    index = indexed(records(book_folder()))
+    index = indexed(read(book_folder()))
     drawn = {
         r["id"] for one in paper_figures.figure2(index, *ROW) for runs in (one.holdout, one.test) for r in runs.values()
     }

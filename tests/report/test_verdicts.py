@@ -3,7 +3,7 @@
 import pytest
 from helpers import record
 
-from sba.records.results import book_folder, records
+from sba.records.file import book_folder, read
 from sba.report import verdicts
 from sba.report.verdicts import FAILS, HOLDS, NOT_RUN, OPEN, epochs_to
 from sba.studies import paper
@@ -134,7 +134,7 @@ def test_the_cost_near_the_input_is_that_of_the_newest_measurement_of_each_layer
 
 
 def test_every_verdict_of_the_books_records_can_be_traced_and_nothing_is_claimed_without_evidence():
-    known = records(book_folder())
+    known = read(book_folder())
     ids = {r["id"] for r in known}
     found = verdicts.verdicts(known)
     assert all(v.outcome in (HOLDS, FAILS, OPEN, NOT_RUN) and set(v.ids) <= ids for v in found)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sba.records.results import append, records
+from sba.records.file import append, read
 from sba.studies import ablations
 from sba.studies.ablations import GROUPS
 from sba.studies.planned import planned_runs
@@ -74,5 +74,5 @@ def test_records_of_a_study_stay_out_of_the_tables(tmp_path):
     record |= machine | {"epochs": [epoch] * 5}
     path = tmp_path / "r.jsonl"
     append(path, record)
-    assert "12.34" not in readme_table(records(path))
+    assert "12.34" not in readme_table(read(path))
     assert "12.34" in readme_table([{**record, "study": ""}])

@@ -10,7 +10,7 @@ import torch
 from tiny_study import CELLS, FEW, TINY, store, stored
 
 from sba.core.errors import CheckpointError, ResultsError
-from sba.records.results import TornRecordWarning, append, records
+from sba.records.file import TornRecordWarning, append, read
 from sba.studies.executors import sweep
 from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import CLAIM, Store, claimed, taken, writer
@@ -69,7 +69,7 @@ def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undistu
     events = list(work(TINY, CELLS, own, Options()))
     assert [e.cell for e in events if e.kind == "found"] == [1, 2, 4]
     assert [e.cell for e in done(events)] == [0, 3, 5]
-    assert len(records(tmp_path / "given.jsonl")) == 4
+    assert len(read(tmp_path / "given.jsonl")) == 4
 
 
 def test_a_record_of_other_data_or_settings_does_not_count(tmp_path, undisturbed):
@@ -93,7 +93,7 @@ def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
     found = planned_runs(wild, [0])
     events = list(work(wild, found, store(tmp_path), Options()))
     assert [e.kind for e in events if e.kind in ("diverged", "done")] == ["diverged", "done"]
-    first, second = records(tmp_path / store(tmp_path).results.name)
+    first, second = read(tmp_path / store(tmp_path).results.name)
     assert (first["kind"], second["kind"]) == ("diverged", "train") and "the loss is not finite" in first["reason"]
     assert [e.kind for e in work(wild, found, store(tmp_path), Options())] == ["found", "found"]
 

@@ -11,7 +11,7 @@ import torch
 
 from sba import make_run, train
 from sba.core.errors import CheckpointError
-from sba.records.results import record_of
+from sba.records.record import record_of
 from sba.training import checkpoint
 from sba.training.checkpoint import FILE, differences
 

@@ -15,7 +15,7 @@ from sba import ERM, SBA, ImplicitSBA, Step, build, evaluate, train
 from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
 from sba.data.augment import normalise
-from sba.records.results import record_of, vote_of
+from sba.records.record import record_of, vote_of
 from sba.training.vote import electorate, majority_vote, winners
 
 

@@ -43,7 +43,7 @@ def cost(
     the longest CIFAR-10 runs that all three methods have of one network; the sliders move SBA's time, not its errors.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them.
+        records: as :func:`sba.records.file.read` reads them.
         place: network and layer to start at, as "ResNet-44, pool"; empty for the first.
         omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
         folds: likewise for M.

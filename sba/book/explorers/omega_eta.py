@@ -40,7 +40,7 @@ def omega_eta(records: Sequence[dict[str, Any]], problem: str = "digits", **firs
     The sliders move freely; what is shown was measured at the nearest pair, whose record the readout names.
 
     Args:
-        records: as :func:`sba.records.results.records` reads them.
+        records: as :func:`sba.records.file.read` reads them.
         problem: "digits" or "moons", where the choice starts.
         first: where the sliders of ``omega`` and ``eta`` start; what is left out starts at its default.
 
