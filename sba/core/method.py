@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -10,6 +10,9 @@ from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
 from sba.core.rng import Step
 from sba.core.staged import Staged
+
+if TYPE_CHECKING:
+    from sba.core.sba import SBA
 
 
 class Method(abc.ABC):
@@ -64,6 +67,15 @@ class Method(abc.ABC):
             (:mod:`sba.training.graphs`).
         """
         return None
+
+    def voting_vicinity(self) -> "SBA":
+        """Return the SBA whose virtual points vote for networks trained by this method (open point 22).
+
+        A method that makes virtual points of a vicinity gives its own; every other is given SBA's defaults.
+        """
+        from sba.core.sba import SBA  # it is a method itself
+
+        return SBA()
 
     def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
         """Raise :class:`sba.core.errors.ConfigError` where the method cannot work on this network."""

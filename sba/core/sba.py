@@ -1,5 +1,6 @@
 """Stochastic Batch Augmentation (Li et al., 2020)."""
 
+import dataclasses
 import math
 from collections.abc import Hashable
 from typing import Any, ClassVar, Literal
@@ -131,6 +132,10 @@ class SBA(Method):
     def eligible(self, network: Staged) -> tuple[str, ...]:
         """Return S, the layers one of which is drawn at each augmented iteration."""
         return self.layers or network.linear_inputs
+
+    def voting_vicinity(self) -> "SBA":
+        """Return the method itself. A running scale gives way to the batch's: its averages belong to the training set."""
+        return dataclasses.replace(self, scale="batch") if self.scale == "running" else self
 
     def memory(self, network: Staged) -> nn.Module | None:
         if self.scale != "running":

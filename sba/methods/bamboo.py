@@ -111,6 +111,10 @@ class Bamboo(Method):
     )
     batch_norm: Literal["raw", "tracked", "untracked", "running"] = shared(SBA, "batch_norm")
 
+    def voting_vicinity(self) -> SBA:
+        """Return SBA's points at this method's layers, as many as in a ball and, as there, without a basis Σ."""
+        return SBA(folds=self.folds, layers=self.layers, basis="identity")
+
     def check(self, network: Staged) -> None:
         check_layers(self.layers, network)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
 from sba.core.feature_std import RunningFeatureStd, batch_variance
-from sba.core.hyper import configuration, hyper, shared
+from sba.core.hyper import configuration, definitions, hyper, shared
 from sba.core.method import Method, check_linear_end
 from sba.core.rng import Step
 from sba.core.sba import SBA
@@ -53,6 +53,10 @@ class ImplicitSBA(Method):
         "the expected divergence to second order in the noise, or its upper bound",
         source="ours; after ISDA",
     )
+
+    def voting_vicinity(self) -> SBA:
+        own = {name: getattr(self, name) for name in definitions(ImplicitSBA) if name in definitions(SBA)}
+        return SBA(**own).voting_vicinity()
 
     def memory(self, network: Staged) -> nn.Module | None:
         return RunningFeatureStd({"last": network.last_linear.in_features}) if self.scale == "running" else None

@@ -52,6 +52,9 @@ class SBAISDA(Method):
         """The part that widens the logits of the raw points."""
         return ISDA(lambda0=self.lambda0, form=self.form)
 
+    def voting_vicinity(self) -> SBA:
+        return self.sba.voting_vicinity()
+
     def memory(self, network: Staged) -> nn.Module | None:
         return self.isda.memory(network)
 

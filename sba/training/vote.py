@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sba.core.hyper import definitions
 from sba.core.method import sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
@@ -22,10 +21,8 @@ from sba.training.evaluation import EVALUATION_BATCH, Evaluation
 
 
 def electorate(method: Method) -> SBA:
-    """Return the SBA whose virtual points vote for networks trained by ``method``: with the method's own vicinity as far as it has
-    one, and the defaults otherwise. A running scale gives way to the batch's: its averages belong to the training set."""
-    own = {name: getattr(method, name) for name in definitions(SBA) if name in definitions(type(method))}
-    return SBA(**{**own, "scale": "batch"} if own.get("scale") == "running" else own)
+    """Return the SBA whose virtual points vote for networks trained by ``method``."""
+    return method.voting_vicinity()
 
 
 def winners(predictions: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sba import ERM, SBA, ImplicitSBA, Step, build, evaluate, train
+from sba import SBA, Step, build, evaluate, train
 from sba.core.errors import ConfigError
-from sba.core.hyper import definitions
 from sba.data.augment import normalise
 from sba.records.record import record_of, vote_of
 from sba.training.vote import electorate, majority_vote, winners
@@ -163,21 +162,6 @@ def test_certain_and_wrong_predictions_have_a_finite_likelihood(small):
 # -------------------------------------------------------------------------------------------------------- who votes
 
 
-def test_a_methods_own_vicinity_votes_and_otherwise_the_default_one():
-    assert electorate(ERM()) == SBA()
-    method = SBA(folds=3, sigma=0.7, layers=("fc1",), basis="identity")
-    assert electorate(method) == method
-    own = electorate(ImplicitSBA(sigma=0.7, dropout_rescale=False, gaussian_share=0.25))
-    assert own == SBA(sigma=0.7, dropout_rescale=False, gaussian_share=0.25)
-    assert set(definitions(ImplicitSBA)) - set(definitions(SBA)) == {"expectation"}
-
-
-@pytest.mark.parametrize("cls", [SBA, ImplicitSBA])
-def test_a_running_scale_gives_way_to_the_batchs(cls):
-    assert electorate(cls(scale="running", sigma=0.7)) == SBA(scale="batch", sigma=0.7)
-    assert electorate(cls(scale="absolute")) == SBA(scale="absolute")
-
-
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"method": "sba", "folds": 3}, {"method": "sba", "scale": "running"}, {"method": "implicit-sba"},
@@ -198,7 +182,7 @@ def test_a_record_has_the_votes_error_where_the_run_asks_for_it(run, small, para
 def test_a_vote_that_cannot_be_held_is_refused_before_the_training(run, small, monkeypatch):
     """Else its record would be refused at the end of a run, even of one whose method draws no virtual points."""
     monkeypatch.setattr("sba.core.bases.DENSE_LIMIT", 100)
-    for parameters in ({}, {"method": "implicit-sba"}):
+    for parameters in ({}, {"method": "implicit-sba"}, {"method": "mixup"}):
         train(run(**parameters), small)
         with pytest.raises(ConfigError, match=r"for flatten of shape \(512,\); give basis 'hadamard'"):
             train(run(vote=True, **parameters), small)
