@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -123,14 +124,14 @@ def unlike(default: object, value: object) -> str:
 def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
     """SHA-256 (hex) of what the notebook's outputs depend on.
 
-    That is the notebook, the sources under `sba/` but those of `UNSEEN`, the records under `book/results/`, the parameters,
-    and the versions of Python and of every package that pyproject.toml names for the core and for the book.
+    That is the notebook, the sources under `sba/` but those of `UNSEEN`, the records under `book/results/`, the parameters, and
+    the versions of Python and of the packages that pyproject.toml names for the base, for training and for the book.
     """
     package = [f for f in sorted((root / "sba").rglob("*")) if f.suffix in {".py", ".js", ".css"}]
     sources = [f for f in package if f.relative_to(root).parts[1] not in UNSEEN]
     files = [notebook, *sources, *sorted((root / "book" / "results").rglob("*"))]
     parts = [f"{f.relative_to(root)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files if f.is_file()]
-    parts += [json.dumps(parameters, sort_keys=True, default=str), platform.python_version(), *_versions()]
+    parts += [json.dumps(parameters, sort_keys=True, default=str), platform.python_version(), *_versions(root)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -212,12 +213,11 @@ def _forget_removed(staged: Path, sources: Path) -> None:
             _digest_file(old).unlink(missing_ok=True)
 
 
-def _versions() -> list[str]:
-    """`name version` of what pyproject.toml names for the core and the book (an uninstalled tree depends on none)."""
-    try:
-        requirements = importlib.metadata.requires("sba") or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    needed = [r for r in requirements if "extra ==" not in r or re.search(r"extra == .book.", r)]
-    names = sorted(re.split(r"[^\w.-]", r, maxsplit=1)[0] for r in needed)
-    return [f"{name} {importlib.metadata.version(name)}" for name in names]
+def _versions(root: Path) -> list[str]:
+    """Return `name version` of what the tree's pyproject.toml names for the base, for training and for the book."""
+    file = root / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"] if file.exists() else {}
+    extras = project.get("optional-dependencies", {})
+    needed = [*project.get("dependencies", []), *extras.get("train", []), *extras.get("book", [])]
+    names = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed} - {project.get("name")}
+    return [f"{name} {importlib.metadata.version(name)}" for name in sorted(names)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sba import __version__
 from sba.core import ranks
 from sba.core.errors import SBAError
 from sba.core.hyper import allowed, choices, definitions
@@ -71,7 +72,7 @@ def hyper_options(command: Callable) -> Callable:
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(package_name="sba")
+@click.version_option(__version__)
 def main() -> None:
     """Stochastic Batch Augmentation: training, notebooks, tables, measurements."""
 

@@ -202,15 +202,18 @@ def test_the_digest_depends_on_parameters_and_versions_but_not_on_prose(tree, mo
     assert execution.digest(notebook, tree, {}) == before
     assert execution.digest(notebook, tree, {"seed": 1}) != before
 
-    needed = ["torch>=2", "papermill>=2 ; extra == 'book'", "jupyterlab>=4 ; extra == 'lab'"]
-    versions = {"torch": "2.0", "papermill": "2.6", "jupyterlab": "4.0"}
-    monkeypatch.setattr(execution.importlib.metadata, "requires", lambda name: needed)
+    extras = 'train = ["click>=8"]\nbook = ["x[train]", "papermill>=2"]\nlab = ["jupyterlab>=4"]'
+    named = f'[project]\nname = "x"\ndependencies = ["torch>=2"]\n[project.optional-dependencies]\n{extras}'
+    (tree / "pyproject.toml").write_text(named)
+    versions = {"torch": "2.0", "click": "8.1", "papermill": "2.6", "jupyterlab": "4.0"}
     monkeypatch.setattr(execution.importlib.metadata, "version", versions.__getitem__)
     before = execution.digest(notebook, tree, {})
     versions["jupyterlab"] = "5.0"
     assert execution.digest(notebook, tree, {}) == before
-    versions["torch"] = "2.1"
-    assert execution.digest(notebook, tree, {}) != before
+    for name in ("torch", "click", "papermill"):
+        older, versions[name] = versions[name], "9"
+        assert execution.digest(notebook, tree, {}) != before
+        versions[name] = older
 
 
 def test_the_stage_follows_the_tree_and_touches_only_what_differs(tree):

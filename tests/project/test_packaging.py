@@ -24,9 +24,9 @@ CONDA_NAMES = {"pytorch": "torch"}
 
 
 def declared():
-    """{name: specifiers} of pyproject.toml: the core and all extras."""
+    """{name: specifiers} of pyproject.toml: the base and all extras, one of which may name another."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
-    return as_mapping(lines)
+    return as_mapping(line for line in lines if not line.startswith(f"{PROJECT['name']}["))
 
 
 def as_mapping(lines):

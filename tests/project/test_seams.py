@@ -1,49 +1,51 @@
-"""Where the project meets its users: the wheel outside of the repository, what an import loads, types, examples."""
+"""Where the project meets its users: sdist and wheel outside of the repository, what an import loads and needs, examples."""
 
 import doctest
-import importlib
+import importlib.metadata
 import os
 import pkgutil
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import sba
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(sba.__path__, "sba.") if m.name != "sba.cli.commands")
 HEAVY = {"matplotlib", "seaborn", "pandas", "sklearn", "torchvision", "papermill", "nbformat", "IPython", "ipywidgets"}
+BESIDE = {"CHANGELOG.md", "CITATION.cff", "MANIFEST.in"}
 HEAVY |= {"anywidget", "jupyter_book", "sphinx", "PIL", "click", "torchmetrics", "yaml"}
+
+
+BUILD = "import setuptools.build_meta as backend, sys; backend.build_sdist(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The wheel, and a folder that it is installed in, far from the repository."""
+    """The sdist, the wheel built from it, and a folder that the wheel is installed in, far from the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     # setuptools builds beside its sources, and takes up again what an older build left there
     source = folder / "source"
     shutil.copytree(ROOT / "sba", source / "sba", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", *BESIDE):
         shutil.copy(ROOT / name, source)
+    silent = {"check": True, "capture_output": True}
+    subprocess.run([sys.executable, "-c", BUILD, folder], cwd=source, **silent)
+    (sdist,) = folder.glob("sba_torch-*.tar.gz")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
-        [*command, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
-        check=True,
-        cwd=folder,
-        capture_output=True,
+        [*command, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, sdist], cwd=folder, **silent
     )
-    (wheel,) = folder.glob("sba-*.whl")
-    subprocess.run(
-        [*command, "install", "--quiet", "--no-deps", "--target", folder / "site", wheel],
-        check=True,
-        cwd=folder,
-        capture_output=True,
-    )
-    return wheel, folder / "site"
+    (wheel,) = folder.glob("sba_torch-*.whl")
+    subprocess.run([*command, "install", "--quiet", "--no-deps", "--target", folder / "site", wheel], **silent)
+    return sdist, wheel, folder / "site"
 
 
 def outside(site, folder, *command):
@@ -57,14 +59,81 @@ def outside(site, folder, *command):
 
 
 def test_the_wheel_holds_every_module_and_every_file_that_modules_read(installed):
-    names = set(zipfile.ZipFile(installed[0]).namelist())
+    names = set(zipfile.ZipFile(installed[1]).namelist())
     kept = {f.relative_to(ROOT).as_posix() for f in (ROOT / "sba").rglob("*") if f.suffix in (".py", ".js", ".css")}
     assert {n for n in names if n.startswith("sba/")} == kept | {"sba/py.typed"}
     assert not [n for n in names if n.startswith(("tests/", "book/", "notebooks/", "_build/"))]
 
 
+def test_the_sdist_holds_what_the_wheel_holds_and_who_to_cite(installed):
+    with tarfile.open(installed[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert set(zipfile.ZipFile(installed[1]).namelist()) - names == {
+        n for n in zipfile.ZipFile(installed[1]).namelist() if ".dist-info/" in n
+    }
+    assert names >= {*BESIDE, "LICENSE", "README.md", "pyproject.toml"}
+    assert not [n for n in names if n.startswith(("tests", "book", "notebooks"))]
+
+
+def brought(requirements):
+    """The installed distributions that these requirements bring, with those that they bring in turn."""
+    found, left = {}, [Requirement(line) for line in requirements]
+    while left:
+        one = left.pop()
+        if one.name not in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            found[one.name] = importlib.metadata.distribution(one.name)
+            left += map(Requirement, found[one.name].requires or [])
+    return found.values()
+
+
+@pytest.fixture(scope="module")
+def base(installed, tmp_path_factory):
+    """A folder that holds the installed wheel, and of other packages only those that the wheel's own dependencies bring."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "sba").symlink_to(installed[2] / "sba")
+    for distribution in brought(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]):
+        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(distribution.locate_file(top))
+    return folder
+
+
+BARE = """
+import sys, torch
+from torch import nn
+from sba import METHODS, SBA, Staged, Step
+network = Staged([("flatten", nn.Flatten()), ("fc", nn.Linear(64, 16)), ("head", nn.Linear(16, 10))], (1, 8, 8))
+x, y = torch.randn(32, 1, 8, 8), torch.randint(10, (32,))
+for method in (SBA(omega=0.0, folds=2), METHODS["k-mixup"]()):
+    sum(method.terms(network, x, y, Step(seed=0, step=0), memory=None).values()).backward()
+import sba
+assert {*sba.__all__} <= {*dir(sba)} and "sba.training" not in sys.modules
+"""
+
+
+def test_the_base_alone_gives_a_loss_and_names_the_extra_that_is_missing(base):
+    """-S leaves out the site-packages of the interpreter."""
+
+    def alone(code):
+        environment = {"PYTHONPATH": str(base), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-S", *code]
+        return subprocess.run(command, cwd=base, env=environment, capture_output=True, text=True, timeout=300)
+
+    done = alone(["-c", BARE])
+    assert done.returncode == 0, done.stderr
+    for code, extra in (
+        (["-c", "import sba; sba.load('digits')"], "train"),
+        (["-c", "from sba import build"], "train"),
+        (["-c", "from sba import train"], "train"),
+        (["-m", "sba", "train"], "train"),
+        (["-c", "from sba.book import style"], "book"),
+    ):
+        done = alone(code)
+        assert done.returncode == 1 and f"pip install 'sba-torch[{extra}]'" in done.stderr, done.stderr
+
+
 def test_the_installed_package_is_imported_and_its_commands_run(installed, tmp_path):
-    _, site = installed
+    *_, site = installed
     assert outside(site, tmp_path, "-c", "import sba; print(sba.__file__)").startswith(str(site))
     assert "sweep" in outside(site, tmp_path, "-m", "sba", "--help")
     said = outside(site, tmp_path, "-m", "sba", "train", "--epochs", "1", "--method", "sba", "--quiet")
@@ -76,7 +145,7 @@ def test_the_tour_runs_on_digits_with_the_installed_package(installed, tmp_path)
     small = {"seeds": 1, "epochs": 1, "picture_seeds": 1, "picture_epochs": 2, "folds": 2}
     given = [part for name, value in small.items() for part in ("-p", name, str(value))]
     command = ["-m", "papermill", "--no-progress-bar", "--kernel", "python3", str(notebook), "out.ipynb", *given]
-    outside(installed[1], tmp_path, *command)
+    outside(installed[2], tmp_path, *command)
     assert (tmp_path / "out.ipynb").exists()
 
 
