@@ -6,7 +6,7 @@ distributed run takes the same branch, and two methods compared at one seed see 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,6 +38,16 @@ def uniform(seed: int, purpose: str, step: int = 0, rank: int = 0) -> float:
     return (fold_in(seed, purpose, step, rank) >> 11) / 2**53
 
 
+class Source:
+    """Makes the generators of steps: fresh ones, seeded with the bits of the step. Captured steps have a source of their own."""
+
+    def generator(self, now: "Step", purpose: str, device: torch.device | str) -> torch.Generator:
+        return torch.Generator(device).manual_seed(now.bits(purpose))
+
+    def seed_layers(self, now: "Step") -> None:
+        torch.manual_seed(now.bits("network"))
+
+
 @dataclass(frozen=True)
 class Step:
     """One iteration of one run.
@@ -49,6 +59,7 @@ class Step:
         progress: fraction of the training done, in [0, 1).
         rank: the process of a distributed run.
         view: which of a batch's several augmented copies is being worked on, from 0.
+        source: of the generators; no part of what makes two steps equal.
     """
 
     seed: int
@@ -57,6 +68,7 @@ class Step:
     progress: float = 0.0
     rank: int = 0
     view: int = 0
+    source: Source = field(default=Source(), compare=False, repr=False)
 
     def uniform(self, purpose: str) -> float:
         """Draw from U[0, 1) for this iteration; equal on all ranks."""
@@ -72,9 +84,9 @@ class Step:
         return fold_in(self.seed, f"{purpose}, view {self.view}" if self.view else purpose, self.step, self.rank)
 
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """Return a fresh generator for the tensors of this iteration, seeded with :meth:`bits`."""
-        return torch.Generator(device).manual_seed(self.bits(purpose))
+        """Return the generator of this iteration's tensors for a purpose, seeded with :meth:`bits`."""
+        return self.source.generator(self, purpose, device)
 
     def seed_layers(self) -> None:
         """Seed torch's global generators, which dropout layers draw from, for this iteration."""
-        torch.manual_seed(self.bits("network"))
+        self.source.seed_layers(self)

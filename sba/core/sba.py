@@ -162,7 +162,9 @@ class SBA(Method):
         return sample_layer(self.eligible(network), now)
 
     def branch(self, network: Staged, now: Step) -> Hashable:
-        return self.augmented_layer(network, now) or "plain"
+        layer = self.augmented_layer(network, now)
+        # no graph can hold the QR of an orthogonal Σ
+        return None if layer and self.basis == "orthogonal" and self.vicinity.gaussian else layer or "plain"
 
     def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
         """Return the unit of σ for each feature, of shape (Q,), or None where it is absolute.

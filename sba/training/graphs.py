@@ -1,19 +1,21 @@
 """Whole training steps captured as CUDA graphs and replayed, for a GPU that is faster than its host can launch kernels.
 
-A captured step does always the same; only what lies in the memory it reads may differ. Two things therefore stay with the host,
-which knows them before the step begins: which graph a step needs (one for λ(t) = 0 and one for each augmented layer), and the seeds
-of its random streams, which are pure functions of the step and reach the graph with each replay.
+A captured step always does the same; only what lies in the memory it reads may differ. So two things stay with the host, which
+knows them before the step begins: which graph a step needs (one for λ(t) = 0 and one for each augmented layer), and the seeds of
+its random streams, which are pure functions of the step and are given to the graph before each replay. A step that cannot be
+captured is done as usual.
 """
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sba.core.rng import Step
+from sba.core.rng import Source, Step
 from sba.core.updates import Terms
 
 WARM_STEPS = 3
@@ -23,57 +25,45 @@ Stream = tuple[str, int]
 """A purpose and a view."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Noted(Step):
-    """A moment that notes which random streams are asked for, in which order."""
+class Noting(Source):
+    """Makes generators as usual, and notes which streams are asked for, in their order."""
 
-    asked: list[Stream] = dataclasses.field(default_factory=list, compare=False)
+    def __init__(self) -> None:
+        self.asked: list[Stream] = []
 
-    def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        self.asked.append((purpose, self.view))
-        return super().generator(purpose, device)
+    def generator(self, now: Step, purpose: str, device: torch.device | str) -> torch.Generator:
+        self.asked.append((purpose, now.view))
+        return super().generator(now, purpose, device)
 
 
-@dataclasses.dataclass(frozen=True)
-class Handed(Step):
-    """A moment whose random streams are those of a graph, handed out in the order in which they were asked for before.
+class Handing(Source):
+    """Hands out the generators of a graph in the order in which a step of its branch asked for them.
 
-    Attributes:
+    Args:
         streams: what is to be asked for, with the generators.
     """
 
-    streams: Iterator[tuple[Stream, torch.Generator]] = dataclasses.field(
-        default_factory=lambda: iter(()), compare=False
-    )
+    def __init__(self, streams: Sequence[tuple[Stream, torch.Generator]]):
+        self.streams = iter(streams)
 
-    def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    def generator(self, now: Step, purpose: str, device: torch.device | str) -> torch.Generator:
         stream, generator = next(self.streams, (None, None))
-        if stream != (purpose, self.view) or generator is None:
+        if stream != (purpose, now.view) or generator is None:
             raise RuntimeError(
-                f"a step asked for the random stream {purpose!r} of view {self.view} where an equal one asked for {stream}"
+                f"a step asked for the random stream {purpose!r} of view {now.view} where an equal one asked for {stream}"
             )
         return generator
 
-    def seed_layers(self) -> None:
+    def seed_layers(self, now: Step) -> None:
         """Leave torch's global generators alone: they are seeded before each replay."""
-
-
-M = TypeVar("M", bound=Step)
-"""A kind of moment."""
-
-
-def as_kind(kind: type[M], now: Step, **more: Any) -> M:
-    """Return the same moment as one of another class."""
-    values: dict[str, Any] = {f.name: getattr(now, f.name) for f in dataclasses.fields(Step)}
-    return kind(**values, **more)
 
 
 class Graphs:
     """Steps of a training: captured after a few of each branch, and replayed from then on.
 
     Args:
-        step: does a step on rows of the training set, of shape (B,), at a moment; must be free of decisions of the host beyond
-            those that the branch stands for.
+        step: does a step on rows of the training set, of shape (B,); the host must decide nothing in it beyond what the branch
+            stands for.
         device: a GPU.
     """
 
@@ -84,6 +74,7 @@ class Graphs:
         self.stream = torch.cuda.Stream(device)
         self.asked: dict[Hashable, list[list[Stream]]] = {}
         self.captured: dict[Hashable, Captured] = {}
+        self.failed: set[Hashable] = set()
         self.rate: float | None = None
 
     @contextlib.contextmanager
@@ -108,22 +99,34 @@ class Graphs:
 
         Args:
             rows: of the training set, of shape (B,), always the same B.
-            now: its moment.
-            branch: what the host decides in this step; equal for steps that launch the same. None where that
-                is unknown, and the step is done as usual.
+            now: the step.
+            branch: what the host decides in it; equal for steps that launch the same. None if that is unknown: then the
+                step is done as usual, and so are all steps of a branch that could not be captured.
 
         Returns:
             The terms of the loss. They are overwritten by the next step.
         """
-        if branch is None:
+        if branch is None or branch in self.failed:
             return self.step(rows, now)
         if branch not in self.captured:
             if len(self.asked.setdefault(branch, [])) < WARM_STEPS:
-                noted = as_kind(Noted, now)
-                self.asked[branch].append(noted.asked)
-                return self.step(rows, noted)
-            self.captured[branch] = Captured(self, rows, now, self.asked[branch][-1])
+                source = Noting()
+                self.asked[branch].append(source.asked)
+                return self.step(rows, dataclasses.replace(now, source=source))
+            try:
+                self.captured[branch] = Captured(self, rows, now, self.asked[branch][-1])
+            except RuntimeError as error:
+                self.give_up(branch, error)
+                return self.step(rows, now)
         return self.captured[branch](rows, now)
+
+    def give_up(self, branch: Hashable, error: RuntimeError) -> None:
+        """Warn that the steps of a branch are done as usual from now on."""
+        self.failed.add(branch)
+        reason = str(error).partition("\n")[0]
+        warnings.warn(
+            f"graphs: a step could not be captured ({reason}); such steps are done as usual", UserWarning, stacklevel=2
+        )
 
 
 def capture(
@@ -133,8 +136,14 @@ def capture(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, pool=pool, stream=stream):
-        terms = step()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            terms = step()
+    except RuntimeError:
+        # torch's own generator still waits for the end of the capture; another state frees it
+        own = torch.cuda.default_generators[stream.device_index]
+        own.graphsafe_set_state(torch.Generator(stream.device).graphsafe_get_state())
+        raise
     return graph, terms
 
 
@@ -144,7 +153,7 @@ class Captured:
     Args:
         owner: whose step it is.
         rows: of a batch.
-        now: a moment of the branch.
+        now: a step of the branch.
         asked: the random streams that a step of this branch asks for, in their order.
     """
 
@@ -153,12 +162,12 @@ class Captured:
         self.streams = [(stream, torch.Generator(owner.device)) for stream in asked]
 
         def step() -> Terms:
-            return owner.step(self.rows, as_kind(Handed, now, streams=iter(self.streams)))
+            return owner.step(self.rows, dataclasses.replace(now, source=Handing(self.streams)))
 
         self.graph, self.terms = capture(step, [g for _, g in self.streams], owner.pool, owner.stream)
 
     def __call__(self, rows: Tensor, now: Step) -> Terms:
-        """Do the step on other rows, at another moment of the same branch."""
+        """Do another step of the same branch, on its rows."""
         self.rows.copy_(rows)
         for (purpose, view), generator in self.streams:
             generator.manual_seed(dataclasses.replace(now, view=view).bits(purpose))

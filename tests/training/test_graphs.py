@@ -10,14 +10,14 @@ import math
 
 import pytest
 import torch
-from helpers import ACTIVE, ON_THE_DATA, deep_network, outcome, same, scene
+from helpers import ACTIVE, ON_THE_DATA, deep_network, outcome, same, scene, whole
 
 import sba.training.graphs
 from sba import METHODS, train
 from sba.core.errors import ConfigError
-from sba.core.rng import Step
+from sba.core.rng import Source, Step
 from sba.methods import Method
-from sba.training.graphs import WARM_STEPS, Graphs, Handed, Noted, as_kind
+from sba.training.graphs import WARM_STEPS, Graphs, Handing, Noting
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -42,26 +42,26 @@ def test_the_methods_whose_steps_can_be_captured():
     assert {"erm", "sba", "implicit-sba", "bamboo"} == BRANCHED
 
 
-@dataclasses.dataclass(frozen=True)
-class Redrawn(Step):
-    """A moment with the random tensors of another."""
+class First(Source):
+    """Gives every step the random tensors of the first."""
 
-    draws: Step = dataclasses.field(default_factory=lambda: Step(0))
+    def generator(self, now, purpose, device):
+        return super().generator(Step(0), purpose, device)
 
-    def bits(self, purpose):
-        return self.draws.bits(purpose)
+    def seed_layers(self, now):
+        super().seed_layers(Step(0))
 
 
 @pytest.mark.parametrize("name", ["erm", "sba", "sba, drawn", "implicit, drawn", "bamboo"])
-def test_moments_of_one_branch_differ_in_their_random_tensors_alone(run, name):
+def test_steps_of_one_branch_differ_in_their_random_tensors_alone(run, name):
     method = run(**SETTINGS[name]).method
     found = {}
     for step in range(12):
         network, x, y = scene()
         now = Step(3, step, step // 5, step / 12)
-        moment = as_kind(Redrawn, now, draws=Step(0))
-        moment.seed_layers()
-        terms = method.terms(network, x, y, moment, method.memory(network))
+        redrawn = dataclasses.replace(now, source=First())
+        redrawn.seed_layers()
+        terms = method.terms(network, x, y, redrawn, method.memory(network))
         found.setdefault(method.branch(network, now), []).append(terms)
     assert {"sba, drawn": 3, "implicit, drawn": 2}.get(name, 1) <= len(found)
     for alike in found.values():
@@ -72,23 +72,37 @@ def test_moments_of_one_branch_differ_in_their_random_tensors_alone(run, name):
 
 def test_streams_are_handed_out_in_order_to_whom_they_belong():
     a, b = torch.Generator(), torch.Generator()
-    now = as_kind(Handed, Step(0, 5), streams=iter([(("crop", 0), a), (("crop", 1), b)]))
+    now = Step(0, 5, source=Handing([(("crop", 0), a), (("crop", 1), b)]))
     assert now.generator("crop") is a and dataclasses.replace(now, view=1).generator("crop") is b
     with pytest.raises(
         RuntimeError, match="asked for the random stream 'flip' of view 0 where an equal one asked for None"
     ):
         now.generator("flip")
-    other = as_kind(Handed, Step(0, 5), streams=iter([(("crop", 0), a)]))
+    other = Step(0, 5, source=Handing([(("crop", 0), a)]))
     with pytest.raises(RuntimeError, match=r"'crop' of view 1 where an equal one asked for \('crop', 0\)"):
         dataclasses.replace(other, view=1).generator("crop")
 
 
-def test_a_noted_moment_is_the_moment_itself():
-    now, noted = Step(4, 7, 1, 0.5), as_kind(Noted, Step(4, 7, 1, 0.5))
-    draws = [torch.rand(3, generator=m.generator("crop")) for m in (now, noted)]
+def test_a_step_whose_streams_are_noted_is_the_step_itself():
+    source = Noting()
+    now, noted = Step(4, 7, 1, 0.5), Step(4, 7, 1, 0.5, source=source)
+    assert now == noted and hash(now) == hash(noted)
+    draws = [torch.rand(3, generator=step.generator("crop")) for step in (now, noted)]
     assert torch.equal(*draws) and noted.uniform("layer") == now.uniform("layer")
     dataclasses.replace(noted, view=1).generator("flip")
-    assert noted.asked == [("crop", 0), ("flip", 1)]
+    assert source.asked == [("crop", 0), ("flip", 1)]
+
+
+def test_augmented_steps_with_an_orthogonal_basis_are_not_captured(run):
+    network, _, _ = scene()
+    steps = [Step(0, step) for step in range(20)]
+
+    def branches(**options):
+        method = run(method="sba", **options).method
+        return {method.branch(network, now) for now in steps}
+
+    assert branches(basis="orthogonal") == {None, "plain"}
+    assert branches(basis="orthogonal", gaussian_share=0.0) == branches() > {"plain"}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +192,28 @@ def test_steps_without_a_branch_are_never_captured(stand_in, run, small):
 
 
 @pytest.mark.usefixtures("deep")
+def test_a_branch_that_cannot_be_captured_is_done_as_usual(monkeypatch, stand_in, run, small):
+    """One warning, no second try at another learning rate, and the numbers of ordinary steps."""
+    settings = run(method="sba", eta=0.5, epochs=6, milestones=(3,))
+    usual = whole(settings, small, graphs=False)
+    capture, tried = sba.training.graphs.capture, []
+
+    def failing_first(*arguments):
+        tried.append(arguments)
+        if len(tried) == 1:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        return capture(*arguments)
+
+    monkeypatch.setattr(sba.training.graphs, "capture", failing_first)
+    with pytest.warns(UserWarning, match=r"graphs: .* not be captured \(operation .* is capturing\); such") as warned:
+        training = whole(settings, small, graphs=True)
+    assert [r.terms for r in training.history] == [r.terms for r in usual.history]
+    assert same(training.objective.state_dict(), usual.objective.state_dict())
+    assert len(warned) == len(training.graphs.failed) == 1
+    assert training.graphs.captured and not training.graphs.failed & set(training.graphs.captured)
+
+
+@pytest.mark.usefixtures("deep")
 def test_a_stopped_run_goes_on_with_captured_steps(stand_in, run, small, tmp_path):
     settings = run(method="sba", eta=0.5, epochs=4)
     expected, whole = captured_outcome(settings, small)
@@ -216,6 +252,19 @@ def test_a_captured_step_draws_anew(run, small):
     training = train(run(padding=1, flip=True, lr=1e-12, epochs=3), small, device="cuda", graphs=True)
     losses = [r.terms["cross_entropy"] for r in training]
     assert len(set(losses)) == 3
+
+
+@gpu
+@pytest.mark.usefixtures("deep")
+def test_a_capture_that_fails_on_a_gpu_ends_no_run(monkeypatch, run, small):
+    """The network's dropout draws from torch's own generator, which a broken capture must not leave unusable."""
+    terms = METHODS["erm"].terms
+    monkeypatch.setattr(
+        METHODS["erm"], "terms", lambda self, net, x, *rest: x.sum().item() and terms(self, net, x, *rest)
+    )
+    with pytest.warns(UserWarning, match="graphs: a step could not be captured"):
+        training = whole(run(epochs=2), small, device="cuda", graphs=True)
+    assert training.finished and not training.graphs.captured
 
 
 @gpu
