@@ -38,8 +38,8 @@ from sba.methods.kmixup import pairs as k_mixup_pairs
 from sba.models.registry import build
 from sba.records.file import append
 from sba.records.record import identify, provenance
-from sba.training import distributed
 from sba.training.loop import Training
+from sba.training.machine import Machine
 from sba.training.run import make_run
 
 FAMILIES = ("loop", "step", "folds", "layers", "relatives", "import", "epochs")
@@ -255,7 +255,7 @@ def run_benchmarks(
     Raises:
         ConfigError: a family is not measured on the device.
     """
-    place = distributed.pick_device(device)
+    place = Machine(device=device).prepare()
     families = [name for name in FAMILIES if (name == "epochs") == (place.type == "cuda")]
     if strangers := [name for name in only if name not in families]:
         raise ConfigError(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio
 from sba.models.registry import build
 from sba.training.loop import Training, autotuned
+from sba.training.machine import Machine
 from sba.training.run import make_run
 
 STEPS, EPOCH_STEPS = 100, 390
@@ -96,7 +97,7 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     ]
     for name, parameters, options in kinds:
         run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
-        trainings[name] = Training(run, data, device=device, **options)
+        trainings[name] = Training(run, data, Machine(device=str(device), **options))
         contestants[name] = functools.partial(trainings[name].run_epoch, math.inf)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):

@@ -1,9 +1,13 @@
 """The command line, ``python -m sba VERB``: train, notebooks, sweep, table, bench. What a verb does is a function elsewhere."""
 
 import contextlib
+import dataclasses
+import functools
 import pathlib
 import signal
 import sys
+import types
+import typing
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +18,14 @@ from sba import __version__
 from sba.core import ranks
 from sba.core.errors import SBAError
 from sba.core.hyper import allowed, choices, definitions
-from sba.data.datasets import DATASETS, ROOT_VARIABLE
+from sba.data.datasets import DATASETS
 from sba.methods import METHODS
 from sba.records.file import FOLDER
+from sba.training.machine import Machine
 from sba.training.run import Run, make_run
+
+FLAGS = {"compiled": "compile"}
+"""Fields whose option has another name."""
 
 
 class Group(click.Group):
@@ -48,27 +56,56 @@ class Comma(click.ParamType):
             self.fail(f"{value!r} is not a list of {self.item.__name__} separated by commas", param, context)
 
 
+def option(name: str, field: Any, about: str) -> Callable:
+    """Return the option of a field, from its definition; without it the value is None."""
+    flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
+    kind = field.annotation
+    if isinstance(kind, types.UnionType):
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    if choices(field):
+        return click.option(flag, name, type=click.Choice(choices(field)), help=about)
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
+    if kind in (int, float, str):
+        return click.option(flag, name, type=kind, help=about)
+    if kind is pathlib.Path:
+        return click.option(flag, name, type=click.Path(path_type=pathlib.Path), help=about)
+    return click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
+
+
 def hyper_options(command: Callable) -> Callable:
-    """Add one option for each hyper-parameter of a run and of the methods, from their definitions."""
+    """Add one option for each hyper-parameter of a run and of the methods."""
     fields: dict[str, tuple[Any, list[str]]] = {}
     for cls, owner in [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]:
         for name, field in definitions(cls).items():
             fields.setdefault(name, (field, []))[1].append(owner)
     for name, (field, owners) in reversed(fields.items()):
-        if name in ("method", "dataset", "network", "full_epochs"):
-            continue
-        about = f"[{', '.join(owners)}] {field.description}; {allowed(field)}"
-        flag = f"--{name.replace('_', '-')}"
-        if field.annotation is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
-        elif options := choices(field):
-            option = click.option(flag, name, type=click.Choice(options), help=about)
-        elif field.annotation in (int, float):
-            option = click.option(flag, name, type=field.annotation, help=about)
-        else:
-            option = click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
-        command = option(command)
+        if name not in ("method", "dataset", "network", "full_epochs"):
+            about = f"[{', '.join(owners)}] {field.description}; {allowed(field)}"
+            command = option(name, field, about)(command)
     return command
+
+
+def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
+    """Add one option for each field of a machine, and hand the machine to the command.
+
+    Args:
+        defaults: in place of the fields' own.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def with_machine(**options: Any) -> Any:
+            given = {name: value for name in definitions(Machine) if (value := options.pop(name)) is not None}
+            return command(machine=Machine(**defaults | given), **options)
+
+        for name, field in reversed(definitions(Machine).items()):
+            usual = defaults.get(name, field.default)
+            about = field.description if usual in (None, False) else f"{field.description}; {usual} by default"
+            with_machine = option(name, field, about)(with_machine)
+        return with_machine
+
+    return decorate
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -83,32 +120,18 @@ def main() -> None:
 @click.option("--method", default="erm", help=", ".join(METHODS))
 @click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
 @hyper_options
-@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
-@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; torch's default if not given")
-@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
-@click.option("--download", is_flag=True, help="let torchvision download the data")
+@machine_options()
 @click.option(
     "--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default"
 )
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
 @click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
-@click.option(
-    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
-)
-@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
-@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files; 0 for none")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
-    device: str,
-    threads: int | None,
-    data_root: pathlib.Path | None,
-    download: bool,
+    machine: Machine,
     folder: pathlib.Path | None,
     results: pathlib.Path,
     budget: float | None,
-    graphs: bool | None,
-    compiled: bool,
-    workers: int,
     quiet: bool,
     **parameters: Any,
 ) -> None:
@@ -116,30 +139,21 @@ def train(
 
     Under torchrun the processes share each batch.
     """
-    import torch
-
     from sba.training import distributed
 
-    if threads:
-        torch.set_num_threads(threads)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
     run = make_run(**parameters)
-    with distributed.launched(device) as own:
+    with distributed.launched(machine.device) as own:
         message, status = train_once(
             run,
             results,
             quiet or ranks.rank() > 0,
-            device=own,
+            machine=dataclasses.replace(machine, device=own),
             folder=folder or pathlib.Path("runs") / run.title,
             budget=budget,
             stop=lambda: bool(stopped),
-            data_root=data_root,
-            download=download,
-            graphs=graphs,
-            compiled=compiled,
-            workers=workers,
         )
         if ranks.rank() == 0:
             click.echo(message, err=status != 0)
@@ -224,14 +238,11 @@ def notebooks(
 )
 @click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
 @click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
-@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
 @click.option("--jobs", type=click.IntRange(1), default=1, help="runs side by side, each in a process of its own")
-@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process")
 @click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
 @click.option("--epochs-scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
-@click.option("--data-root", type=click.Path(path_type=pathlib.Path), default=None, help=f"or {ROOT_VARIABLE}")
-@click.option("--download", is_flag=True, help="let torchvision download the data")
+@machine_options(threads=1)
 @click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
 @click.option(
     "--results",
@@ -239,11 +250,6 @@ def notebooks(
     default=None,
     help="file to append to; one of its own in the store by default",
 )
-@click.option(
-    "--graphs/--no-graphs", default=None, help="capture steps as CUDA graphs; where that is possible by default"
-)
-@click.option("--compile", "compiled", is_flag=True, help="let torch compile the convolutional stages, once a process")
-@click.option("--workers", type=click.IntRange(0), default=0, help="processes that read image files, for each run")
 @click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
 @click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
 @click.option("--quiet", is_flag=True, help="print no line for each run")

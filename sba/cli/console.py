@@ -4,8 +4,6 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-import torch
-
 from sba.cli.forecast import Forecast, spoken
 from sba.records.commands import command_of
 from sba.records.file import check_writable
@@ -15,7 +13,7 @@ from sba.studies.executors import sweep
 from sba.studies.planned import PlannedRun, planned_runs
 from sba.studies.store import Store
 from sba.studies.sweep import Event, Options
-from sba.training.distributed import pick_device
+from sba.training.machine import HERE, Machine
 
 QUIET_SECONDS = 60.0
 """Something is said at least this often, as long as epochs end."""
@@ -36,33 +34,26 @@ class Sweep:
         methods: tuple[str, ...] | None = None,
         seeds: int | None = None,
         first_seed: int = 0,
-        device: str = "cpu",
         jobs: int = 1,
-        threads: int = 1,
         budget: float | None = None,
         epochs_scale: float = 1.0,
         amp: str | None = None,
-        data_root: pathlib.Path | None = None,
-        download: bool = False,
         store: pathlib.Path = pathlib.Path("runs"),
         results: pathlib.Path | None = None,
-        graphs: bool | None = None,
         keep: bool = False,
-        workers: int = 0,
-        compiled: bool = False,
+        machine: Machine = HERE,
     ):
-        pick_device(device)
+        machine.prepare()
         self.study = study_named(name)
         wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
         self.cells = planned_runs(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
-        self.options = Options(device, threads, data_root, download, deadline, keep, graphs, jobs, workers, compiled)
+        self.options = Options(machine, deadline, keep, jobs)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0
         self.status, self.verdict = 0, ""
-        torch.set_num_threads(threads)
 
     def states(self) -> list[tuple[str, str]]:
         """Return the state of every cell, as :meth:`sba.studies.store.Store.state` does."""
@@ -74,10 +65,11 @@ class Sweep:
 
     def listing(self) -> Iterator[str]:
         """Write every run, its state, and the command that does it alone."""
-        threads = self.options.threads if self.options.device == "cpu" else None
+        machine = self.options.machine
+        threads = machine.threads if machine.device == "cpu" else None
         for cell, (_, text) in zip(self.cells, self.states(), strict=True):
             yield f"{text}: {described(cell)}"
-            yield f"    {command_of(cell.run, self.options.device, threads)}"
+            yield f"    {command_of(cell.run, machine.device, threads)}"
 
     def lines(self, stop: Callable[[], bool] = lambda: False) -> Iterator[str]:
         """Do what is left to do, and say what happens.

@@ -335,6 +335,29 @@ def load(
     )
 
 
+class DataCache:
+    """The data sets that a process has loaded, each once for all that ask for it. Another process gets an empty one.
+
+    Args:
+        root: as for :func:`load`.
+        download: likewise.
+    """
+
+    def __init__(self, root: pathlib.Path | None = None, download: bool = False):
+        self.root, self.download = root, download
+        self.loaded: dict[tuple[str, int, int], Data] = {}
+
+    def __call__(self, name: str, holdout: int = 0, side: int = 0) -> Data:
+        """Load a data set, or return it as it was loaded before; arguments and errors as for :func:`load`."""
+        key = (name, holdout, side)
+        if key not in self.loaded:
+            self.loaded[key] = load(name, self.root, self.download, holdout, side)
+        return self.loaded[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self.download)
+
+
 def in_memory(raw: Raw) -> tuple[Split, Split, tuple[str, ...]]:
     """Turn arrays into splits."""
     train, test = (

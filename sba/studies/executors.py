@@ -9,8 +9,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-import torch
-
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store
 from sba.studies.sweep import Event, Options, work
@@ -86,7 +84,7 @@ def serve(
     """Do cells until none is left, and send what happens; stop where told to, and where the parent is gone."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    torch.set_num_threads(options.threads)
+    options.machine.prepare()
     for event in work(study, cells, store, options, stop=lambda: bool(told) or os.getppid() != parent):
         try:
             sender.send(event)

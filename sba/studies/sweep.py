@@ -5,7 +5,6 @@ and several sweeps may work on one store.
 """
 
 import functools
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from typing import Any
 import torch
 
 from sba.core.errors import SBAError
-from sba.data.datasets import Data, load
+from sba.data.datasets import Data, DataCache
 from sba.records.record import record_of, record_of_divergence
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
 from sba.training.loop import Diverged, Training
+from sba.training.machine import HERE, Machine
 from sba.training.run import Run
 
 
@@ -47,33 +47,21 @@ class Options:
     """How the cells of a sweep are run; nothing here changes what they are.
 
     Attributes:
-        device: as for :class:`sba.training.loop.Training`.
-        threads: of the CPU, for each process.
-        data_root: likewise.
-        download: likewise.
+        machine: as for :class:`sba.training.loop.Training`; its threads and workers are those of each run.
         deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
         keep: leave the checkpoints of finished runs where they are.
-        graphs: as for :class:`sba.training.loop.Training`.
-        workers: processes that read image files for each run; 0 for none.
-        compiled: as for :class:`sba.training.loop.Training`.
         jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 
-    device: str = "cpu"
-    threads: int = 1
-    data_root: pathlib.Path | None = None
-    download: bool = False
+    machine: Machine = HERE
     deadline: float | None = None
     keep: bool = False
-    graphs: bool | None = None
     jobs: int = 1
-    workers: int = 0
-    compiled: bool = False
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 - one object for a process
-    def data(self, dataset: str, holdout: int, side: int = 0) -> Data:
-        """Load a data set, once."""
-        return load(dataset, self.data_root, self.download, holdout, side)
+    @functools.cached_property
+    def data(self) -> DataCache:
+        """The data sets that the runs share."""
+        return DataCache(self.machine.data_root, self.machine.download)
 
     def data_of(self, run: Run) -> Data:
         """Load the data of a run, once for all runs that share it."""
@@ -144,13 +132,10 @@ def perform(
     training = Training(
         cell.run,
         data,
-        device=options.device,
+        options.machine,
         folder=store.place(cell.run),
         budget=options.left,
         stop=stop,
-        graphs=options.graphs,
-        workers=options.workers,
-        compiled=options.compiled,
     )
     yield Event("started", index, len(training.history))
     done = len(training.history)

@@ -29,23 +29,6 @@ def share(n: int, name: str) -> slice:
     return slice(rank() * part, (rank() + 1) * part)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of this name.
-
-    Raises:
-        ConfigError: torch has no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device: {name!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
-        ) from None
-    return device
-
-
 @contextlib.contextmanager
 def launched(device: str) -> Iterator[str]:
     """Join the processes that torchrun started, and leave them at the end; nothing happens where it did not.

@@ -28,6 +28,7 @@ from sba.training import checkpoint, distributed
 from sba.training.compiled import compile_stages
 from sba.training.evaluation import evaluate
 from sba.training.graphs import Graphs
+from sba.training.machine import HERE, Machine, machine_of
 from sba.training.objective import Objective
 from sba.training.run import Run
 from sba.training.vote import electorate
@@ -86,17 +87,11 @@ class Training:
 
     Args:
         run: what to do.
-        data: the data, if it is loaded already; else it is loaded from ``data_root``.
-        device: where to train.
+        data: the data, if it is loaded already; else it is loaded from the machine's ``data_root``.
+        machine: the device, and with which settings of this machine to train there.
         folder: where checkpoints are kept; None for none. A checkpoint of the same run there is resumed.
         budget: seconds after which training stops with a checkpoint, between two steps.
         stop: called between steps; training stops likewise when it returns true.
-        data_root: see :func:`sba.data.datasets.load`.
-        download: likewise.
-        graphs: capture whole steps as CUDA graphs (:mod:`sba.training.graphs`); None where that is possible.
-        workers: processes that read image files ahead; 0 to read in this one.
-        compiled: let torch compile the convolutional stages (:mod:`sba.training.compiled`), which takes a minute or two
-            before the first step.
 
     Attributes:
         network: as trained so far.
@@ -114,22 +109,17 @@ class Training:
         self,
         run: Run,
         data: Data | None = None,
+        machine: Machine = HERE,
         *,
-        device: str | torch.device = "cpu",
         folder: str | pathlib.Path | None = None,
         budget: float | None = None,
         stop: Callable[[], bool] = lambda: False,
-        data_root: str | pathlib.Path | None = None,
-        download: bool = False,
-        graphs: bool | None = None,
-        workers: int = 0,
-        compiled: bool = False,
     ):
         self.run, self.budget, self.stop = run, budget, stop
-        self.device = distributed.pick_device(str(device))
+        self.device = machine.prepare()
         self.folder = pathlib.Path(folder) if folder is not None else None
-        data = data or load(run.dataset, data_root, download, run.holdout, run.side)
-        self.data = data.reading(run.unreadable, workers).to(self.device)
+        data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side)
+        self.data = data.reading(run.unreadable, machine.workers).to(self.device)
         self.refuse_other_data()
         self.supply = self.data.train.supply()
         self.steps_per_epoch = len(self.data.train) // run.batch_size
@@ -141,7 +131,7 @@ class Training:
             raise ConfigError(
                 f"cutout: a square of side {run.cutout} is larger than the images of side {self.data.side}; give at most that"
             )
-        if compiled and run.method.update == "sequential_stale":
+        if machine.compiled and run.method.update == "sequential_stale":
             # compiled code gives up what it kept for the way back after the first time
             raise ConfigError(
                 "compile: update 'sequential_stale' goes back through the stages twice, compiled ones cannot; leave one out"
@@ -153,7 +143,7 @@ class Training:
             if run.vote:
                 electorate(run.method).check(network)
             self.network = to_device(network, self.device, run.channels_last)
-            if compiled:
+            if machine.compiled:
                 compile_stages(self.network)
             self.compiled = bool(self.network.through)
             self.objective = Objective(self.network, run.method).to(self.device)
@@ -175,7 +165,7 @@ class Training:
             if run.chunked and not run.adapt_norm:
                 update = functools.partial(update, no_sync=parallel.no_sync)
         self.update: Callable[..., Terms] = update
-        self.graphs = Graphs(self.take_step, self.device) if self.captured(graphs) else None
+        self.graphs = Graphs(self.take_step, self.device) if self.captured(machine.graphs) else None
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
             lr=run.lr,
@@ -426,12 +416,27 @@ def autotuned(device: torch.device) -> Iterator[None]:
         cudnn.benchmark = before
 
 
-def train(run: Run, data: Data | None = None, **options: Any) -> Training:
+def train(
+    run: Run,
+    data: Data | None = None,
+    *,
+    machine: Machine | None = None,
+    folder: str | pathlib.Path | None = None,
+    budget: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    **given: Any,
+) -> Training:
     """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`.
+
+    Args:
+        given: fields of :class:`sba.training.machine.Machine`, as ``device="cuda"``, in place of ``machine``.
+
+    Raises:
+        ConfigError: both are given; likewise what :class:`Training` raises.
 
     >>> from sba import make_run, train
     >>> training = train(make_run("moons", method="sba", epochs=2))
     >>> [(record.epoch, sorted(record.terms), record.counts["virtual"]) for record in training]
     [(1, ['cross_entropy', 'virtual'], 2), (2, ['cross_entropy', 'virtual'], 1)]
     """
-    return Training(run, data, **options)
+    return Training(run, data, machine_of(machine, **given), folder=folder, budget=budget, stop=stop)

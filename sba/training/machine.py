@@ -1,0 +1,63 @@
+"""Where and how a run is done. Nothing here is part of what a run is, so that a record counts wherever it was made."""
+
+import pathlib
+from typing import Any
+
+import torch
+
+from sba.core.errors import ConfigError
+from sba.core.hyper import configuration, hyper
+
+
+@configuration
+class Machine:
+    """The device and the settings of this machine that a run is done with.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    device: str = hyper("cpu", "cpu, cuda, cuda:1, …")
+    threads: int | None = hyper(None, "CPU threads; torch's own number if not given", ge=1)
+    workers: int = hyper(0, "processes that read image files ahead of a run; 0 to read in its own", ge=0)
+    compiled: bool = hyper(
+        False, "let torch compile the convolutional stages, once a process, which takes a minute or two"
+    )
+    graphs: bool | None = hyper(None, "capture steps as CUDA graphs; done where it is possible if not given")
+    data_root: pathlib.Path | None = hyper(None, "folder of the data sets; the one that SBA_DATA names if not given")
+    download: bool = hyper(False, "let torchvision download the data")
+
+    def prepare(self) -> torch.device:
+        """Set the number of threads, if one is given, and return the device.
+
+        Raises:
+            ConfigError: torch has no such device here.
+        """
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"device: {self.device!r} cannot be used ({reason}); give --device cpu, or install torch with its driver"
+            ) from None
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return device
+
+
+HERE = Machine()
+"""This machine's processor, and nothing that is not the default."""
+
+
+def machine_of(machine: Machine | None = None, **given: Any) -> Machine:
+    """Return a machine, or make one of its fields; a ``device`` may be torch's.
+
+    Raises:
+        ConfigError: both are given, or a field is unknown or out of range.
+    """
+    if machine is None:
+        return Machine(**given | {"device": str(given["device"])} if "device" in given else given)
+    if given:
+        raise ConfigError(f"machine: it is given beside {', '.join(given)}; give one or the other")
+    return machine
