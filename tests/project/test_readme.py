@@ -19,6 +19,13 @@ def test_its_table_is_what_the_records_give():
     tables.insert_table(ROOT / "README.md", tables.readme_table(read(ROOT / "book" / "results")), check=True)
 
 
+def test_its_picture_is_there_and_has_a_text():
+    ((text, path),) = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
+    assert len(text) > 100
+    picture = (ROOT / path).read_text(encoding="utf-8")
+    assert picture.startswith("<svg") and "prefers-color-scheme: dark" in picture
+
+
 def test_every_room_is_on_the_map_once():
     tree = README.split("## What is where")[1].split("## Cite")[0]
     named = re.findall(r"^ +sba/([a-z]+)/", tree, re.MULTILINE)
