@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 
 from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio
 from sba.models.registry import build
-from sba.training.loop import Training, autotuned
+from sba.training.loop import Training
 from sba.training.machine import Machine
 from sba.training.run import make_run
+from sba.training.setup import autotuned
 
 STEPS, EPOCH_STEPS = 100, 390
 """Steps that are timed, and those of an epoch of CIFAR at batch 128: seconds are given for the latter."""

@@ -2,7 +2,8 @@
 
 from tqdm import tqdm
 
-from sba.training.loop import EpochRecord, Training
+from sba.training.epoch import EpochRecord
+from sba.training.loop import Training
 
 
 def describe(record: EpochRecord) -> dict[str, str]:

@@ -66,6 +66,11 @@ class Data:
         )
 
     @property
+    def evaluated(self) -> tuple[Split | Stream, tuple[float, ...], tuple[float, ...]]:
+        """What an evaluation takes: the images that are evaluated on, and mean and standard deviation of each channel."""
+        return self.test, self.mean, self.std
+
+    @property
     def resident(self) -> tuple[Split, Split]:
         """Both splits in memory.
 

@@ -30,7 +30,7 @@ class Settings(Part):
 
 
 class Epoch(Part):
-    """One epoch of a run: :class:`sba.training.loop.EpochRecord`."""
+    """One epoch of a run: :class:`sba.training.epoch.EpochRecord`."""
 
     epoch: int
     error: float

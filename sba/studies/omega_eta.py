@@ -17,8 +17,9 @@ from sba.data.plane import lattice, probability
 from sba.measure.calibration import calibration
 from sba.studies.ablations import FEW
 from sba.studies.planned import Setting, Study
+from sba.training.epoch import EpochRecord
 from sba.training.evaluation import logits
-from sba.training.loop import EpochRecord, Training
+from sba.training.loop import Training
 
 NAME = "omega-eta"
 OMEGAS = (*(i * math.pi / 12 for i in range(6)), math.pi / 2)

@@ -7,31 +7,35 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from sba.core import ranks
-from sba.core.errors import ConfigError, SBAError
+from sba.core.errors import SBAError
 from sba.core.rng import Step, fold_in
-from sba.core.updates import UPDATES, Terms, adapted
-from sba.data.augment import Augmentation
-from sba.data.datasets import Data, load
+from sba.core.updates import Terms
+from sba.data.datasets import Data
 from sba.data.in_files import Stream, Views
 from sba.data.in_memory import Split
-from sba.models.registry import build, to_device
-from sba.training import checkpoint, distributed
-from sba.training.compiled import compile_stages
+from sba.training import checkpoint
+from sba.training.epoch import EpochRecord, Tally, tally_from
 from sba.training.evaluation import evaluate
 from sba.training.graphs import Graphs
 from sba.training.machine import HERE, Machine, machine_of
-from sba.training.objective import Objective
 from sba.training.run import Run
-from sba.training.vote import electorate
+from sba.training.setup import (
+    autotuned,
+    captured,
+    check_views,
+    data_of,
+    objective_of,
+    own_randomness,
+    share_of,
+    update_of,
+)
 
 SAVE_SECONDS = 30.0
 """A checkpoint is written at most this often, and when a run stops or ends."""
@@ -43,43 +47,6 @@ AGREE_STEPS = 8
 
 class Diverged(SBAError):
     """The loss is not a finite number."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch gave.
-
-    Attributes:
-        epoch: epochs done, from 1.
-        lr: learning rate.
-        terms: mean of each term of the loss over the steps that had it, in nats.
-        counts: number of steps that had it. "virtual" counts the steps with λ(t) = 1.
-        error: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode.
-        nll: their mean negative log-likelihood in nats.
-        seconds: time of the training steps alone: no evaluation, no checkpoint.
-        images: raw images trained on.
-        error_top5: images in per cent whose label is not among the five likeliest; None where it is
-            not reported.
-        skipped: training images that were left out since their files could not be read.
-        skipped_test: likewise of the images evaluated on.
-    """
-
-    epoch: int
-    lr: float
-    terms: dict[str, float]
-    counts: dict[str, int]
-    error: float
-    nll: float
-    seconds: float
-    images: int
-    error_top5: float | None = None
-    skipped: int = 0
-    skipped_test: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them, without those that say nothing."""
-        silent: dict[str, Any] = {"error_top5": None, "skipped": 0, "skipped_test": 0}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in silent or v != silent[k]}
 
 
 class Training:
@@ -118,54 +85,18 @@ class Training:
         self.run, self.budget, self.stop = run, budget, stop
         self.device = machine.prepare()
         self.folder = pathlib.Path(folder) if folder is not None else None
-        data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side)
-        self.data = data.reading(run.unreadable, machine.workers).to(self.device)
-        self.refuse_other_data()
+        self.data = data_of(run, data, machine).to(self.device)
         self.supply = self.data.train.supply()
         self.steps_per_epoch = len(self.data.train) // run.batch_size
-        if not self.steps_per_epoch:
-            raise ConfigError(
-                f"batch_size: {run.batch_size} exceeds the {len(self.data.train)} training images; give fewer"
-            )
-        if run.cutout > self.data.side:
-            raise ConfigError(
-                f"cutout: a square of side {run.cutout} is larger than the images of side {self.data.side}; give at most that"
-            )
-        if machine.compiled and run.method.update == "sequential_stale":
-            # compiled code gives up what it kept for the way back after the first time
-            raise ConfigError(
-                "compile: update 'sequential_stale' goes back through the stages twice, compiled ones cannot; leave one out"
-            )
-        with self.own_randomness():
-            torch.manual_seed(fold_in(run.seed, "weights"))
-            network = build(run.network, len(self.data.classes), self.data.channels, self.data.side)
-            run.method.check(network)
-            if run.vote:
-                electorate(run.method).check(network)
-            self.network = to_device(network, self.device, run.channels_last)
-            if machine.compiled:
-                compile_stages(self.network)
-            self.compiled = bool(self.network.through)
-            self.objective = Objective(self.network, run.method).to(self.device)
-        self.share = distributed.share(run.batch_size, "batch_size")
-        run.method.check_batch(len(range(run.batch_size)[self.share]), 1 if run.chunked else run.views)
-        if (
-            run.views > 1
-            and run.augmentation == Augmentation()
-            and not any(isinstance(m, _DropoutNd) for m in self.network.modules())
-        ):
-            raise ConfigError(
-                f"views: the {run.views} of an image would be equal; give padding, flip or cutout, or a network with dropout"
-            )
-        self.model: nn.Module = self.objective
-        update: Any = adapted if run.adapt_norm else UPDATES[run.method.update]
-        if ranks.world() > 1:
-            cards = [self.device.index] if self.device.type == "cuda" else None
-            self.model = parallel = DistributedDataParallel(self.objective, device_ids=cards)
-            if run.chunked and not run.adapt_norm:
-                update = functools.partial(update, no_sync=parallel.no_sync)
-        self.update: Callable[..., Terms] = update
-        self.graphs = Graphs(self.take_step, self.device) if self.captured(machine.graphs) else None
+        self.objective = objective_of(run, self.data, machine, self.device)
+        self.network = self.objective.network
+        self.compiled = bool(self.network.through)
+        self.share = share_of(run)
+        check_views(run, self.data, self.network)
+        self.model, self.update = update_of(run, self.objective, self.device)
+        self.graphs = (
+            Graphs(self.take_step, self.device) if captured(run, self.data, self.device, machine.graphs) else None
+        )
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(),
             lr=run.lr,
@@ -176,56 +107,15 @@ class Training:
         )
         self.step = 0
         self.history: list[EpochRecord] = []
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.skipped = 0
-        self.seconds = 0.0
+        self.tally = Tally()
         self.saved_at = time.monotonic()
         self.resume()
         if self.folder:
             checkpoint.prepare(self.folder)
 
-    def captured(self, wanted: bool | None) -> bool:
-        """Say whether to capture steps, or raise :class:`ConfigError` where that is wanted and cannot be."""
-        reasons = {
-            f"needs a GPU, not the device {self.device.type!r}": self.device.type != "cuda",
-            f"is for one process, not {ranks.world()}": ranks.world() > 1,
-            "cannot be done for images that stay in files": isinstance(self.data.train, Stream),
-            "cannot be done for copies that pass one after the other": self.run.chunked,
-            f"cannot be done with update {self.run.method.update!r}": self.run.method.update != "joint",
-        }
-        if wanted and (against := next((reason for reason, holds in reasons.items() if holds), None)):
-            raise ConfigError(f"graphs: capturing steps {against}; leave it out")
-        return wanted is not False and not any(reasons.values())
-
-    def own_randomness(self) -> Any:
-        """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
-        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-
-    def refuse_other_data(self) -> None:
-        """Raise :class:`ConfigError` where the data handed in is not what the run says: its record would be false."""
-        if self.data.name != self.run.dataset:
-            raise ConfigError(
-                f"data: {self.data.name!r} was given to a run on {self.run.dataset!r}; load that, or change the run"
-            )
-        if self.run.side and self.data.side != self.run.side:
-            raise ConfigError(
-                f"side: the data has images of side {self.data.side}, the run says {self.run.side}; give load() the same side"
-            )
-        if (self.data.evaluated_on == "holdout") != bool(self.run.holdout):
-            raise ConfigError(
-                f"data: it was loaded to be evaluated on the {self.data.evaluated_on} set, the run holds out {self.run.holdout} "
-                "images; give load() the same holdout"
-            )
-
     @property
     def finished(self) -> bool:
         return len(self.history) == self.run.epochs
-
-    @property
-    def has_top5(self) -> bool:
-        """Whether the top-5 error is reported, too."""
-        return isinstance(self.data.test, Stream) or len(self.data.classes) >= TOP5_CLASSES
 
     def now(self) -> Step:
         """Return the next step."""
@@ -258,14 +148,14 @@ class Training:
         batches = self.supply.plan(shares, self.step % self.steps_per_epoch, self.now(), self.run.views)
         complete = True
         capturing = self.graphs.running(self.run.rate(epoch)) if self.graphs else nullcontext()
-        with self.own_randomness(), autotuned(self.device), capturing:
+        with own_randomness(self.device), autotuned(self.device), capturing:
             for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
                 if self.must_stop(deadline):
                     complete = False
                     break
                 self.run_step(batches[i])
         self.synchronise()
-        self.seconds += time.perf_counter() - start
+        self.tally.seconds += time.perf_counter() - start
         return complete
 
     def must_stop(self, deadline: float) -> bool:
@@ -279,21 +169,14 @@ class Training:
     def run_step(self, rows: Any) -> None:
         """Train on this process's share of a batch, as ``supply`` names it."""
         now = self.now()
-        terms = (
-            self.graphs(rows, now, self.run.method.branch(self.network, now))
-            if self.graphs
-            else self.take_step(rows, now)
-        )
-        for name, term in terms.items():
-            # a captured step writes its terms to the same place again
-            self.sums[name] = self.sums[name] + term.detach() if name in self.sums else term.detach().clone()
-            self.counts[name] = self.counts.get(name, 0) + 1
+        branch = self.run.method.branch(self.network, now) if self.graphs else None
+        self.tally.add(self.graphs(rows, now, branch) if self.graphs else self.take_step(rows, now))
         self.step += 1
 
     def take_step(self, rows: Any, now: Step) -> Terms:
         """Move the weights by what a batch gives at a moment; return the terms of the loss."""
         batch = self.supply[rows]
-        self.skipped += batch.skipped
+        self.tally.skipped += batch.skipped
         return self.update(self.chunks(batch, now), self.optimizer)
 
     def chunks(self, batch: Split | Views, now: Step) -> list[Callable[[], Terms]]:
@@ -328,34 +211,31 @@ class Training:
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""
-        parts = ranks.gathered({name: total.item() / self.counts[name] for name, total in self.sums.items()})
-        terms = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
-        skipped = sum(ranks.gathered(self.skipped))
-        first = ranks.rank() == 0
+        terms, skipped = self.tally.means(), sum(ranks.gathered(self.tally.skipped))
         # buffers differ between ranks until the next pass: the first one's network is the one that is saved
         with self.precision(), autotuned(self.device):
-            result = ranks.of_first(
-                evaluate(self.network, self.data.test, self.data.mean, self.data.std) if first else None
-            )
+            first = ranks.rank() == 0
+            result = ranks.of_first(evaluate(self.network, *self.data.evaluated) if first else None)
         if not all(map(math.isfinite, [*terms.values(), result.nll])):
             raise Diverged(
                 f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} "
                 f"({terms}, test nll {result.nll}); give a lower --lr"
             )
+        has_top5 = isinstance(self.data.test, Stream) or len(self.data.classes) >= TOP5_CLASSES
         record = EpochRecord(
             epoch=len(self.history) + 1,
             lr=self.run.rate(len(self.history)),
             terms=terms,
-            counts=self.counts,
+            counts=self.tally.counts,
             error=result.error,
             nll=result.nll,
-            seconds=self.seconds,
+            seconds=self.tally.seconds,
             images=self.steps_per_epoch * self.run.batch_size - skipped,
-            error_top5=result.error_top5 if self.has_top5 else None,
+            error_top5=result.error_top5 if has_top5 else None,
             skipped=skipped,
             skipped_test=result.skipped,
         )
-        self.sums, self.counts, self.skipped, self.seconds = {}, {}, 0, 0.0
+        self.tally = Tally()
         return record
 
     def synchronise(self) -> None:
@@ -367,8 +247,7 @@ class Training:
         self.saved_at = time.monotonic()
         if self.folder is None:
             return
-        sums = ranks.gathered({name: total.cpu() for name, total in self.sums.items()})
-        skipped = sum(ranks.gathered(self.skipped))
+        summed = self.tally.state()
         if ranks.rank():
             return
         state = {
@@ -376,10 +255,7 @@ class Training:
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": json.dumps([r.as_json() for r in self.history]),
-            "sums": sums[0] if len(sums) == 1 else {name: torch.stack([s[name] for s in sums]) for name in sums[0]},
-            "counts": self.counts,
-            "skipped": skipped,
-            "seconds": self.seconds,
+            **summed,
         }
         checkpoint.save(self.folder, self.run, self.data.fingerprint, state)
 
@@ -391,29 +267,7 @@ class Training:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
-        self.step, self.counts, self.seconds = state["step"], dict(state["counts"]), state["seconds"]
-        self.skipped = state.get("skipped", 0) if ranks.rank() == 0 else 0
-        self.sums = {name: self.own_part(total).to(self.device) for name, total in state["sums"].items()}
-
-    def own_part(self, total: Tensor) -> Tensor:
-        """Return this rank's part of a saved sum; the mean of the parts where the number of processes has changed."""
-        if total.shape == (ranks.world(),):
-            return total[ranks.rank()]
-        return total.mean()
-
-
-@contextmanager
-def autotuned(device: torch.device) -> Iterator[None]:
-    """Let cuDNN time its kernels for a shape when it first meets it and keep the fastest: its guess is far off for the 16 channels
-    of a small ResNet. Nothing happens on a processor, or where deterministic kernels are asked for."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark
-    deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
-    cudnn.benchmark = before or (device.type == "cuda" and not deterministic)
-    try:
-        yield
-    finally:
-        cudnn.benchmark = before
+        self.step, self.tally = state["step"], tally_from(state, self.device)
 
 
 def train(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sba.core.errors import ConfigError
-from sba.core.hyper import configuration, hyper
+from sba.core.hyper import configuration, definitions, hyper, suggestion
 
 
 @configuration
@@ -51,11 +51,14 @@ HERE = Machine()
 
 
 def machine_of(machine: Machine | None = None, **given: Any) -> Machine:
-    """Return a machine, or make one of its fields; a ``device`` may be torch's.
+    """Return the machine that :func:`sba.training.loop.train` is given, whole or by its fields; a ``device`` may be torch's.
 
     Raises:
         ConfigError: both are given, or a field is unknown or out of range.
     """
+    if strangers := [name for name in given if name not in definitions(Machine)]:
+        options = [*definitions(Machine), "folder", "budget", "stop"]
+        raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")
     if machine is None:
         return Machine(**given | {"device": str(given["device"])} if "device" in given else given)
     if given:

@@ -309,7 +309,7 @@ def test_a_network_that_ends_otherwise_is_refused(small, monkeypatch):
     with pytest.raises(ConfigError, match="'implicit-sba' needs"):
         ImplicitSBA().check(Staged([("fc1", nn.Linear(64, 10))]))
     ImplicitSBA().check(Staged([("flatten", nn.Flatten()), ("fc1", nn.Linear(64, 10))]))
-    monkeypatch.setattr("sba.training.loop.build", lambda *_: endless)
+    monkeypatch.setattr("sba.training.setup.build", lambda *_: endless)
     from sba import make_run
 
     with pytest.raises(ConfigError, match="ends in a linear layer"):

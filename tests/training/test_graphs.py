@@ -154,7 +154,7 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr("sba.training.loop.Training.captured", lambda self, wanted: wanted is not False)
+    monkeypatch.setattr("sba.training.loop.captured", lambda run, data, device, wanted: wanted is not False)
     return made
 
 

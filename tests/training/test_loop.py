@@ -13,7 +13,9 @@ from sba.core.errors import ConfigError
 from sba.core.rng import Step, fold_in
 from sba.data.in_memory import Split
 from sba.models.registry import build
-from sba.training.loop import Diverged, Objective, autotuned
+from sba.training.loop import Diverged
+from sba.training.objective import Objective
+from sba.training.setup import autotuned
 
 # --------------------------------------------------------------------------------------------------------------- resume
 
@@ -67,8 +69,8 @@ def test_seconds_are_added_up_over_the_parts(run, small, tmp_path):
     first = train(run(epochs=1), small, folder=tmp_path, stop=after(3))
     list(first)
     second = train(run(epochs=1), small, folder=tmp_path)
-    assert 0 < first.seconds == second.seconds
-    assert next(iter(second)).seconds > first.seconds
+    assert 0 < first.tally.seconds == second.tally.seconds
+    assert next(iter(second)).seconds > first.tally.seconds
 
 
 def test_the_networks_mode_between_epochs_does_not_matter(run, small, deep):
@@ -218,7 +220,7 @@ def test_one_step_goes_down_the_sum_of_the_terms(run, small):
     twin.objective.train()
     terms = twin.objective(x, small.train.labels[:16], Step(0))
     gradients = torch.autograd.grad(sum(terms.values()), list(twin.network.parameters()))
-    assert set(training.sums) == set(terms) and not any(t.requires_grad for t in training.sums.values())
+    assert set(training.tally.sums) == set(terms) and not any(t.requires_grad for t in training.tally.sums.values())
     for p, q, g in zip(training.network.parameters(), twin.network.parameters(), gradients, strict=True):
         torch.testing.assert_close(p, q - 0.1 * g)
 
@@ -284,7 +286,7 @@ def test_a_finite_loss_with_a_useless_evaluation_diverged_too(run, small):
 
 
 def test_wrong_options_are_refused_by_name(small):
-    with pytest.raises(TypeError, match="buget"):
+    with pytest.raises(ConfigError, match=r"buget: train\(\) has no such option; did you mean 'budget'"):
         train(make_run(), small, buget=3)
 
 

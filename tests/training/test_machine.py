@@ -23,7 +23,7 @@ from sba.training.machine import Machine, machine_of
         ({"workers": -1}, r"workers: -1 is not allowed; give an integer in \[0, ∞\)"),
         ({"threads": 0}, r"threads: 0 is not allowed; give an integer in \[1, ∞\)"),
         ({"graphs": "perhaps"}, "graphs: 'perhaps' is not allowed; give true or false"),
-        ({"devise": "cpu"}, "devise: Machine has no such parameter; did you mean 'device'"),
+        ({"devise": "cpu"}, r"devise: train\(\) has no such option; did you mean 'device'"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(run, small, fields, message):

@@ -1,0 +1,159 @@
+"""What a training begins with: data, network, objective, update. What does not fit is refused here, before the first step."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parallel import DistributedDataParallel
+
+from sba.core import ranks
+from sba.core.errors import ConfigError
+from sba.core.rng import fold_in
+from sba.core.staged import Staged
+from sba.core.updates import UPDATES, Terms, adapted
+from sba.data.augment import Augmentation
+from sba.data.datasets import Data, load
+from sba.data.in_files import Stream
+from sba.models.registry import build, to_device
+from sba.training import distributed
+from sba.training.compiled import compile_stages
+from sba.training.machine import Machine
+from sba.training.objective import Objective
+from sba.training.run import Run
+
+
+def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
+    """Return the data of a run, loaded if they are not, and read as the run and the machine say.
+
+    Raises:
+        ConfigError: the data handed in are not what the run says, or the run does not fit them.
+        DataError: they are missing or corrupted.
+    """
+    data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side)
+    if data.name != run.dataset:
+        raise ConfigError(f"data: {data.name!r} was given to a run on {run.dataset!r}; load that, or change the run")
+    if run.side and data.side != run.side:
+        raise ConfigError(
+            f"side: the data has images of side {data.side}, the run says {run.side}; give load() the same side"
+        )
+    if (data.evaluated_on == "holdout") != bool(run.holdout):
+        raise ConfigError(
+            f"data: it was loaded to be evaluated on the {data.evaluated_on} set, the run holds out {run.holdout} "
+            "images; give load() the same holdout"
+        )
+    if run.batch_size > len(data.train):
+        raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(data.train)} training images; give fewer")
+    if run.cutout > data.side:
+        raise ConfigError(
+            f"cutout: a square of side {run.cutout} is larger than the images of side {data.side}; give at most that"
+        )
+    return data.reading(run.unreadable, machine.workers)
+
+
+def objective_of(run: Run, data: Data, machine: Machine, device: torch.device) -> Objective:
+    """Build the network with the weights that the run's seed draws, and what it minimises.
+
+    Raises:
+        ConfigError: the method does not fit the network, or the network cannot be compiled.
+    """
+    if machine.compiled and run.method.update == "sequential_stale":
+        # compiled code gives up what it kept for the way back after the first time
+        raise ConfigError(
+            "compile: update 'sequential_stale' goes back through the stages twice, compiled ones cannot; leave one out"
+        )
+    with own_randomness(device):
+        torch.manual_seed(fold_in(run.seed, "weights"))
+        network = build(run.network, len(data.classes), data.channels, data.side)
+        run.method.check(network)
+        network = to_device(network, device, run.channels_last)
+        if machine.compiled:
+            compile_stages(network)
+        return Objective(network, run.method).to(device)
+
+
+def share_of(run: Run) -> slice:
+    """Return the rows of a batch that are this process's.
+
+    Raises:
+        ConfigError: they cannot be shared equally, or the method cannot work on so few.
+    """
+    share = distributed.share(run.batch_size, "batch_size")
+    run.method.check_batch(len(range(run.batch_size)[share]), 1 if run.chunked else run.views)
+    return share
+
+
+def check_views(run: Run, data: Data, network: Staged) -> None:
+    """Raise :class:`ConfigError` if all views of an image would be equal. Each view of a file is another random crop."""
+    if run.views == 1 or run.augmentation != Augmentation() or isinstance(data.train, Stream):
+        return
+    if not any(isinstance(module, _DropoutNd) for module in network.modules()):
+        raise ConfigError(
+            f"views: the {run.views} of an image would be equal; give padding, flip or cutout, or a network with dropout"
+        )
+
+
+def update_of(run: Run, objective: Objective, device: torch.device) -> tuple[nn.Module, Callable[..., Terms]]:
+    """Return what computes the loss, wrapped if several processes share a batch, and what moves the weights by it."""
+    update: Any = adapted if run.adapt_norm else UPDATES[run.method.update]
+    if ranks.world() == 1:
+        return objective, update
+    model = DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+    if run.chunked and not run.adapt_norm:
+        update = functools.partial(update, no_sync=model.no_sync)
+    return model, update
+
+
+def captured(run: Run, data: Data, device: torch.device, wanted: bool | None) -> bool:
+    """Say whether to capture steps as CUDA graphs.
+
+    Args:
+        run: whose steps.
+        data: of the run.
+        device: where they run.
+        wanted: None to capture if that is possible.
+
+    Raises:
+        ConfigError: it is wanted and not possible.
+    """
+    against = obstacle(run, data, device)
+    if wanted and against:
+        raise ConfigError(f"graphs: capturing steps {against}; leave it out")
+    return wanted is not False and not against
+
+
+def obstacle(run: Run, data: Data, device: torch.device) -> str:
+    """Say why steps cannot be captured; "" if they can."""
+    if device.type != "cuda":
+        return f"needs a GPU, not the device {device.type!r}"
+    if ranks.world() > 1:
+        return f"is for one process, not {ranks.world()}"
+    if isinstance(data.train, Stream):
+        return "cannot be done for images that stay in files"
+    if run.chunked:
+        return "cannot be done for copies that pass one after the other"
+    if run.method.update != "joint":
+        return f"cannot be done with update {run.method.update!r}"
+    return ""
+
+
+def own_randomness(device: torch.device) -> AbstractContextManager[None]:
+    """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def autotuned(device: torch.device) -> Iterator[None]:
+    """Let cuDNN time its kernels for a shape when it first meets it, and keep the fastest: its guess is far off for the 16
+    channels of a small ResNet. Nothing happens on a processor, or if deterministic kernels are asked for."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    cudnn.benchmark = before or (device.type == "cuda" and not deterministic)
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
