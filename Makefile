@@ -19,18 +19,17 @@ help:  ## list the targets
 
 setup: $(VENV)/.installed  ## make .venv with the pinned versions (the others do it by themselves)
 
-book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, read it in a browser
+book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, say where it is
 	$(BIN)/python -m sba notebooks
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet
-	$(BIN)/python -m pytest -q -n 2 tests/browser/test_site.py tests/browser/test_browser.py
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
-test: $(VENV)/.installed  ## check style, formatting and types, and every test
+test: $(VENV)/.installed  ## check style, formatting and types, and run every test; those of the site read the built one
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

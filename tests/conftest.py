@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
-from helpers import absent, deep_network
+from helpers import deep_network
 
 import sba
 
@@ -16,6 +15,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("sba", deadline=None, derandomize=True, database=None, max_examples=50)
 hypothesis.settings.load_profile("sba")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests that share a fixture of their module in one process (``--dist loadgroup``), or each makes it again."""
+    for item in items:
+        scopes = {found[-1].scope for found in item._fixtureinfo.name2fixturedefs.values()}
+        if "module" in scopes and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -59,23 +67,3 @@ def cifar():
     if not root or not (Path(root) / "cifar-10-batches-py").is_dir():
         pytest.skip("SBA_DATA names no folder with cifar-10-batches-py")
     return sba.load("cifar10", root)
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A browser of the system, driven by playwright. Where SBA_BROWSER is "required", none is a failure and not a skip."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright is missing: pip install -e '.[test]'")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        absent("no browser: install Chromium (Debian, Ubuntu: apt install chromium) or Chrome")
-    with sync_playwright() as playwright:
-        # a container has no user namespaces for Chromium's sandbox; the pages are the book's own
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()

@@ -128,7 +128,9 @@ def record(
     }
 
 
-# ------------------------------------------------------------------------------------------------------------ browser
+# ---------------------------------------------------------------------------------------------- what is not always there
+
+nightly = pytest.mark.skipif(not os.environ.get("SBA_NIGHTLY"), reason="slow: the nightly run sets SBA_NIGHTLY=1")
 
 
 def absent(reason):

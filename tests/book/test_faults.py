@@ -1,6 +1,6 @@
 """Faults planted in a small book fail its build, under the configuration and the extensions of the real one.
 
-A notebook with an error in its outputs is refused before the build (test_notebooks.py).
+A notebook with an error in its outputs is refused before the build (test_execution.py).
 """
 
 import nbformat

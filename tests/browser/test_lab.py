@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from helpers import absent
+from helpers import absent, nightly
 from pages import ROOT
+from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(400)]
+pytestmark = [nightly, pytest.mark.xdist_group("browser"), pytest.mark.timeout(400)]
 CHAPTER = "06_hyperparameters.ipynb"
 TOKEN = "a-token-of-this-test"
 SECOND = 1000
@@ -101,7 +102,7 @@ def test_a_chapter_works_in_jupyterlab_with_a_kernel(lab):
         for _ in range(15):
             lab.keyboard.press("ArrowLeft")
         lab.wait_for_function("(old) => document.querySelector('.sba-explorer svg').innerHTML !== old", arg=before[0])
-        assert readout.inner_text() != before[1]
+        expect(readout).not_to_have_text(before[1])
     explorer.get_by_role("button", name="Train here").click()
     explorer.get_by_text(re.compile(r"epoch \d+, error \d")).wait_for(timeout=60 * SECOND)
     explorer.get_by_role("button", name="Stop").click()

@@ -1,6 +1,6 @@
 """The built site as a reader meets it: every link leads somewhere, every picture has words, nothing asks another host.
 
-`make book` runs this file on what it has just built; without a built site these tests skip.
+They read what `make book` has built.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 from pages import EXPLORERS, PAGES, SITE, STATE, VIEW, extension
 
-pytestmark = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no built site: run make book")
+pytestmark = pytest.mark.usefixtures("site")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(SITE).as_posix())
 
 # what a browser fetches by itself; a link that the reader follows is not among them

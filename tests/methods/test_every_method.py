@@ -1,21 +1,14 @@
 """What every method must do, whatever it is; a new one is under these tests as soon as it is in the registry."""
 
-import dataclasses
 import json
 import math
-import os
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import ACTIVE, ON_THE_DATA, network_of, outcome, same, scene, settings_of
 
-import sba
 from sba import METHODS, train
 from sba.core.rng import Step
-from sba.core.scheduler import Scheduler
-from sba.training import distributed
 from sba.training.run import from_settings, make_run
 
 NULL = {
@@ -125,81 +118,3 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(run, small, 
 def test_the_configuration_survives_json(name):
     run = make_run(**settings_of(name))
     assert from_settings(json.loads(json.dumps(run.settings()))) == run
-
-
-class Draws(list):
-    """The draws that decide what a step does, of every moment while it is listened to."""
-
-    def __enter__(self):
-        self.patch = pytest.MonkeyPatch()
-        for owner, name in ((Step, "uniform"), (Step, "index"), (Scheduler, "state")):
-            self.patch.setattr(owner, name, self.noted(getattr(owner, name)))
-        return self
-
-    def noted(self, original):
-        def draw(*arguments):
-            value = original(*arguments)
-            self.append((original.__name__, value))
-            return value
-
-        return draw
-
-    def __exit__(self, *error):
-        self.patch.undo()
-
-
-def share(name, data):
-    """Train one of the methods in one of two processes, and return what must be equal in both."""
-    given = settings_of(name)
-    fair = {"omega": 1.0} if "omega" in given or name == "sba" else {}
-    with Draws() as draws:
-        training = train(make_run(**given | fair, epochs=1, batch_size=16), data)
-        history = [r.terms for r in training]
-    state = {k: v.tolist() for k, v in training.objective.state_dict().items()}
-    kept = {k: v for k, v in state.items() if "running" not in k and "num_batches" not in k}
-    return kept, history, list(draws)
-
-
-def worker(rank, port, queue, names):
-    """Train everything for an epoch, on one half of each batch."""
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)
-    )
-    torch.set_num_threads(1)
-    digits = sba.load("digits")
-    data = dataclasses.replace(digits, train=digits.train[:64], test=digits.test[:20], fingerprint="share")
-    with distributed.launched("cpu"):
-        queue.put((rank, {name: share(name, data) for name in names}))
-
-
-@pytest.fixture(scope="module")
-def ranks():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    names = [*METHODS, *ON_THE_DATA]
-    processes = [context.Process(target=worker, args=(rank, port, queue, names), daemon=True) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = dict(queue.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
-    return found
-
-
-@every_run
-def test_two_ranks_end_with_identical_parameters(ranks, name):
-    """Weights, and what a method remembers, after steps on different halves of the batches."""
-    (first, history, _), (second, other_history, _) = ranks[0][name], ranks[1][name]
-    assert first == second and history == other_history
-    start = train(make_run(**settings_of(name), epochs=1, batch_size=16)).network.state_dict()
-    assert any(first[f"network.{k}"] != v.tolist() for k, v in start.items() if f"network.{k}" in first)
-
-
-@every_run
-def test_two_ranks_take_the_same_branches(ranks, name):
-    """λ(t), the layer and the weight of a mixture: gradients that are averaged would hide a difference."""
-    assert ranks[0][name][2] == ranks[1][name][2]
-    assert ranks[0][name][2] or name in {"erm", "isda", *ON_THE_DATA}

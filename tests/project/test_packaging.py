@@ -118,8 +118,9 @@ def test_the_ci_script_runs():
     subprocess.run(["bash", "-n", script], check=True)
 
 
+@pytest.mark.parametrize("nightly", [True, False], ids=["nightly", "by day"])
 @pytest.mark.parametrize("found", [True, False], ids=["with a browser", "without one"])
-def test_the_ci_script_wants_a_browser_and_runs_the_tests_and_then_the_book(tmp_path, found):
+def test_the_ci_script_wants_a_browser_and_makes_the_book_and_then_the_tests(tmp_path, found, nightly):
     """With a make, an apt-get and a browser that only say that they were called."""
     tools = tmp_path / "tools"
     (tmp_path / ".ci").mkdir()
@@ -131,12 +132,17 @@ def test_the_ci_script_wants_a_browser_and_runs_the_tests_and_then_the_book(tmp_
     for name in ("bash", "dirname", "timeout", "sh", "env"):
         (tools / name).symlink_to(shutil.which(name))
     done = subprocess.run(
-        [tmp_path / ".ci" / "run"], env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+        [tmp_path / ".ci" / "run"],
+        env={"PATH": str(tools)} | ({"SBA_NIGHTLY": "1"} if nightly else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
     made = [call[1:] for call in calls if call[0] == "make"]
     assert done.returncode == 0, done.stderr
-    assert made == [[".venv/.lab", "required"], ["test", "required"], ["book", "required"]]
+    environment = ".venv/.lab" if nightly else "setup"
+    assert made == [[environment, "required"], ["book", "required"], ["test", "required"]]
     assert any("chromium" in call for call in calls) == ("install it by hand" in done.stderr) == (not found)
 
 

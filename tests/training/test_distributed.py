@@ -3,10 +3,7 @@
 import json
 import math
 import os
-import pickle
-import queue
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,67 +11,52 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from helpers import ACTIVE
+from helpers import ON_THE_DATA, settings_of
+from processes import RANKS, together
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import sba
 from sba import METHODS
+from sba.cli.commands import train_once
 from sba.core import ranks
 from sba.core.errors import ConfigError
+from sba.core.rng import Step
+from sba.core.scheduler import Scheduler
 from sba.core.updates import joint
 from sba.methods.kmixup import pairs, shrinkage
 from sba.methods.mixup import beta
 from sba.training import distributed, loop
 from sba.training.run import make_run
 
-RANKS = 2
+every_run = pytest.mark.parametrize("name", [*METHODS, *ON_THE_DATA])
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+class Draws(list):
+    """The draws that decide what a step does, of every step while it is listened to."""
 
+    def __enter__(self):
+        self.patch = pytest.MonkeyPatch()
+        for owner, name in ((Step, "uniform"), (Step, "index"), (Scheduler, "state")):
+            self.patch.setattr(owner, name, self.noted(getattr(owner, name)))
+        return self
 
-def enter(rank, port, task, arguments, results):
-    """Join the group as torchrun would have it, and put down what a task returns."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(RANKS))
-    os.environ["LOCAL_RANK"] = str(rank)
-    torch.set_num_threads(1)
-    with distributed.launched("cpu"):
-        # tensors would travel through shared memory that ends with the process
-        results.put((rank, pickle.dumps(task(*arguments))))
+    def noted(self, original):
+        def draw(*arguments):
+            value = original(*arguments)
+            self.append((original.__name__, value))
+            return value
 
+        return draw
 
-def together(task, *arguments):
-    """Run a task in two processes and return what each of them found."""
-    context = mp.get_context("spawn")
-    results, port = context.Queue(), free_port()
-    workers = [
-        context.Process(target=enter, args=(r, port, task, arguments, results), daemon=True) for r in range(RANKS)
-    ]
-    for worker in workers:
-        worker.start()
-    found = {}
-    try:
-        while len(found) < RANKS and any(w.is_alive() or w.exitcode == 0 for w in workers):
-            try:
-                rank, value = results.get(timeout=1)
-                found[rank] = pickle.loads(value)
-            except queue.Empty:
-                if all(not w.is_alive() for w in workers):
-                    break
-    finally:
-        for worker in workers:
-            worker.join(timeout=60)
-            worker.kill()
-    return [found.get(r) for r in range(RANKS)]
+    def __exit__(self, *error):
+        self.patch.undo()
 
 
 def run_of(name, **parameters):
-    given = {"epochs": 7, "batch_size": 16, "method": name, "milestones": (3,)} | ACTIVE.get(name, {})
-    return make_run(**given | parameters)
+    given = {"epochs": 7, "batch_size": 16, "milestones": (3,)} | settings_of(name)
+    # λ(t) is to be 0 now and 1 then
+    fair = {"omega": 1.0} if "omega" in given or name == "sba" else {}
+    return make_run(**given | fair | parameters)
 
 
 def few(n=48):
@@ -89,8 +71,11 @@ def outcome(trained):
 
 
 def train_all(names):
-    """Every method on a few images; and two longer runs, since starting processes takes longer than they do."""
-    found = {name: outcome(sba.train(run_of(name), few())) for name in names}
+    """Every run on a few images, with the draws behind it; and two longer ones: starting processes takes longer than they do."""
+    found = {}
+    for name in names:
+        with Draws() as draws:
+            found[name] = *outcome(sba.train(run_of(name), few())), list(draws)
     return found | {"on moons": train_moons(), "on digits": train_long()}
 
 
@@ -121,17 +106,27 @@ def finish(name, folder):
 
 @pytest.fixture(scope="module")
 def whole():
-    return together(train_all, tuple(METHODS))
+    return together(train_all, (*METHODS, *ON_THE_DATA))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@every_run
 def test_all_ranks_end_with_the_same_weights_memory_and_history(whole, name):
     """After 21 steps in which each saw its own half of every batch."""
-    (history, state), (other_history, other_state) = (found[name] for found in whole)
-    parameters = [k for k, _ in sba.build("digits", 10, 1, 8).named_parameters()]
+    (history, state, _), (other_history, other_state, _) = (found[name] for found in whole)
+    # the statistics that batch normalisation only evaluates with are each rank's own
+    shared = [k for k in state if not k.startswith("network.") or not k.endswith(("mean", "var", "tracked"))]
     assert history == other_history and len(history) == 7
-    assert {k: state[f"network.{k}"] for k in parameters} == {k: other_state[f"network.{k}"] for k in parameters}
+    assert {k: state[k] for k in shared} == {k: other_state[k] for k in shared}
     assert all(math.isfinite(term) for entry in history for term in entry[2].values())
+    start = sba.train(run_of(name), few()).network.state_dict()
+    assert all(state[f"network.{k}"] != v.tolist() for k, v in start.items() if k.endswith("weight"))
+
+
+@every_run
+def test_all_ranks_take_the_same_branches(whole, name):
+    """λ(t), the layer and the weight of a mixture: gradients that are averaged would hide a difference."""
+    assert whole[0][name][2] == whole[1][name][2]
+    assert whole[0][name][2] or name in {"erm", "isda", *ON_THE_DATA}
 
 
 CHUNKED = {
@@ -248,7 +243,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(whole, tmp_path):
 def test_killed_and_restarted_is_uninterrupted_bit_for_bit(whole, tmp_path):
     assert together(die_at, "isda", tmp_path, 16) == [None, None]
     found = together(finish, "isda", tmp_path)
-    assert found[0][0] == 15 and found[0][1:] == whole[0]["isda"]
+    assert found[0][0] == 15 and found[0][1:] == whole[0]["isda"][:2]
 
 
 def test_what_cannot_be_shared_is_refused(monkeypatch):
@@ -270,21 +265,23 @@ def test_one_card_cannot_serve_several_processes(monkeypatch):
         distributed.launched("cuda").__enter__()
 
 
+def train_again(folder):
+    """What the command of the test below says when it is given again."""
+    os.chdir(folder)
+    run = make_run(method="sba", epochs=1)
+    return train_once(run, Path("results.jsonl"), True, device="cpu", folder=Path("run"))
+
+
 def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", "-m", "sba"]
     command += ["train", "--method", "sba", "--epochs", "1", "--threads", "1", "--quiet"]
     command += ["--results", "results.jsonl", "--folder", "run"]
     environment = {**os.environ, "PYTHONPATH": str(Path(sba.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    outputs = []
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     (record,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     assert record["processes"] == RANKS
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "claim"]
-    assert outputs[0].count(f"record {record['id']} appended") == 1
-    assert (
-        outputs[1].count(f"has this run already, made by the same code on the same data and machine: {record['id']}")
-        == 1
-    )
+    assert done.stdout.count(f"record {record['id']} appended") == 1
+    again = f"results.jsonl has this run already, made by the same code on the same data and machine: {record['id']}"
+    assert together(train_again, tmp_path) == [(again, 0)] * RANKS
