@@ -24,11 +24,12 @@ def kl(reference: Tensor, virtual: Tensor) -> Tensor:
         virtual: logits z′ of shape (…, C), broadcast against ``reference``; Y′ = softmax(z′).
 
     Returns:
-        Divergences of shape (…), never below 0 up to rounding.
+        Divergences of shape (…), never below 0 up to rounding. A class of probability 0 in Y, such as a masked one with a logit
+        of −∞, adds nothing.
     """
     log_y = full_precision(reference).log_softmax(-1)
     log_v = full_precision(virtual).log_softmax(-1)
-    return (log_y.exp() * (log_y - log_v)).sum(-1)
+    return (log_y.exp() * (log_y - log_v).masked_fill(log_y.isneginf(), 0.0)).sum(-1)
 
 
 def hard_loss(virtual: Tensor, labels: Tensor) -> Tensor:

@@ -92,6 +92,14 @@ class Staged(nn.Sequential):
         """Return the stages that follow ``layer``: g_{k+1}."""
         return list(self.links.values())[self.position(layer) :]
 
+    def behind(self, layer: str) -> list[nn.Module]:
+        """List the modules, each once, whose own code runs behind ``layer``."""
+        return list(dict.fromkeys(module for stage in self.after(layer) for module in stage.modules()))
+
+    def isolated(self, layer: str) -> bool:
+        """Whether what follows a layer depends on its activation alone: in a chain it always does."""
+        return True
+
     def shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of one activation of ``layer``, without the batch. Nothing is computed and nothing is drawn.
 

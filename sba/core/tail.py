@@ -1,13 +1,12 @@
-"""g_{k+1}, the network after layer k, as virtual points meet it: its own dropout and its batch normalisation (points 13, 14)."""
+"""g_{k+1}, the network after layer k, as virtual points meet it: its randomness and its batch normalisation (points 13, 14)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged
@@ -17,12 +16,12 @@ MODES = ("raw", "tracked", "untracked", "running")
 
 @dataclass
 class Tail:
-    """The stages after a layer, in one training step.
+    """The modules behind a layer, in one training step. No pass changes the activations that it is given.
 
     Args:
-        network: in training mode.
+        network: in training mode; modules of it that are in evaluation mode, such as frozen batch normalisation, stay so.
         layer: k.
-        dropout: whether the tail's own dropout acts on virtual points.
+        dropout: whether the tail's own randomness acts on virtual points: dropout in any form, stochastic depth.
         batch_norm: how batch normalisation in the tail treats virtual points: "raw" (with the raw batch's statistics, as
             constants), "tracked" (with their own, which enter the running averages, as in any training pass), "untracked" (with
             their own, which do not), or "running" (with the running averages).
@@ -32,68 +31,87 @@ class Tail:
     layer: str
     dropout: bool
     batch_norm: str
-    statistics: dict[_BatchNorm, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    statistics: dict[_BatchNorm, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_norm not in MODES:
             raise ConfigError(f"batch_norm: {self.batch_norm!r} is not known; give one of {', '.join(MODES)}")
 
-    def modules(self, kind: type[nn.Module]) -> list:
-        """List the tail's modules of a kind."""
-        return [m for stage in self.network.after(self.layer) for m in stage.modules() if isinstance(m, kind)]
+    def norms(self) -> list[_BatchNorm]:
+        """List the tail's batch normalisation that takes the statistics of its batch."""
+        return [m for m in self.network.behind(self.layer) if isinstance(m, _BatchNorm) and m.training]
 
     def as_written(self) -> contextlib.AbstractContextManager:
         """Keep compiled code out of the tail, whose modules are watched and switched from here."""
-        if any(stage in self.network.through for stage in self.network.after(self.layer)):
+        if any(module in self.network.through for module in self.network.behind(self.layer)):
             return torch.compiler.set_stance("force_eager")
         return contextlib.nullcontext()
 
     def raw(self, h: Tensor, until: str | None = None) -> Tensor:
         """Return the logits of raw activations of shape (B, …), or what a later stage puts out, as plain training computes them."""
-        hooks = []
-        if self.batch_norm == "raw":
-            hooks = [norm.register_forward_pre_hook(self.observe) for norm in self.modules(_BatchNorm)]
-        try:
-            with self.as_written():
-                return self.network(h, until=until, after=self.layer)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        self.statistics.clear()
+        norms = self.norms() if self.batch_norm == "raw" else []
+        with self.as_written(), hooked(norms, self.observe):
+            return self.network(h.clone(), until=until, after=self.layer)
 
     def observe(self, norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
+        """Keep the statistics of one call: a module may be called several times."""
         x = inputs[0].detach()
         x = x if x.dtype == torch.float64 else x.float()
         variance, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
-        self.statistics[norm] = mean, variance
+        self.statistics.setdefault(norm, []).append((mean, variance))
 
     def evaluation(self, h: Tensor) -> Tensor:
-        """Return the logits of raw activations in evaluation mode: no dropout, batch normalisation by running averages."""
-        with self.as_written(), switched(self.modules(nn.Module), training=False):
-            return self.network(h, after=self.layer)
+        """Return the logits of raw activations in evaluation mode: nothing random, batch normalisation by running averages."""
+        with self.as_written(), switched(self.network.behind(self.layer), training=False):
+            return self.network(h.clone(), after=self.layer)
 
     def virtual(self, points: Tensor) -> Tensor:
         """Return the logits of virtual points of shape (M·B, …)."""
+        norms = self.norms()
         with self.as_written(), contextlib.ExitStack() as stack:
             if not self.dropout:
-                stack.enter_context(switched(self.modules(_DropoutNd), training=False))
-            norms = self.modules(_BatchNorm)
+                others = [m for m in self.network.behind(self.layer) if not isinstance(m, _NormBase)]
+                stack.enter_context(switched(others, training=False))
             if self.batch_norm == "untracked":
                 stack.enter_context(switched(norms, track_running_stats=False))
             if self.batch_norm in ("raw", "running"):
                 stack.enter_context(switched(norms, training=False))
             if self.batch_norm == "raw":
-                for norm in norms:
-                    if norm not in self.statistics:
+                calls = {norm: iter(self.statistics.get(norm, ())) for norm in norms}
+
+                def replay(norm: _BatchNorm, _: tuple[Tensor]) -> None:
+                    norm.running_mean, norm.running_var = next(calls[norm], (None, None))
+                    if norm.running_mean is None:
                         raise ConfigError(
                             "batch_norm: 'raw' needs the raw batch's statistics; call raw() before virtual()"
                         )
-                    mean, variance = self.statistics[norm]
-                    stack.enter_context(switched([norm], running_mean=mean, running_var=variance))
+
+                own = [(norm.running_mean, norm.running_var) for norm in norms]
+                stack.callback(restore, norms, own)
+                stack.enter_context(hooked(norms, replay))
             return self.network(points, after=self.layer)
 
 
+def restore(norms: list[_BatchNorm], averages: list[tuple[Tensor | None, Tensor | None]]) -> None:
+    """Give batch normalisation its running averages back."""
+    for norm, (mean, variance) in zip(norms, averages, strict=True):
+        norm.running_mean, norm.running_var = mean, variance
+
+
 @contextlib.contextmanager
-def switched(modules: list[nn.Module], **values: object) -> Iterator[None]:
+def hooked(modules: list[_BatchNorm], hook: Callable[..., None]) -> Iterator[None]:
+    """Call a function with each module and its inputs before every call of the module, for a while."""
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def switched(modules: Sequence[nn.Module], **values: object) -> Iterator[None]:
     """Give attributes of modules other values for a while."""
     before = [{name: getattr(module, name) for name in values} for module in modules]
     try:

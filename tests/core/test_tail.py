@@ -110,7 +110,7 @@ def test_the_raw_statistics_of_a_feature_map_are_those_of_its_channels():
     h = scene(net, "conv1")
     tail = Tail(net, "conv1", True, "raw")
     tail.raw(h)
-    ((norm, (mean, variance)),) = tail.statistics.items()
+    ((norm, [(mean, variance)]),) = tail.statistics.items()
     x = net.get_submodule("conv2")[0](h).detach()
     assert norm is net.get_submodule("conv2")[1]
     np.testing.assert_allclose(mean, x.numpy().mean((0, 2, 3)), rtol=1e-10)
@@ -125,7 +125,7 @@ def test_the_raw_statistics_are_constants():
     tail.raw(h)
     (gradient,) = torch.autograd.grad(tail.virtual(normal(4, 24)).sum() + 0 * h.sum(), h)
     assert not gradient.any()
-    assert not any(t.requires_grad for t in itertools.chain(*tail.statistics.values()))
+    assert not any(t.requires_grad for t in itertools.chain.from_iterable(itertools.chain(*tail.statistics.values())))
 
 
 def test_statistics_of_low_precision_activations_are_float32():
@@ -133,7 +133,7 @@ def test_statistics_of_low_precision_activations_are_float32():
     norm = virtual_norms(tail.network)[0]
     x = (100 + normal(64, 16)).bfloat16()
     tail.observe(norm, (x,))
-    mean, variance = tail.statistics[norm]
+    ((mean, variance),) = tail.statistics[norm]
     assert mean.dtype == variance.dtype == torch.float32
     np.testing.assert_allclose(variance, x.double().var(0, correction=0), rtol=1e-5)
 
