@@ -7,11 +7,13 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from sba.core.errors import ConfigError
+from sba.core.hyper import check_choice
 
 DENSE_LIMIT = 8192
 """Most rows of a dense Σ: 8192² numbers are 256 MiB in float32."""
@@ -134,7 +136,8 @@ def hadamard(width: int, generator: torch.Generator) -> Hadamard:
     return Hadamard(signs, order)
 
 
-KINDS = ("colnorm", "orthogonal", "identity", "hadamard", "channel")
+Kind = Literal["colnorm", "orthogonal", "identity", "hadamard", "channel"]
+KINDS = get_args(Kind)
 
 
 def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
@@ -152,8 +155,7 @@ def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
         raise ConfigError(
             f"basis (Σ): an activation of shape {tuple(shape)} has no features; give a layer that has some"
         )
-    if kind not in KINDS:
-        raise ConfigError(f"basis: {kind!r} is not known; give one of {', '.join(KINDS)}")
+    check_choice("basis (Σ)", kind, Kind)
     rows = {"colnorm": math.prod(shape), "orthogonal": math.prod(shape), "channel": shape[0]}.get(kind, 0)
     limit = ORTHOGONAL_LIMIT if kind == "orthogonal" else DENSE_LIMIT
     if rows > limit:

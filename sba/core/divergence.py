@@ -4,11 +4,15 @@ All of them work in float32 at least: a KL divergence is a difference of nearly 
 rounded before, and that puts a floor of about 1e-5 nats under the divergences they can resolve.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sba.core.errors import ConfigError
+from sba.core.hyper import check_choice
+
+Label = Literal["soft", "hard"]
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ def sba_objective(
     virtual: Tensor | None,
     eta: float,
     detach: bool = True,
-    label: str = "soft",
+    label: Label = "soft",
     reference: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Eq. 11: (1/B) Σ CE(1_{y_i}, Y_i) + η·λ(t)/(M·B) Σ Σ D_KL(Y_i ‖ Y_ij), as named terms whose sum is the loss.
@@ -74,8 +78,7 @@ def sba_objective(
         label: "soft" (Eq. 10) or "hard" (Eq. 9).
         reference: logits of the teacher, shape (B, C), where they are not ``logits`` (open point 13).
     """
-    if label not in ("soft", "hard"):
-        raise ConfigError(f"label: {label!r} is not known; give soft or hard")
+    check_choice("label", label, Label)
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
         teacher = logits if reference is None else reference

@@ -1,10 +1,11 @@
-"""The spread of each feature, the unit that σ is counted in where it is not absolute (open point 6)."""
+"""The standard deviation of each feature: the unit that σ is counted in, unless it is absolute (open point 6)."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
 
 MOMENTUM = 0.1
@@ -17,8 +18,7 @@ def batch_variance(h: Tensor) -> Tensor:
     Args:
         h: activations of shape (B, …), flattened to Q features.
     """
-    flat = h.detach().flatten(1)
-    return (flat if flat.dtype == torch.float64 else flat.float()).var(0, correction=0)
+    return full_precision(h.detach().flatten(1)).var(0, correction=0)
 
 
 class RunningFeatureStd(nn.Module):
@@ -32,23 +32,22 @@ class RunningFeatureStd(nn.Module):
 
     def __init__(self, widths: Mapping[str, int]):
         super().__init__()
+        self.layers = tuple(widths)
         for layer, width in widths.items():
             self.register_buffer(f"variance_{layer}", torch.zeros(width))
             self.register_buffer(f"updates_{layer}", torch.zeros(()))
 
     @torch.no_grad()
     def update(self, layer: str, h: Tensor) -> Tensor:
-        """Take a batch in, and return the layer's spread, of shape (Q,).
+        """Take a batch in, and return the standard deviation of each feature of the layer, of shape (Q,).
 
         Args:
             layer: one of those given.
             h: its activations, of shape (B, …).
         """
-        if f"variance_{layer}" not in self._buffers:
-            known = ", ".join(name.removeprefix("variance_") for name in self._buffers if name.startswith("variance_"))
-            raise ConfigError(f"layer: no running spread is kept for {layer!r}; give one of {known}")
-        variance = self.get_buffer(f"variance_{layer}")
-        updates = self.get_buffer(f"updates_{layer}")
+        if layer not in self.layers:
+            raise ConfigError(f"layer: no average is kept for {layer!r}; give one of {', '.join(self.layers)}")
+        variance, updates = self.get_buffer(f"variance_{layer}"), self.get_buffer(f"updates_{layer}")
         variance.lerp_(batch_variance(h).to(variance.dtype), MOMENTUM)
         updates += 1
         return (variance / (1 - (1 - MOMENTUM) ** updates)).sqrt()

@@ -69,22 +69,36 @@ C = TypeVar("C")
 """A class of hyper-parameters."""
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def configuration(cls: type[C]) -> type[C]:
-    """Make a class of :func:`hyper` fields a frozen dataclass, keyword-only, that raises :class:`ConfigError` at construction."""
+@dataclass_transform(frozen_default=True)
+def positional(cls: type[C], kw_only: bool = False) -> type[C]:
+    """Make a class of :func:`hyper` fields a frozen dataclass that raises :class:`ConfigError` at construction."""
     settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
-    validate = made.__init__
+    made: Any = pydantic_dataclass(frozen=True, kw_only=kw_only, config=settings)(cls)
+    validate, fields = made.__init__, () if kw_only else tuple(definitions(made))
 
     @functools.wraps(validate)
-    def checked(self: Any, **values: Any) -> None:
+    def checked(self: Any, *given: Any, **named: Any) -> None:
+        if len(given) > len(fields):
+            raise TypeError(f"{cls.__name__} takes {len(fields)} values without a name, not {len(given)}")
         try:
-            validate(self, **values)
+            validate(self, **dict(zip(fields, given, strict=False)), **named)
         except pydantic.ValidationError as error:
             raise ConfigError(explain(made, error)) from None
 
     made.__init__ = checked
     return made
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def configuration(cls: type[C]) -> type[C]:
+    """Make a class :func:`positional`, with fields that are given by name only."""
+    return positional(cls, kw_only=True)
+
+
+def check_choice(name: str, value: object, options: Any) -> None:
+    """Raise :class:`ConfigError` unless a function's argument is one of a ``Literal``'s values."""
+    if value not in (known := typing.get_args(options)):
+        raise ConfigError(f"{name}: {value!r} is not allowed; give one of {', '.join(known)}")
 
 
 def facts(cls: type, name: str) -> dict[str, Any]:

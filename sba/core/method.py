@@ -1,4 +1,4 @@
-"""The contract of a training method."""
+"""The contract of a training method, and the simplest one: ERM, the baseline."""
 
 import abc
 from collections.abc import Hashable
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import definitions
+from sba.core.hyper import configuration, definitions
 from sba.core.rng import Step
 from sba.core.staged import Staged
 
@@ -92,6 +93,21 @@ class Method(abc.ABC):
         """Return the method's name and hyper-parameters as JSON can hold them."""
         values = {name: getattr(self, name) for name in definitions(type(self))}
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+@configuration
+class ERM(Method):
+    """Minimise the cross-entropy of the augmented batch (Eq. 2). Crop, flip and Cutout belong to the run, not to the method."""
+
+    name: ClassVar[str] = "erm"
+    title: ClassVar[str] = "Baseline"
+    formula: ClassVar[str] = r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i)"
+
+    def branch(self, network: Staged, now: Step) -> Hashable:
+        return "plain"
+
+    def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
+        return sba_objective(network(x), y, None, 0.0)
 
 
 def sample_layer(layers: tuple[str, ...], now: Step) -> str:

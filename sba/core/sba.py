@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sba.core.bases import check_basis
-from sba.core.divergence import sba_objective
+from sba.core.bases import Kind, check_basis
+from sba.core.divergence import Label, sba_objective
 from sba.core.errors import ConfigError
 from sba.core.feature_std import RunningFeatureStd, batch_variance
-from sba.core.hyper import configuration, hyper
+from sba.core.hyper import configuration, definitions, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
-from sba.core.tail import Tail
-from sba.core.vicinity import Vicinity
+from sba.core.tail import BatchNorm, Tail
+from sba.core.vicinity import Bound, Vicinity
 
 
 @configuration
@@ -40,65 +40,33 @@ class SBA(Method):
         "latent-ba": {"omega": 0.0, "eta": 1.0, "gaussian_share": 0.0, "label": "hard", "objective": "either_or"},
     }
 
-    omega: float = hyper(
-        math.pi / 3, "angle of the scheduler; a step is augmented with probability cos ω", symbol="ω", unit="rad",
-        source="§3.2; the experiments' value is not given", ge=0, le=math.pi / 2,
-        slider=(0, math.pi / 2, math.pi / 96),
-    )  # fmt: skip
+    omega: float = shared(Scheduler, "omega")
     eta: float = hyper(
         0.01, "weight of the divergence", symbol="η", source="Eq. 11; 0.01 and 0.1 in §4.2", ge=0,
         slider=(1e-3, 10**1.5, 0.25), log=True,
     )  # fmt: skip
-    folds: int = hyper(
-        32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1, slider=(1, 80, 1)
-    )
-    gaussian_share: float = hyper(
-        0.5,
-        "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves up)",
-        symbol="p/M",
-        source="ours",
-        ge=0,
-        le=1,
-        slider=(0, 1, 1 / 16),
-    )
-    sigma: float = hyper(
-        0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0, slider=(0, 2, 0.05)
-    )
+    folds: int = shared(Vicinity, "folds")
+    gaussian_share: float = shared(Vicinity, "gaussian_share")
+    sigma: float = shared(Vicinity, "sigma")
     scale: Literal["batch", "running", "absolute"] = hyper(
         "batch",
         "σ counts in each feature's standard deviation over the batch, or over a running average, or in absolute units",
-        symbol="s",
-        source="ours; the paper has no unit",
-    )
-    tau: float = hyper(
-        2.0,
-        "bound of the noise as a multiple of σ",
-        symbol="τ/σ",
-        source="§3.3; no value given",
-        gt=0,
-        slider=(0.25, 4, 0.25),
-    )
-    bound: Literal["clip", "truncate"] = hyper("clip", "how the noise is bounded", source="§3.3")
-    basis: Literal["colnorm", "orthogonal", "identity", "hadamard", "channel"] = hyper(
-        "colnorm", "the random normalised basis matrix", symbol="Σ", source="§3.3, undefined there"
-    )
-    dropout_rate: float = hyper(
-        0.5, "probability of deleting a feature", symbol="r", source="Eq. 8; no value given", ge=0, lt=1,
-        slider=(0, 0.95, 0.05),
+        symbol="s", source="ours; the paper has no unit",
     )  # fmt: skip
-    dropout_rescale: bool = hyper(True, "divide what is kept by 1 − rate", source="Eq. 8 does not")
+    tau: float = shared(Vicinity, "tau")
+    bound: Bound = shared(Vicinity, "bound")
+    basis: Kind = shared(Vicinity, "basis")
+    dropout_rate: float = shared(Vicinity, "dropout_rate")
+    dropout_rescale: bool = shared(Vicinity, "dropout_rescale")
     layers: tuple[str, ...] = hyper(
         (), "the eligible layers; empty for the inputs of all linear layers", symbol="S", source="§3.1, §4.3"
     )
-    schedule: Literal["iteration", "epoch"] = hyper(
-        "iteration", "how often λ is drawn", symbol="λ(t)", source="§3.2 and Algorithm 1; the opening of §3 says epoch"
-    )
+    schedule: Literal["iteration", "epoch"] = shared(Scheduler, "schedule")
     objective: Literal["sum", "either_or"] = hyper(
-        "sum",
-        "where λ(t) = 1, add the virtual term to the cross-entropy, or put it in its place",
+        "sum", "where λ(t) = 1, add the virtual term to the cross-entropy, or put it in its place",
         source="Eq. 11, or Eq. 4",
-    )
-    label: Literal["soft", "hard"] = hyper("soft", "what virtual points are pulled to", source="Eq. 10 or Eq. 9")
+    )  # fmt: skip
+    label: Label = hyper("soft", "what virtual points are pulled to", source="Eq. 10 or Eq. 9")
     teacher: Literal["training", "evaluation"] = hyper(
         "training",
         "the raw prediction is that of the cross-entropy's pass, or of one more pass behind k in evaluation mode",
@@ -106,17 +74,16 @@ class SBA(Method):
     )
     detach: bool = hyper(True, "treat the raw point's prediction as a constant", source="§3.3 calls it the teacher")
     virtual_dropout: bool = hyper(True, "the network's own dropout behind k acts on virtual points", source="ours")
-    batch_norm: Literal["raw", "tracked", "untracked", "running"] = hyper(
+    batch_norm: BatchNorm = hyper(
         "raw",
         "virtual points are normalised behind k with the raw batch's statistics, with their own that enter the running averages "
         "or do not, or with the running averages",
         source="ours; the paper is silent",
     )
     update: Literal["joint", "sequential_stale", "sequential_fresh"] = hyper(
-        "joint",
-        "one step on the sum, or Algorithm 1's two, the second on the gradient before the first or after it",
+        "joint", "one step on the sum, or Algorithm 1's two, the second on the gradient before the first or after it",
         source="Eq. 11, or Algorithm 1",
-    )
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.objective == "either_or" and self.update != "joint":
@@ -127,7 +94,7 @@ class SBA(Method):
     @property
     def vicinity(self) -> Vicinity:
         """The vicinity distribution of §3.3 with this method's settings."""
-        return Vicinity(**{name: getattr(self, name) for name in Vicinity.__dataclass_fields__})
+        return Vicinity(**{name: getattr(self, name) for name in definitions(Vicinity)})
 
     def eligible(self, network: Staged) -> tuple[str, ...]:
         """Return S, the layers one of which is drawn at each augmented iteration."""
@@ -144,18 +111,16 @@ class SBA(Method):
 
     def check(self, network: Staged) -> None:
         if not self.eligible(network):
-            raise ConfigError(
-                "layers: this network has no linear layer whose input could be augmented; name the layers"
-            )
+            raise ConfigError("layers: this network has no linear layer to augment the input of; name the layers")
         check_layers(self.eligible(network), network)
         for layer in self.eligible(network):
             if self.vicinity.gaussian and network.input_shape:
                 check_basis(self.basis, network.shape(layer), layer)
 
     def augmented_layer(self, network: Staged, now: Step) -> str | None:
-        """Return the layer k to augment at this iteration, or None where λ(t) = 0. Equal on all ranks.
+        """Return the layer k to augment at this iteration, or None if λ(t) = 0. Equal on all ranks.
 
-        Where η = 0 no virtual point is made at all: behind k there may be batch normalisation, whose statistics they would move.
+        If η = 0 no virtual point is made at all: behind k there may be batch normalisation, whose statistics it would move.
         """
         if self.eta == 0 or not Scheduler(self.omega, self.schedule).state(now):
             return None
@@ -166,8 +131,8 @@ class SBA(Method):
         # no graph can hold the QR of an orthogonal Σ
         return None if layer and self.basis == "orthogonal" and self.vicinity.gaussian else layer or "plain"
 
-    def spread(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
-        """Return the unit of σ for each feature, of shape (Q,), or None where it is absolute.
+    def feature_std(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
+        """Return the unit of σ for each feature, of shape (Q,), or None if σ is absolute.
 
         Args:
             h: activations of shape (B, …).
@@ -190,10 +155,10 @@ class SBA(Method):
         Args:
             h: activations of shape (B, …).
             generator: see :meth:`sba.core.vicinity.Vicinity.sample`.
-            layer: see :meth:`spread`.
+            layer: see :meth:`feature_std`.
             memory: likewise.
         """
-        return self.vicinity.sample(h, generator, self.spread(h, layer, memory))
+        return self.vicinity.sample(h, generator, self.feature_std(h, layer, memory))
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = self.augmented_layer(network, now)

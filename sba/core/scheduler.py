@@ -1,11 +1,11 @@
 """The stochastic batch scheduler λ(t): a Bernoulli process that decides at which iterations a batch is augmented (§3.2)."""
 
 import math
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from sba.core.errors import ConfigError
+from sba.core.hyper import hyper, positional
 from sba.core.rng import Step, uniform
 
 PURPOSE = "scheduler"
@@ -15,21 +15,14 @@ def probability(omega: float) -> float:
     """p(ω) = cos ω, the probability of augmenting at an iteration (§3.2).
 
     Args:
-        omega: angle in radians, in [0, π/2]. ω = π/2 gives exactly 0, where floating point would give 6e-17.
+        omega: angle in radians, in [0, π/2]. ω = π/2 gives exactly 0; floating point would give 6e-17.
     """
     return 0.0 if omega >= math.pi / 2 else math.cos(omega)
 
 
-@dataclass(frozen=True)
+@positional
 class Scheduler:
-    """λ(t) ~ Bernoulli(cos ω), drawn anew at every iteration, or once an epoch.
-
-    Args:
-        omega: angle in radians, in [0, π/2].
-        schedule: "iteration" (abstract, §3.2, Algorithm 1) or "epoch" (the opening of §3); open point 1.
-
-    Raises:
-        ConfigError: either is out of range.
+    """λ(t) ~ Bernoulli(cos ω), drawn anew at every iteration, or once an epoch (open point 1).
 
     >>> import math
     >>> from sba import Step, Scheduler
@@ -38,14 +31,14 @@ class Scheduler:
     [True, True, False, False, True, False]
     """
 
-    omega: float
-    schedule: str = "iteration"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.omega <= math.pi / 2:
-            raise ConfigError(f"omega (ω): {self.omega!r} is not allowed; give an angle in [0, π/2] radians")
-        if self.schedule not in ("iteration", "epoch"):
-            raise ConfigError(f"schedule: {self.schedule!r} is not allowed; give iteration or epoch")
+    omega: float = hyper(
+        math.pi / 3, "angle of the scheduler; a step is augmented with probability cos ω", symbol="ω", unit="rad",
+        source="§3.2; the experiments' value is not given", ge=0, le=math.pi / 2,
+        slider=(0, math.pi / 2, math.pi / 96),
+    )  # fmt: skip
+    schedule: Literal["iteration", "epoch"] = hyper(
+        "iteration", "how often λ is drawn", symbol="λ(t)", source="§3.2 and Algorithm 1; the opening of §3 says epoch"
+    )
 
     def state(self, now: Step) -> bool:
         """Return λ(t). It depends on the seed and the iteration only, so all ranks agree and it can be replayed."""
@@ -60,5 +53,5 @@ class Scheduler:
             steps: how many iterations.
             steps_per_epoch: iterations in an epoch; matters for ``schedule="epoch"`` only.
         """
-        moments = (Step(seed, step=t, epoch=t // steps_per_epoch) for t in range(steps))
-        return np.fromiter((self.state(now) for now in moments), dtype=bool, count=steps)
+        every = (Step(seed, step=t, epoch=t // steps_per_epoch) for t in range(steps))
+        return np.fromiter((self.state(now) for now in every), dtype=bool, count=steps)

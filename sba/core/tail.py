@@ -3,15 +3,18 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
+from sba.core.hyper import check_choice
 from sba.core.staged import Staged
 
-MODES = ("raw", "tracked", "untracked", "running")
+BatchNorm = Literal["raw", "tracked", "untracked", "running"]
 
 
 @dataclass
@@ -30,12 +33,11 @@ class Tail:
     network: Staged
     layer: str
     dropout: bool
-    batch_norm: str
+    batch_norm: BatchNorm
     statistics: dict[_BatchNorm, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in MODES:
-            raise ConfigError(f"batch_norm: {self.batch_norm!r} is not known; give one of {', '.join(MODES)}")
+        check_choice("batch_norm", self.batch_norm, BatchNorm)
 
     def norms(self) -> list[_BatchNorm]:
         """List the tail's batch normalisation that takes the statistics of its batch."""
@@ -56,8 +58,7 @@ class Tail:
 
     def observe(self, norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
         """Keep the statistics of one call: a module may be called several times."""
-        x = inputs[0].detach()
-        x = x if x.dtype == torch.float64 else x.float()
+        x = full_precision(inputs[0].detach())
         variance, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
         self.statistics.setdefault(norm, []).append((mean, variance))
 

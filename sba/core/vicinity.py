@@ -4,16 +4,18 @@ The functions are pure: every random draw is an argument. :class:`Vicinity` draw
 """
 
 import math
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sba.core.bases import KINDS, Basis, basis
-from sba.core.errors import ConfigError
+from sba.core.bases import Basis, Kind, basis
+from sba.core.hyper import check_choice, configuration, hyper
+
+Bound = Literal["clip", "truncate"]
 
 
-def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: str = "clip") -> Tensor:
+def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: Bound = "clip") -> Tensor:
     """Turn standard draws into ε of Eq. 7, bounded to [−τ, τ].
 
     Args:
@@ -26,8 +28,7 @@ def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: str = "clip
     Raises:
         ConfigError: there is no such bound.
     """
-    if bound not in ("clip", "truncate"):
-        raise ConfigError(f"bound: {bound!r} is not known; give clip or truncate")
+    check_choice("bound", bound, Bound)
     if bound == "clip":
         return (sigma * standard).clamp(-tau, tau)
     if sigma == 0:
@@ -36,20 +37,20 @@ def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: str = "clip
     return (sigma * torch.special.ndtri(tail + (1 - 2 * tail) * standard)).clamp(-tau, tau)
 
 
-def gaussian_points(h: Tensor, sigma_basis: Basis, noise: Tensor, spread: Tensor | None = None) -> Tensor:
+def gaussian_points(h: Tensor, sigma_basis: Basis, noise: Tensor, feature_std: Tensor | None = None) -> Tensor:
     """V_g of Eq. 7: x_kj = x_k + s ⊙ (Σ ε_kj).
 
     Args:
         h: activations, of shape (B, Q).
         sigma_basis: Σ, from :func:`sba.core.bases.basis`.
         noise: ε, bounded, of shape (p, B, Q).
-        spread: s of shape (Q,), the spread of each feature where σ is relative to it; None for 1 (open point 6).
+        feature_std: s of shape (Q,), the unit of σ for each feature; None for 1 (open point 6).
 
     Returns:
         Virtual points of shape (p, B, Q).
     """
     moved = sigma_basis(noise)
-    return h + (moved if spread is None else spread * moved)
+    return h + (moved if feature_std is None else feature_std * moved)
 
 
 def dropout_points(h: Tensor, keep: Tensor, rate: float, rescale: bool) -> Tensor:
@@ -67,40 +68,37 @@ def dropout_points(h: Tensor, keep: Tensor, rate: float, rescale: bool) -> Tenso
     return h * (keep.to(h.dtype) / (1 - rate) if rescale else keep)
 
 
-@dataclass(frozen=True)
+@configuration
 class Vicinity:
-    """The mixed vicinity distribution P′ of §3.3. The fields are those of :class:`sba.methods.SBA`, where they are described.
+    """The mixed vicinity distribution P′ of §3.3.
 
     >>> import torch
-    >>> from sba import SBA
-    >>> around = SBA(folds=8).vicinity
     >>> h = torch.ones(4, 16)
-    >>> around.sample(h, torch.Generator().manual_seed(0), torch.ones(16)).shape
+    >>> Vicinity(folds=8).sample(h, torch.Generator().manual_seed(0), torch.ones(16)).shape
     torch.Size([32, 16])
     """
 
-    folds: int
-    gaussian_share: float
-    sigma: float
-    tau: float
-    bound: str
-    basis: str
-    dropout_rate: float
-    dropout_rescale: bool
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "folds": (self.folds >= 1, "an integer from 1"),
-            "gaussian_share": (0 <= self.gaussian_share <= 1, "a number in [0, 1]"),
-            "sigma (σ)": (self.sigma >= 0, "a number from 0"),
-            "tau (τ/σ)": (self.tau > 0, "a number above 0"),
-            "bound": (self.bound in ("clip", "truncate"), "clip or truncate"),
-            "basis (Σ)": (self.basis in KINDS, f"one of {', '.join(KINDS)}"),
-            "dropout_rate": (0 <= self.dropout_rate < 1, "a number in [0, 1)"),
-        }
-        for name, (fits, fix) in allowed.items():
-            if not fits:
-                raise ConfigError(f"{name}: {getattr(self, name.split()[0])!r} is not allowed; give {fix}")
+    folds: int = hyper(
+        32, "virtual points per raw point", symbol="M", source="Table 1: 40, 32, 8 or 4", ge=1, slider=(1, 80, 1)
+    )
+    gaussian_share: float = hyper(
+        0.5, "share of Gaussian points, p/M; the rest are dropout points (p is rounded, halves up)",
+        symbol="p/M", source="ours", ge=0, le=1, slider=(0, 1, 1 / 16),
+    )  # fmt: skip
+    sigma: float = hyper(
+        0.25, "standard deviation of the noise", symbol="σ", source="Eq. 7; no value given", ge=0, slider=(0, 2, 0.05)
+    )
+    tau: float = hyper(
+        2.0, "bound of the noise as a multiple of σ",
+        symbol="τ/σ", source="§3.3; no value given", gt=0, slider=(0.25, 4, 0.25),
+    )  # fmt: skip
+    bound: Bound = hyper("clip", "how the noise is bounded", source="§3.3")
+    basis: Kind = hyper("colnorm", "the random normalised basis matrix", symbol="Σ", source="§3.3, undefined there")
+    dropout_rate: float = hyper(
+        0.5, "probability of deleting a feature",
+        symbol="r", source="Eq. 8; no value given", ge=0, lt=1, slider=(0, 0.95, 0.05),
+    )  # fmt: skip
+    dropout_rescale: bool = hyper(True, "divide what is kept by 1 − rate", source="Eq. 8 does not")
 
     @property
     def gaussian(self) -> int:
@@ -112,13 +110,16 @@ class Vicinity:
         """q = M − p, the number of dropout points per raw point."""
         return self.folds - self.gaussian
 
-    def sample(self, h: Tensor, generator: torch.Generator, spread: Tensor | None) -> Tensor:
+    def sample(self, h: Tensor, generator: torch.Generator, feature_std: Tensor | None) -> Tensor:
         """Draw the virtual points of a batch: [V_g; V_d] of Eq. 6, without the raw rows (open point 4).
+
+        All rows of ``h`` share one Σ (open point 10), drawn anew at each call (open point 9). Processes that share a batch have
+        generators of their own, so each has a Σ for its rows.
 
         Args:
             h: activations of shape (B, …); more than one feature dimension is flattened to Q and restored.
-            generator: for Σ, ε and the masks. Its device must be that of ``h``.
-            spread: unit of σ for each feature, of shape (Q,), from :mod:`sba.core.feature_std`; None where σ is absolute.
+            generator: for Σ, ε and the masks, in this order. Its device must be that of ``h``.
+            feature_std: unit of σ for each feature, of shape (Q,), from :mod:`sba.core.feature_std`; None if σ is absolute.
 
         Returns:
             Points of shape (M·B, …): first all of j = 1, then all of j = 2, … Gradients flow into ``h``.
@@ -130,12 +131,11 @@ class Vicinity:
         batch, width = flat.shape
         parts = []
         if self.gaussian:
-            # One Σ for the whole batch (open point 10), drawn anew at each augmented iteration (open point 9).
             sigma_basis = basis(self.basis, h.shape[1:], generator)
             draw = torch.randn if self.bound == "clip" else torch.rand
             standard = draw(self.gaussian, batch, width, generator=generator, device=flat.device)
             noise = bounded_noise(standard, self.sigma, self.tau * self.sigma, self.bound).to(flat.dtype)
-            unit = None if spread is None else spread.to(flat.dtype)
+            unit = None if feature_std is None else feature_std.to(flat.dtype)
             parts.append(gaussian_points(flat, sigma_basis, noise, unit))
         if self.dropout:
             uniform = torch.rand(self.dropout, batch, width, generator=generator, device=flat.device)

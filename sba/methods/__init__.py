@@ -1,7 +1,6 @@
 """The training methods, by name. A new one is one file and one line here."""
 
-from sba.core.erm import ERM
-from sba.core.method import Method
+from sba.core.method import ERM, Method
 from sba.core.sba import SBA
 from sba.methods.bamboo import Bamboo
 from sba.methods.decoupled import DecoupledMixup

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sba.core.divergence import full_precision, kl
-from sba.core.errors import ConfigError
+from sba.core.vicinity import Bound, Vicinity
 
 
 def bregman(reference: Tensor, virtual: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def bregman(reference: Tensor, virtual: Tensor) -> Tensor:
     return (log_y + centred).logsumexp(-1)
 
 
-def noise_variance(sigma: float, tau: float, bound: str = "clip") -> float:
+def noise_variance(sigma: float, tau: float, bound: Bound = "clip") -> float:
     """Return the variance of one component of the bounded noise ε of Eq. 7.
 
     With φ and Φ of the standard normal law it is, for "clip", σ² [2Φ(τ) − 1 − 2τφ(τ) + 2τ²(1 − Φ(τ))], and for "truncate"
@@ -43,11 +43,8 @@ def noise_variance(sigma: float, tau: float, bound: str = "clip") -> float:
         tau: bound τ > 0 in multiples of σ.
         bound: "clip" or "truncate", as for :func:`sba.core.vicinity.bounded_noise`.
     """
-    if sigma < 0 or tau <= 0 or bound not in ("clip", "truncate"):
-        raise ConfigError(
-            f"sigma (σ), tau (τ), bound: {sigma!r}, {tau!r}, {bound!r} are not allowed; give σ from 0, τ above 0, clip or truncate"
-        )
     tau = min(tau, 40.0)  # nothing is left beyond, and τ² must not overflow
+    Vicinity(sigma=sigma, tau=tau, bound=bound)  # its ranges are theirs
     inside = math.erf(tau / math.sqrt(2))
     # E ε² over |ε| ≤ τ is a regularised incomplete gamma function, the law of χ² with three degrees of freedom at τ²
     energy = torch.special.gammainc(*torch.tensor([1.5, tau * tau / 2], dtype=torch.float64)).item()

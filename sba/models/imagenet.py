@@ -3,7 +3,7 @@
 from torch import nn
 
 from sba.core.errors import ConfigError
-from sba.core.staged import Borrowed
+from sba.models.borrowed import Borrowed
 
 
 def alexnet(classes: int, channels: int) -> Borrowed:

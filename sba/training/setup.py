@@ -14,12 +14,13 @@ from sba.core import ranks
 from sba.core.errors import ConfigError
 from sba.core.rng import fold_in
 from sba.core.staged import Staged
-from sba.core.updates import UPDATES, Terms, adapted
+from sba.core.updates import UPDATES, Terms
 from sba.data.augment import Augmentation
 from sba.data.datasets import Data, load
 from sba.data.in_files import Stream
 from sba.models.registry import build, to_device
 from sba.training import distributed
+from sba.training.adapted import adapted
 from sba.training.compiled import compile_stages
 from sba.training.machine import Machine
 from sba.training.objective import Objective

@@ -213,7 +213,8 @@ def test_the_noise_keeps_its_shape_its_type_and_is_mapped_linearly(kind, shape, 
 
 def test_unknown_kind():
     with pytest.raises(
-        ConfigError, match="basis: 'qr' is not known; give one of colnorm, orthogonal, identity, hadamard, channel"
+        ConfigError,
+        match=r"basis \(Σ\): 'qr' is not allowed; give one of colnorm, orthogonal, identity, hadamard, channel",
     ):
         basis("qr", 4, generator())
 

@@ -29,7 +29,7 @@ def test_batch_variance_is_that_of_each_feature_over_the_rows():
     h = batches(2)[1]
     expected = oracles.batch_variance(h.flatten(1).tolist())
     np.testing.assert_allclose(batch_variance(h), expected, rtol=1e-12)
-    np.testing.assert_allclose(SBA(scale="batch").spread(h), np.sqrt(expected), rtol=1e-12)
+    np.testing.assert_allclose(SBA(scale="batch").feature_std(h), np.sqrt(expected), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_memory_has_the_widths_of_the_eligible_layers():
 
 def test_a_running_scale_without_its_memory_is_refused():
     with pytest.raises(ConfigError, match=r"scale .*'running' needs the method's memory; give method.memory"):
-        SBA(scale="running").spread(normal(2, 3), "a")
+        SBA(scale="running").feature_std(normal(2, 3), "a")
 
 
 def test_the_running_spread_is_the_unit_of_the_points():

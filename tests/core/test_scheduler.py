@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sba import SBA
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
 from sba.core.scheduler import Scheduler, probability
@@ -68,10 +69,16 @@ def test_epoch_schedule_is_constant_within_an_epoch():
 
 @pytest.mark.parametrize("omega", [-0.1, 1.6, math.nan, math.inf])
 def test_omega_out_of_range(omega):
-    with pytest.raises(ConfigError, match=r"omega \(ω\): .* \[0, π/2\]"):
+    with pytest.raises(ConfigError, match=r"omega \(ω\): .* is not allowed; give a number in \[0, π/2 ≈ 1.570796\]"):
         Scheduler(omega)
 
 
 def test_unknown_schedule():
-    with pytest.raises(ConfigError, match="schedule: 'batch' is not allowed; give iteration or epoch"):
+    with pytest.raises(ConfigError, match=r"schedule \(λ\(t\)\): 'batch' is not allowed; give one of iteration, epoch"):
         Scheduler(1.0, "batch")
+
+
+@pytest.mark.parametrize("call", [lambda: Scheduler(1.0, "epoch", 3), lambda: SBA(1.0)])
+def test_too_many_values_without_a_name(call):
+    with pytest.raises(TypeError, match="values without a name, not"):
+        call()

@@ -12,11 +12,11 @@ import sba
 from sba import build, train
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
-from sba.core.updates import adapted
 from sba.data.augment import normalise
 from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
 from sba.methods.mixup import beta, other_order, resolution_ends
 from sba.report.tables import column, hyperparameters
+from sba.training.adapted import adapted
 from sba.training.run import Run, make_run
 
 # ----------------------------------------------------------------------------------------------------- mixup and its kin

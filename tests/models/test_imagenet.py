@@ -8,8 +8,8 @@ from torch import nn
 from torchvision import models
 
 from sba.core.errors import ConfigError
-from sba.core.staged import Borrowed
 from sba.models import imagenet
+from sba.models.borrowed import Borrowed
 from sba.models.registry import build, count_parameters
 
 THEIRS = {"alexnet_imagenet": models.alexnet, "vgg16_imagenet": models.vgg16, "resnet50": models.resnet50}

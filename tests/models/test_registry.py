@@ -79,6 +79,12 @@ def test_a_shape_costs_no_memory_and_leaves_the_parameters_in_their_place():
     assert [p.data_ptr() for p in net.parameters()] == places and not any(p.is_meta for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", ["alexnet", "resnet44"])
+def test_a_float64_copy_has_the_same_shapes(name):
+    single, double = build(name, 10, 3, 32), build(name, 10, 3, 32).double()
+    assert double.shapes() == single.shapes()
+
+
 def test_a_network_of_ones_own_gives_shapes_where_it_knows_its_input():
     stages = [("conv1", nn.Conv2d(1, 4, 3)), ("norm", nn.BatchNorm2d(4)), ("flatten", nn.Flatten())]
     assert Staged(stages, [1, 8, 8]).shape("norm") == (4, 6, 6)
