@@ -1,8 +1,8 @@
 """Execute the chapters with papermill into a staged copy of the book.
 
 The book is rendered from a *stage*: a copy of the tree in which every notebook has been executed. Nothing executes
-while the pages are rendered, so a page can only show what this module has seen succeed. An executed notebook is kept
-until one of the things it depends on changes (`digest`).
+while the pages are rendered, so a page shows only what this module has seen succeed. An executed notebook is kept until
+something that it depends on changes (`digest`).
 """
 
 import ast
@@ -31,12 +31,12 @@ from sba.book.hygiene import NotebookError, check_outputs, strip
 STAGED = ("book", "_config.yml", "_toc.yml")
 IGNORED = {"__pycache__", ".ipynb_checkpoints"}
 UNSEEN = {"cli", "bench"}
-"""Rooms that no chapter shows anything of: editing them executes nothing again."""
+"""Rooms that no chapter shows: a change in them executes nothing again."""
 DRAWN = Path("book", "_figures")
 KERNEL_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # two kernels with a thread pool each fight over the cores: five times slower
+    "OMP_NUM_THREADS": "1",  # two kernels that each have a thread pool compete for the cores: five times slower
     "JUPYTER_PLATFORM_DIRS": "1",  # jupyter_core warns about its old folders otherwise
-    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is this interpreter, whatever is installed for the user
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is this interpreter, not one installed for the user
 }
 
 
@@ -53,13 +53,13 @@ def execute(
 
     `notebooks_dir` lies in the root of the tree; `book/`, `_config.yml` and `_toc.yml` are copied from beside it, and
     the kernels run in the root of the stage, as with `papermill notebooks/NN.ipynb out.ipynb` in the root of the tree.
-    `parameters` are handed to every chosen notebook, and each must know all of them. `only` chooses notebooks by their
-    names without suffix (all when empty), `jobs` is the number of kernels side by side (default: two where there are
+    Every chosen notebook gets `parameters` and must declare all of them. `only` chooses notebooks by their
+    names without suffix (all when empty), `jobs` is the number of kernels side by side (default: two if there are
     two cores), `force` ignores the digests.
 
-    Returns the executed notebooks (those up to date are not among them). Raises `NotebookError` for an unknown notebook
-    or parameter before anything runs, and for a failing notebook after the others have finished; the failed copy, its
-    error in place, is left under `failed/` beside the stage, and the page's notebook is removed.
+    Returns the notebooks that it executed. Raises `NotebookError` for an unknown notebook or parameter before anything
+    runs, and for a failing notebook after the others have finished. The failed copy, with its error, stays under `failed/`
+    beside the stage, and the page's notebook is removed.
     """
     root, stage = Path(notebooks_dir).resolve().parent, Path(stage_dir).resolve()
     sources = _choose(Path(notebooks_dir).resolve(), only)
@@ -98,20 +98,20 @@ def execute(
 def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
     """Raise `NotebookError` unless the notebook's `parameters` cell sets every one of these names to a value of its kind.
 
-    papermill itself only prints a line for an unknown name and runs with the default.
+    papermill itself prints a line for an unknown name and runs with the default.
     """
-    known = papermill.inspect_notebook(str(notebook)) if parameters else {}
+    declared = papermill.inspect_notebook(str(notebook)) if parameters else {}
     for name, value in parameters.items():
-        if name not in known:
+        if name not in declared:
             raise NotebookError(
-                f"{notebook.name}: no parameter {name!r}; its parameters cell knows {', '.join(known) or 'none'}"
+                f"{notebook.name}: no parameter {name!r}; its parameters cell declares {', '.join(declared) or 'none'}"
             )
-        if wrong := unlike(ast.literal_eval(known[name]["default"]), value):
+        if wrong := unlike(ast.literal_eval(declared[name]["default"]), value):
             raise NotebookError(f"{notebook.name}: {name}: {value!r} is not allowed; give {wrong}")
 
 
 def unlike(default: object, value: object) -> str:
-    """Say what kind of value a parameter takes, by its default, where the given one is of another; "" where it is not."""
+    """Return "" if a value is of the kind of the parameter's default, otherwise that kind in words."""
     kinds = {bool: "true or false", int: "an integer", float: "a finite number", str: "text", list: "a list"}
     kind = next((kind for kind in kinds if isinstance(default, kind)), None)
     if kind is float:
@@ -136,9 +136,9 @@ def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:
 
 
 def stage_tree(root: Path, stage: Path) -> None:
-    """Make the stage's pages equal to the tree's, but for what notebooks have drawn into `book/_figures/` of the stage.
+    """Make the stage's pages equal to the tree's, except what notebooks have drawn into `book/_figures/` of the stage.
 
-    Only what differs is written: Sphinx builds a page again by its time of change.
+    Write only what differs: Sphinx rebuilds a page by its time of change.
     """
     files = [f for name in STAGED for f in ([root / name] if (root / name).is_file() else (root / name).rglob("*"))]
     paths = {f.relative_to(root) for f in files if f.is_file()}
@@ -166,7 +166,7 @@ def _choose(folder: Path, only: Iterable[str]) -> list[Path]:
 
 
 def _run(source: Path, stage: Path, parameters: dict, wanted: str) -> None:
-    """Execute one notebook beside the stage, check it, and only then put it in its place with its digest.
+    """Execute one notebook beside the stage, check it, and only then move it into the stage with its digest.
 
     papermill runs in a process of its own: its `cwd` and the kernel's environment belong to the whole process, and two
     notebooks may be running.

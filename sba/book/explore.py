@@ -1,4 +1,4 @@
-"""The explorers of the book, one call each: live in Jupyter, and in the built page without a kernel.
+"""The explorers of the book, one call each: they work in Jupyter, and in the built page without a kernel.
 
 >>> from sba.book import explore
 >>> explore.scheduler()  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""What a notebook may hold: nothing of a run in the source, nothing but results in the executed copy."""
+"""What a notebook may hold: no trace of a run in the source, only results in the executed copy."""
 
 import copy
 import re
@@ -14,7 +14,7 @@ RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8}")
 WARNING = re.compile(r"^.*\w*Warning: .*$", re.MULTILINE)
 
 INSTALL = """\
-# Where the project is not installed, as on Colab, this cell fetches it; headlessly it is skipped.
+# If the project is not installed, as on Colab, this cell fetches it; a headless run skips it.
 import importlib.util
 
 if importlib.util.find_spec("sba") is None:
@@ -29,23 +29,23 @@ class NotebookError(SBAError):
 
 
 def repository(root: Path) -> dict[str, str]:
-    """The repository that `_config.yml` of a tree names: `url` and `branch`, or nothing where the url is empty or missing."""
+    """Return the repository that `_config.yml` of a tree names: `url` and `branch`, or nothing if the url is empty or missing."""
     config = root / "_config.yml"
     named = (yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}).get("repository") or {}
     return {"url": named["url"], "branch": named.get("branch") or "main"} if named.get("url") else {}
 
 
 def install_cell(hosted: Mapping[str, str]) -> nbformat.NotebookNode:
-    """The cell that fetches and installs the project on a machine that has only the notebook."""
+    """Return the cell that fetches and installs the project on a machine that has only the notebook."""
     tags = ["install", "skip-execution", "remove-cell"]
     return nbformat.v4.new_code_cell(INSTALL.format(**hosted), id="install", metadata={"tags": tags})
 
 
 def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
-    """The notebook as git keeps it: no outputs, counts, widget state or times, and cell ids that do not change.
+    """Return a copy as git keeps it: no outputs, counts, widget state or times, and cell ids that do not change.
 
-    A random id (as an editor gives it) becomes `cell-N`; an id that somebody chose stays. Where the project is hosted
-    (`repository`), the cell that installs it stands behind the parameters; elsewhere none does. Returns a new notebook.
+    A random id, as an editor gives it, becomes `cell-N`; an id that somebody chose stays. If the project is hosted
+    (`repository`), the cell that installs it follows the parameters; otherwise there is none.
     """
     notebook = copy.deepcopy(notebook)
     notebook.cells = [cell for cell in notebook.cells if cell.get("id") != "install"]
@@ -72,7 +72,7 @@ def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = No
 
 
 def clean_files(notebooks_dir: Path | str = "notebooks") -> list[Path]:
-    """Rewrite every notebook of the folder as `clean` gives it; returns those that changed."""
+    """Rewrite every notebook of the folder as `clean` gives it; return those that changed."""
     changed, hosted = [], repository(Path(notebooks_dir).resolve().parent)
     for path in sorted(Path(notebooks_dir).glob("*.ipynb")):
         text = nbformat.writes(clean(nbformat.read(path, as_version=4), hosted)) + "\n"
@@ -83,7 +83,7 @@ def clean_files(notebooks_dir: Path | str = "notebooks") -> list[Path]:
 
 
 def check_outputs(name: str, notebook: nbformat.NotebookNode) -> None:
-    """Raise `NotebookError` naming the cell where an executed notebook holds an error or a warning, or was not run."""
+    """Raise `NotebookError`, which names the cell, if an executed notebook holds an error or a warning or a cell was not run."""
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
@@ -101,7 +101,7 @@ def check_outputs(name: str, notebook: nbformat.NotebookNode) -> None:
 
 
 def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Remove papermill's bookkeeping and all times in place, and hide the injected cell: readers download this file."""
+    """Remove papermill's bookkeeping and all times in place, and hide the injected cell; readers download this file."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)

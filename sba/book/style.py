@@ -1,4 +1,4 @@
-"""How the book's pictures look: fonts, widths, one colour per method, and a text for whoever cannot see them.
+"""How the book's pictures look: fonts, widths, one colour per method, and a text for readers who cannot see them.
 
 Figures have a white ground, so that they read the same on a light page, on a dark one and in any editor.
 """
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from sba.core.errors import ConfigError
 
 WIDTH = 7.2
-"""Width of every figure in inches: 691 pixels of the page, so that a size of type is the same size everywhere."""
+"""Width of every figure in inches: 691 pixels of the page, so that type has the same size everywhere."""
 
 COLOURS: dict[str, str] = {
     "erm": "#000000",
@@ -44,7 +44,7 @@ dashed and hollow.
 MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*h", strict=True))
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
-"""For text and what matters; for what is secondary; for what is only a ground."""
+"""For text and main lines; for secondary lines; for grounds."""
 SHADES = ("#0B3C6B", "#2F7EBC", "#8FC2DE")
 """Dark to light, for a series of settings of one thing (several ω, several layers), never for methods."""
 CLASSES = ("#4B2A7B", "#A85A00")
@@ -56,7 +56,7 @@ DENSITY = LinearSegmentedColormap.from_list("density", ["#FFFFFF", *reversed(SHA
 """Density of a cloud of points; white is none."""
 
 CAPTION = "color:inherit;font-weight:400;text-align:left"
-"""A caption carries the argument: full contrast on whatever ground the page or the editor puts under an output."""
+"""A caption carries the argument: full contrast on any ground that the page or the editor puts under an output."""
 
 
 def use() -> None:
@@ -104,7 +104,7 @@ def colour(method: str) -> str:
     """Return the colour of a method, or of a column such as "cutout+sba".
 
     Raises:
-        ConfigError: no colour is set aside for it.
+        ConfigError: it has no colour.
     """
     base = _base(method)
     if base not in COLOURS:
@@ -113,7 +113,7 @@ def colour(method: str) -> str:
 
 
 def line(method: str) -> dict[str, Any]:
-    """Return matplotlib's keywords for the line of a method: colour, marker, and dashes where Cutout was on."""
+    """Return matplotlib's keywords for the line of a method: colour, marker, and dashes if Cutout was on."""
     cutout = method.startswith("cutout")
     return {
         "color": colour(method),
@@ -124,7 +124,7 @@ def line(method: str) -> dict[str, Any]:
 
 
 def on_dark(shade: str, share: float = 0.35) -> str:
-    """Return a colour mixed with white, "#rrggbb", so that it keeps its hue and stands out from a dark ground.
+    """Return a colour mixed with white, "#rrggbb": it keeps its hue and stands out from a dark ground.
 
     Args:
         shade: any colour of matplotlib's.
@@ -135,7 +135,7 @@ def on_dark(shade: str, share: float = 0.35) -> str:
 
 
 def bare(axes: Axes) -> None:
-    """Take ticks and frame off, for images and planes."""
+    """Remove ticks and frame, for images and planes."""
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -159,7 +159,7 @@ def show(figure: Figure, alt: str, caption: str = "") -> None:
 
     Args:
         figure: drawn under :func:`use`.
-        alt: what somebody who cannot see the picture must know of it.
+        alt: what a reader who cannot see the picture must know.
         caption: what to see in it; plain text.
 
     Raises:
@@ -177,14 +177,14 @@ def show(figure: Figure, alt: str, caption: str = "") -> None:
 
 
 def keep(figure: Figure, name: str) -> pathlib.Path | None:
-    """Write a figure for a page of the book to ``book/_figures/name.svg``, where there is a book.
+    """Write a figure for a page of the book to ``book/_figures/name.svg``, if there is a book.
 
     Args:
         figure: drawn under :func:`use`; it stays open.
         name: of the file, without suffix.
 
     Returns:
-        The file, or None where neither the current folder nor the one above holds ``book/``.
+        The file, or None if neither the current folder nor the one above holds ``book/``.
     """
     book = next((b for b in (pathlib.Path("book"), pathlib.Path("..", "book")) if b.is_dir()), None)
     if book is None:

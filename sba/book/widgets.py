@@ -1,10 +1,8 @@
-"""What the explorers of the book are made of: controls from the hyper-parameters' definitions, linked to a picture.
+"""The parts of an explorer: controls from the definitions of the hyper-parameters, linked to a picture.
 
 The picture is an ES module, the controls are plain ipywidgets, and the links between them run in the browser. So the same cell
-works in Jupyter with a kernel, and in a page without one, where ``book/_assets/widgets/host.js`` draws what the notebook stored.
-A picture for print, GitHub and whoever runs no scripts goes with it.
-
-This module needs ipywidgets and anywidget, which the rest of the package does not.
+works in Jupyter with a kernel, and in a page without one: there ``book/_assets/widgets/host.js`` draws what the notebook stored.
+A still picture serves print, GitHub and pages without scripts.
 """
 
 import io
@@ -31,14 +29,14 @@ EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 
 
 def module_text(name: str) -> str:
-    """Return the ES module ``explorers/NAME.js`` with what it imports put in its place: a page cannot import from a file."""
+    """Return the ES module ``explorers/NAME.js`` and the modules that it imports as one text: a page cannot import from a file."""
     text = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
     shared = [EXPORT.sub("", (FOLDER / file).read_text(encoding="utf-8")) for file in IMPORT.findall(text)]
     return "\n".join([*shared, IMPORT.sub("", text)])
 
 
 def style_text() -> str:
-    """Return the explorers' style sheet with the book's colours, on a light ground and on a dark one."""
+    """Return the explorers' style sheet with the book's colours, on a light and on a dark ground."""
     names = {
         "ink": style.INK,
         "grey": style.GREY,
@@ -70,7 +68,7 @@ def style_text() -> str:
 
 
 def packed(values: Any, kind: str = "float32") -> dict[str, Any]:
-    """Pack an array as the modules read it: shape, type and bytes, without a text of every number."""
+    """Pack an array as the ES modules read it: shape, type and bytes, instead of a text of every number."""
     array = np.ascontiguousarray(values, dtype=kind)
     return {"shape": list(array.shape), "type": kind, "bytes": array.tobytes()}
 
@@ -80,8 +78,8 @@ class Picture(anywidget.AnyWidget):
 
     Args:
         module: name of its ES module under ``sba/book/explorers/``.
-        data: what the module's ``prepare`` is handed: numbers, texts, lists, and arrays from :func:`packed`.
-        alt: what the picture shows, for whoever cannot see it.
+        data: for the module's ``prepare``: numbers, texts, lists, and arrays from :func:`packed`.
+        alt: what the picture shows, for readers who cannot see it.
         hint: what to look for.
         linked: the traits that controls are linked to, with their first values.
     """
@@ -97,13 +95,13 @@ class Picture(anywidget.AnyWidget):
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls, a picture that follows them, and what needs a kernel.
+    """Controls, a picture that follows them, and a box of widgets that need a kernel.
 
     Args:
-        controls: by the name of the picture's trait that each one moves.
+        controls: name of a trait of the picture → the control that moves it.
         picture: see :class:`Picture`.
-        still: a drawing of the first state, for print, GitHub and pages without scripts; it is closed.
-        kernel: a box or None.
+        still: a drawing of the first state, for print, GitHub and pages without scripts; this closes it.
+        kernel: the box, or None.
     """
 
     def __init__(
@@ -141,24 +139,24 @@ def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widge
     Raises:
         ConfigError: the definition has neither choices nor a slider.
     """
-    known = facts(cls, name)
-    start = known["default"] if value is None else value
-    label = known["symbol"] or name.replace("_", " ")
+    defined = facts(cls, name)
+    start = defined["default"] if value is None else value
+    label = defined["symbol"] or name.replace("_", " ")
     words = {
-        "description": f"{label}, {known['unit']}" if known["unit"] else label,
-        "tooltip": known["description"],
+        "description": f"{label}, {defined['unit']}" if defined["unit"] else label,
+        "tooltip": defined["description"],
         "style": {"description_width": "initial"},
         "layout": {"width": "320px"},
     }
-    if known["choices"]:
-        return ipywidgets.Dropdown(options=known["choices"], value=start, **words)
-    if known["slider"] is None:
+    if defined["choices"]:
+        return ipywidgets.Dropdown(options=defined["choices"], value=start, **words)
+    if defined["slider"] is None:
         raise ConfigError(f"{name}: its definition has no slider; give it one: slider=(lowest, highest, step)")
-    low, high, step = known["slider"]
-    if known["log"]:
+    low, high, step = defined["slider"]
+    if defined["log"]:
         scale = {"min": math.log10(low), "max": math.log10(high), "step": step, "readout_format": ".2g"}
         return ipywidgets.FloatLogSlider(value=start, **scale, **words)
-    if isinstance(known["default"], int):
+    if isinstance(defined["default"], int):
         return ipywidgets.IntSlider(value=start, min=low, max=high, step=step, **words)
     # as many digits as the step has, at most three
     digits = next(d for d in range(4) if d == 3 or math.isclose(round(step, d), step))
@@ -166,7 +164,7 @@ def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widge
 
 
 def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = "") -> ipywidgets.Dropdown:
-    """Make a control that chooses one of several things that are no hyper-parameter; its picture is told the index.
+    """Make a control that chooses among options that are no hyper-parameter; it hands the index to its picture.
 
     Raises:
         ConfigError: the options do not differ.
@@ -184,14 +182,14 @@ def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidge
 
 
 class KernelOnly(ipywidgets.VBox):
-    """A box of what needs a kernel: Jupyter shows it, the page shows the note in its place.
+    """A box of widgets that need a kernel: Jupyter shows it, the page shows the note instead.
 
     Args:
         children: the widgets.
-        note: what a reader without a kernel is told.
+        note: for a reader without a kernel.
     """
 
-    # a tooltip would do, but JupyterLab cannot draw a box that has one
+    # not a tooltip: JupyterLab cannot draw a box that has one
     note = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, children: Sequence[ipywidgets.Widget], note: str):

@@ -150,7 +150,7 @@ def test_a_failing_notebook_is_named_with_its_error_and_leaves_no_page(tree):
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(tree):
-    with pytest.raises(NotebookError, match=r"00_good\.ipynb: no parameter 'sede'.*knows seed, device"):
+    with pytest.raises(NotebookError, match=r"00_good\.ipynb: no parameter 'sede'.*declares seed, device"):
         execute(tree, parameters={"sede": 1})
     assert not (tree / "_build").exists()
 

@@ -1,1 +1,1 @@
-"""The explorers: each is a Python file that prepares what a picture is drawn from, and an ES module that draws it."""
+"""The explorers: a Python file prepares the data of a picture, and an ES module draws it."""

@@ -4,16 +4,16 @@ import { add, colour, explorer, key, layout, line, marks, panel, short } from ".
 /** p(ω) = cos ω (§3.2); exactly 0 at a right angle. */
 export const probability = (omega) => (omega >= Math.PI / 2 ? 0 : Math.cos(omega));
 
-/** Expected time of a step in plain steps, where an augmented one takes so many: λ(t) is 1 with probability p. */
+/** Expected time of a step in plain steps, if an augmented one takes `augmented`: λ(t) is 1 with probability p. */
 export const expected = (p, augmented) => 1 + p * (augmented - 1);
 
 /** The same by multiply–adds: M virtual points, each a share of a pass. */
 export const counted = (p, folds, share) => 1 + p * folds * share;
 
 /** The measurement at the M nearest by ratio. */
-export function nearest(measured, folds) {
+export function nearest(timed, folds) {
   const apart = (one) => Math.abs(Math.log(one.folds / folds));
-  return measured.reduce((best, one) => (apart(one) < apart(best) ? one : best));
+  return timed.reduce((best, one) => (apart(one) < apart(best) ? one : best));
 }
 
 /** Error after the last epoch that is over by a time, in plain epochs; null before the first one is. */
@@ -25,20 +25,20 @@ export function errorBy(errors, step, time) {
 const MOST = 100;
 const ABOUT = [1, 2, 5, 10, 20, 50, 100];
 
-function step(svg, box, state, place) {
+function step(svg, box, state, layer) {
   const p = probability(state.omega);
   const x = { range: [0.9, MOST], log: true, ticks: ABOUT, label: "M, logarithmic" };
   const frame = panel(svg, box, { x, y: { range: [0.85, MOST], log: true, ticks: ABOUT, label: "time of a step, in plain steps" } });
   const folds = Array.from({ length: 41 }, (_, i) => MOST ** (i / 40));
   line(frame, [[0.9, 1], [MOST, 1]], colour("erm"));
   line(frame, folds.map((m) => [m, m]), colour("ba"));
-  line(frame, folds.map((m) => [m, counted(p, m, place.share)]), colour("sba"), { "stroke-dasharray": "6 4" });
-  for (const one of place.measured) {
+  line(frame, folds.map((m) => [m, counted(p, m, layer.share)]), colour("sba"), { "stroke-dasharray": "6 4" });
+  for (const one of layer.timed) {
     const [low, high] = [one.low, one.high].map((value) => expected(p, value));
     line(frame, [[one.folds, low], [one.folds, high]], colour("sba"), { "stroke-width": 4, opacity: 0.45 });
   }
-  marks(frame, place.measured.map((one) => [one.folds, expected(p, one.value)]), colour("sba"), { size: 3.5 });
-  const now = [state.folds, counted(p, state.folds, place.share)];
+  marks(frame, layer.timed.map((one) => [one.folds, expected(p, one.value)]), colour("sba"), { size: 3.5 });
+  const now = [state.folds, counted(p, state.folds, layer.share)];
   add(frame.group, "circle", { cx: frame.x(now[0]), cy: frame.y(now[1]), r: 8, fill: "none", stroke: colour("ink"), "stroke-width": 2 });
   return now[1];
 }
@@ -60,10 +60,10 @@ function gain(svg, box, price, data) {
 }
 
 export default explorer({
-  names: ["omega", "folds", "place"],
+  names: ["omega", "folds", "layer"],
   draw(svg, width, state, data) {
     const { boxes, height } = layout(width, [{ height: 300, shares: [1, 1] }]);
-    const price = step(svg, boxes[0], state, data.places[state.place]);
+    const price = step(svg, boxes[0], state, data.layers[state.layer]);
     gain(svg, boxes[1], price, data);
     key(svg, 20, height + 8, [
       ["SBA, by multiply–adds; ring: the sliders", colour("sba"), "dash"],
@@ -74,16 +74,16 @@ export default explorer({
     return height + 70;
   },
   say(state, data) {
-    const [p, place] = [probability(state.omega), data.places[state.place]];
-    const price = counted(p, state.folds, place.share);
-    const one = nearest(place.measured, state.folds);
+    const [p, layer] = [probability(state.omega), data.layers[state.layer]];
+    const price = counted(p, state.folds, layer.share);
+    const one = nearest(layer.timed, state.folds);
     const time = data.epochs;
     const told = data.runs.map(({ name, method, errors, views }) => {
       const error = errorBy(errors, method === "sba" ? price : views, time);
       return error === null ? `${name} has no epoch behind it` : `${name} ${error.toFixed(1)} %`;
     });
     return (
-      `${place.name}, p = ${p.toFixed(3)}, M = ${state.folds}: by count a step of SBA takes ${price.toFixed(2)} plain steps, ` +
+      `${layer.name}, p = ${p.toFixed(3)}, M = ${state.folds}: by count a step of SBA takes ${price.toFixed(2)} plain steps, ` +
       `one of BA ${state.folds}. Nearest measurement, at M = ${one.folds}: ${expected(p, one.value).toFixed(2)} (record ${one.id}). ` +
       `Test error after the time of ${time} plain epochs: ${told.join(", ")}.`
     );

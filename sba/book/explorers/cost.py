@@ -35,7 +35,7 @@ FREE = ("omega", "eta", "folds", "layers", "basis")
 
 
 def cost(
-    records: Sequence[dict[str, Any]], place: str = "", omega: float | None = None, folds: int | None = None
+    records: Sequence[dict[str, Any]], layer: str = "", omega: float | None = None, folds: int | None = None
 ) -> Explorer:
     """Explore time per step and error per time of SBA, Batch Augmentation and plain training, from records (Fig. 3's question).
 
@@ -44,27 +44,27 @@ def cost(
 
     Args:
         records: as :func:`sba.records.file.read` reads them.
-        place: network and layer to start at, as "ResNet-44, pool"; empty for the first.
+        layer: network and layer to start at, as "ResNet-44, pool"; empty for the first.
         omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
         folds: likewise for M.
 
     Raises:
         ResultsError: nothing was measured, or no network was trained by all three.
     """
-    places, (network, epochs, runs) = measured(records), trained(records)
-    names = [one["name"] for one in places]
-    at = names.index(place) if place else 0
+    layers, (network, epochs, runs) = timed_layers(records), comparable_runs(records)
+    names = [one["name"] for one in layers]
+    at = names.index(layer) if layer else 0
     controls = {
-        "place": choice("layer", names, at, "network and layer k where virtual points are made"),
+        "layer": choice("layer", names, at, "network and layer k where virtual points are made"),
         "omega": slider(SBA, "omega", omega),
         "folds": slider(SBA, "folds", folds),
     }
-    start = {"place": at, "omega": controls["omega"].value, "folds": controls["folds"].value}
-    data = {"places": places, "runs": runs, "epochs": epochs, "network": network}
-    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(places[at], runs, start["omega"]))
+    start = {"layer": at, "omega": controls["omega"].value, "folds": controls["folds"].value}
+    data = {"layers": layers, "runs": runs, "epochs": epochs, "network": network}
+    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(layers[at], runs, start["omega"]))
 
 
-def measured(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def timed_layers(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the layers whose augmented steps were timed, from input to output, each with its newest measurements and its count."""
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for record in sorted((r for r in records if r["kind"] == "bench" and r.get("sweep")), key=lambda r: r["date"]):
@@ -82,7 +82,7 @@ def measured(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         }
     if not found:
         raise ResultsError("results: no record of the cost of a step; run make bench with --results FILE")
-    places = []
+    layers = []
     for network in dict.fromkeys(name for name, _ in found):
         counted = multiply_adds(build(network, 10, 3, 32))
         for one in counted:
@@ -91,11 +91,11 @@ def measured(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 basis = max((s["basis"] for s in steps.values()), key=[s["basis"] for s in steps.values()].count)
                 share = share_behind(one, counted[0].behind, basis)
                 points = [steps[m] for m in sorted(steps)]
-                places.append({"name": f"{title(network)}, {one.layer}", "share": share, "measured": points})
-    return places
+                layers.append({"name": f"{title(network)}, {one.layer}", "share": share, "timed": points})
+    return layers
 
 
-def trained(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str, Any]]]:
+def comparable_runs(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str, Any]]]:
     """Return the network, the number of epochs and the runs of the longest comparison of all three methods on CIFAR-10.
 
     Runs are comparable when they differ in the method alone: same network, epochs, regime, seed, precision, test images and
@@ -137,7 +137,7 @@ def usual(method: Method) -> bool:
     return all(getattr(method, name) == getattr(SBA(), name) for name in definitions(SBA) if name not in FREE)
 
 
-def still(place: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:
+def still(layer: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:
     """Draw the first state for readers without scripts."""
     style.use()
     p, grid = probability(omega), np.geomspace(1, 100, 50)
@@ -145,14 +145,14 @@ def still(place: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Fi
     left.axhline(1, color=style.colour("erm"), label="plain")
     left.plot(grid, grid, color=style.colour("ba"), label="BA: M passes")
     left.plot(
-        grid, [step_cost(p, m, place["share"]) for m in grid], "--", color=style.colour("sba"), label="SBA, counted"
+        grid, [step_cost(p, m, layer["share"]) for m in grid], "--", color=style.colour("sba"), label="SBA, counted"
     )
-    dots = [(one["folds"], 1 + p * (one["value"] - 1)) for one in place["measured"]]
+    dots = [(one["folds"], 1 + p * (one["value"] - 1)) for one in layer["timed"]]
     left.plot(*zip(*dots, strict=True), "o", color=style.colour("sba"), label="SBA, measured")
-    left.set(xscale="log", yscale="log", xlabel="M", title=f"time of a step, plain steps: {place['name']}")
+    left.set(xscale="log", yscale="log", xlabel="M", title=f"time of a step, plain steps: {layer['name']}")
     left.legend()
     for run in runs:
-        pace = step_cost(p, 32, place["share"]) if run["method"] == "sba" else run["views"]
+        pace = step_cost(p, 32, layer["share"]) if run["method"] == "sba" else run["views"]
         at = pace * np.arange(1, len(run["errors"]) + 1)
         right.plot(at, run["errors"], color=style.colour(run["method"]), marker="o", ms=3, label=run["name"])
     right.set(xlabel="training time, in plain epochs", title="test error, %")

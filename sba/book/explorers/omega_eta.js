@@ -1,7 +1,7 @@
 // ω × η: really trained networks. The sliders choose the nearest measured pair; nothing is interpolated.
 import { add, colour, explorer, key, layout, line, marks, numbers, panel, short } from "./plot.js";
 
-/** The place of the measured pair nearest to one: ω by angle, η by ratio; η = 0 is next to values below half of the smallest. */
+/** Row and column of the measured pair nearest to one: ω by angle, η by ratio; η = 0 is next to values below half of the smallest. */
 export function nearest(omega, eta, omegas, etas) {
   const least = (values) => values.indexOf(Math.min(...values));
   const row = least(omegas.map((value) => Math.abs(value - omega)));
@@ -23,11 +23,11 @@ function unpack(problem) {
   return { ...problem, ...Object.fromEntries(arrays), rows: shape[0], columns: shape[1], epochs: shape[2] };
 }
 
-function curves(svg, box, problem, place, own) {
+function curves(svg, box, problem, pair, own) {
   const pick = (name, at) => cut(problem[name], at, problem.columns, problem.epochs);
   const plain = [problem.rows - 1, 0];
   const tail = finite(pick("error", plain)).slice(3);
-  const most = Math.min(100, 2.2 * Math.max(...tail.slice(-5), ...finite(pick("error", place)).slice(-5)));
+  const most = Math.min(100, 2.2 * Math.max(...tail.slice(-5), ...finite(pick("error", pair)).slice(-5)));
   const nice = most > 40 ? 20 : most > 16 ? 10 : most > 8 ? 4 : 2;
   const range = [0, Math.ceil(most / nice) * nice];
   const ticks = Array.from({ length: range[1] / nice + 1 }, (_, i) => i * nice);
@@ -36,11 +36,11 @@ function curves(svg, box, problem, place, own) {
   const frame = panel(svg, box, { x, y: { range, ticks, label: "test error, %" } });
   const path = (values) => Array.from(values, (value, i) => [i + 1, value]);
   line(frame, path(pick("error", plain)), colour("erm"), { "stroke-width": 1.5 });
-  line(frame, path(pick("error", place)), colour("sba"));
+  line(frame, path(pick("error", pair)), colour("sba"));
   if (own.length) line(frame, path(own), colour("shade1"), { "stroke-dasharray": "4 3" });
 }
 
-function map(svg, box, problem, place, state, { omegas, etas }) {
+function map(svg, box, problem, pair, state, { omegas, etas }) {
   const values = problem.final;
   const low = Math.min(...finite(values));
   const x = { range: [0, etas.length], ticks: etas.map((_, i) => i + 0.5), write: (at) => short(etas[Math.floor(at)]), label: "η" };
@@ -50,26 +50,26 @@ function map(svg, box, problem, place, state, { omegas, etas }) {
     add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(row + 0.5) + 4, class: "tick end" }, angle(omega));
     etas.forEach((_, column) => {
       const value = values[row * etas.length + column];
-      const cell = { x: frame.x(column), y: frame.y(row), width: frame.x(1) - frame.x(0) - 1, height: frame.y(1) - frame.y(0) - 1 };
-      // where training fails the error is far off: the darkest colour begins at twice that of plain training
+      const square = { x: frame.x(column), y: frame.y(row), width: frame.x(1) - frame.x(0) - 1, height: frame.y(1) - frame.y(0) - 1 };
+      // if training fails, the error is far off: the darkest colour begins at twice that of plain training
       const share = Number.isFinite(value) ? Math.min(1, (value - low) / Math.max(problem.dark - low, 1e-9)) : 0;
       const fill = Number.isFinite(value) ? `color-mix(in srgb, ${colour("shade0")} ${Math.round(92 * share + 4)}%, ${colour("paper")})` : "none";
-      add(frame.group, "rect", { ...cell, fill, stroke: colour("pale"), "stroke-width": 0.5 });
-      const middle = { x: cell.x + cell.width / 2, y: cell.y + cell.height / 2 + 4, class: share > 0.5 ? "cell middle on" : "cell middle" };
+      add(frame.group, "rect", { ...square, fill, stroke: colour("pale"), "stroke-width": 0.5 });
+      const middle = { x: square.x + square.width / 2, y: square.y + square.height / 2 + 4, class: share > 0.5 ? "cell middle on" : "cell middle" };
       add(frame.over, "text", middle, Number.isFinite(value) ? short(value, 2) : "—");
     });
   });
-  const [row, column] = place;
+  const [row, column] = pair;
   const ring = { x: frame.x(column), y: frame.y(row), width: frame.x(1) - frame.x(0) - 1, height: frame.y(1) - frame.y(0) - 1 };
   add(frame.group, "rect", { ...ring, fill: "none", stroke: colour("sba"), "stroke-width": 3 });
 }
 
-function reliability(svg, box, problem, place) {
+function reliability(svg, box, problem, pair) {
   const ticks = [0, 0.5, 1];
   const x = { range: [0, 1], ticks, label: "confidence" };
   const frame = panel(svg, box, { x, y: { range: [0, 1], ticks, label: "accuracy: calibrated on the diagonal" } });
   line(frame, [[0, 0], [1, 1]], colour("grey"), { "stroke-dasharray": "3 3", "stroke-width": 1 });
-  for (const [at, method, shape] of [[[problem.rows - 1, 0], "erm", "cross"], [place, "sba", "dot"]]) {
+  for (const [at, method, shape] of [[[problem.rows - 1, 0], "erm", "cross"], [pair, "sba", "dot"]]) {
     const pick = (name) => cut(problem[name], at, problem.columns, problem.bins);
     const [count, confidence, accuracy] = ["count", "confidence", "accuracy"].map(pick);
     // bins of a handful of images say nothing
@@ -80,9 +80,9 @@ function reliability(svg, box, problem, place) {
   }
 }
 
-function regions(svg, box, problem, place) {
+function regions(svg, box, problem, pair) {
   const [rows, columns] = problem.pixels;
-  const levels = cut(problem.decision, place, problem.columns, rows * columns);
+  const levels = cut(problem.decision, pair, problem.columns, rows * columns);
   const [left, right, low, high] = problem.extent;
   const x = { range: [left, right], ticks: [-1, 0, 1, 2], label: "feature 1" };
   const frame = panel(svg, box, { x, y: { range: [low, high], ticks: [-1, 0, 1], label: "decision: probability of class 1" } });
@@ -103,16 +103,16 @@ function regions(svg, box, problem, place) {
   problem.points.forEach((points, label) => marks(frame, points, "#222", { shape: label ? "cross" : "dot", size: 2.2 }));
 }
 
-function losses(svg, box, problem, place) {
+function losses(svg, box, problem, pair) {
   const pick = (at) => cut(problem.nll, at, problem.columns, problem.epochs);
-  const ends = [...finite(pick(place)), ...finite(pick([problem.rows - 1, 0]))];
+  const ends = [...finite(pick(pair)), ...finite(pick([problem.rows - 1, 0]))];
   const range = [Math.min(...ends) * 0.9, Math.min(Math.max(...ends), 3)];
   const x = { range: [0, problem.epochs], ticks: [0, problem.epochs / 2, problem.epochs], label: "epoch" };
   const ticks = [0.2, 0.5, 1, 2].filter((value) => value >= range[0] && value <= range[1]);
   const frame = panel(svg, box, { x, y: { range, log: true, ticks, label: "test loss, nats, logarithmic" } });
   const path = (values) => Array.from(values, (value, i) => [i + 1, value]);
   line(frame, path(pick([problem.rows - 1, 0])), colour("erm"), { "stroke-width": 1.5 });
-  line(frame, path(pick(place)), colour("sba"));
+  line(frame, path(pick(pair)), colour("sba"));
 }
 
 export default explorer({
@@ -120,12 +120,12 @@ export default explorer({
   prepare: (data) => ({ ...data, problems: data.problems.map(unpack) }),
   draw(svg, width, state, data) {
     const problem = data.problems[state.problem];
-    const place = nearest(state.omega, state.eta, data.omegas, data.etas);
+    const pair = nearest(state.omega, state.eta, data.omegas, data.etas);
     const { boxes, height } = layout(width, [{ height: 225, shares: [1, 1] }, { height: 245, shares: [1, 1] }]);
-    curves(svg, boxes[0], problem, place, state.own);
-    map(svg, boxes[1], problem, place, state, data);
-    reliability(svg, boxes[2], problem, place);
-    (problem.decision ? regions : losses)(svg, boxes[3], problem, place);
+    curves(svg, boxes[0], problem, pair, state.own);
+    map(svg, boxes[1], problem, pair, state, data);
+    reliability(svg, boxes[2], problem, pair);
+    (problem.decision ? regions : losses)(svg, boxes[3], problem, pair);
     const entries = [["SBA at the nearest measured pair", colour("sba"), "line"], ["plain training", colour("erm"), "line"]];
     if (state.own.length) entries.push(["trained here", colour("shade1"), "dash"]);
     if (problem.decision) entries.push(["training points: class 0", "#777", "dot"], ["class 1", "#777", "cross"]);

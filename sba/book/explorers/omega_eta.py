@@ -9,14 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from scipy import stats
 
 from sba.book import style
 from sba.book.widgets import Explorer, KernelOnly, Picture, choice, packed, slider
 from sba.core.errors import SBAError
 from sba.data.datasets import load
 from sba.methods import SBA
-from sba.report.grid import Grid, grid, mean
+from sba.report.grid import Grid, grid, half_width, mean
 from sba.studies.omega_eta import PROBLEMS
 from sba.training.loop import train
 from sba.training.run import make_run
@@ -71,7 +70,7 @@ def prepared(found: Grid) -> dict[str, Any]:
         "ece": mean(found.scores["ece"]),
     }
     arrays |= {"final": mean(final), "half": half_width(final)}
-    arrays |= {name: [[cell[name] for cell in row] for row in pooled] for name in ("count", "confidence", "accuracy")}
+    arrays |= {name: [[one[name] for one in row] for row in pooled] for name in ("count", "confidence", "accuracy")}
     held = {name: packed(values) for name, values in arrays.items()}
     about: dict[str, Any] = {
         "arrays": held,
@@ -90,14 +89,6 @@ def prepared(found: Grid) -> dict[str, Any]:
             "colours": [[round(255 * part) for part in to_rgb(style.REGIONS(end))] for end in (1.0, 0.0)],
         }
     return about
-
-
-def half_width(values: np.ndarray) -> np.ndarray:
-    """Return half the width of the 95 % interval of the mean over the first axis (Student's t), NaN where n < 2."""
-    n = (~np.isnan(values)).sum(0)
-    centred = np.nansum((values - mean(values)) ** 2, 0)
-    deviation = np.sqrt(centred / np.maximum(n - 1, 1))
-    return np.where(n > 1, stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1)), np.nan)
 
 
 def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> KernelOnly:

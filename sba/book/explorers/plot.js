@@ -95,7 +95,7 @@ export function bars(panel, items, colour, width) {
   }
 }
 
-/** Write a key to a panel's marks at a place in pixels: a patch of colour and its name in ink. */
+/** Write a key to a panel's marks at a position in pixels: a patch of colour and its name in ink. */
 export function key(group, x, y, entries) {
   entries.forEach(([name, colour, shape], row) => {
     const at = { x: x + 8, y: y + 17 * row };

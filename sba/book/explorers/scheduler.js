@@ -40,7 +40,7 @@ function strip(svg, box, states) {
   const rows = box.width > 420 ? 2 : 4;
   const columns = SHOWN / rows;
   const x = { range: [0, columns], label: `iteration t: ${SHOWN} steps in ${rows} rows` };
-  const frame = panel(svg, box, { x, y: { range: [rows, 0], label: "λ(t): coloured where a step is augmented" }, left: 34 });
+  const frame = panel(svg, box, { x, y: { range: [rows, 0], label: "λ(t): an augmented step is coloured" }, left: 34 });
   const [wide, tall] = [frame.x(1) - frame.x(0), frame.y(0) - frame.y(1)];
   for (let row = 0; row < rows; row++) {
     add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(row + 0.5) + 4, class: "tick end" }, `${row * columns}`);
@@ -63,20 +63,20 @@ function lengths(svg, box, p, found) {
   const ticks = [0, 0.25, 0.5, 0.75, 1];
   const frame = panel(svg, box, { x, y: { range: [0, 1], ticks, label: "share of the runs" } });
   const share = (length) => found.filter((n) => n === length).length / Math.max(found.length, 1);
-  const places = Array.from({ length: most }, (_, i) => i + 1);
-  bars(frame, places.map((n) => [n, share(n)]), colour("sba"), 0.62);
+  const counts = Array.from({ length: most }, (_, i) => i + 1);
+  bars(frame, counts.map((n) => [n, share(n)]), colour("sba"), 0.62);
   if (p > 0 && p < 1) {
-    marks(frame, places.map((n) => [n, p ** (n - 1) * (1 - p)]), colour("ink"), { shape: "dash", size: 9 });
+    marks(frame, counts.map((n) => [n, p ** (n - 1) * (1 - p)]), colour("ink"), { shape: "dash", size: 9 });
   }
   const at = frame.inner.right - 150;
   key(frame.over, at, frame.inner.top + 10, [["counted", colour("sba"), "bar"], ["pⁿ⁻¹(1 − p)", colour("ink"), "dash-mark"]]);
 }
 
-function cost(svg, box, p, folds, place) {
+function cost(svg, box, p, folds, layer) {
   const most = 100;
   const x = { range: [0.8, most], log: true, ticks: [1, 2, 5, 10, 20, 50, 100], label: "plain steps, logarithmic" };
   const frame = panel(svg, box, { x, y: { range: [3, 0], label: "expected cost of a step, multiply–adds" }, left: 50 });
-  const rows = [["plain", "erm", 1], ["SBA", "sba", stepCost(p, folds, place.share)], ["BA", "ba", folds]];
+  const rows = [["plain", "erm", 1], ["SBA", "sba", stepCost(p, folds, layer.share)], ["BA", "ba", folds]];
   rows.forEach(([name, method, value], row) => {
     const [from, to, y] = [frame.x(0.8), frame.x(value), frame.y(row + 0.5)];
     add(frame.group, "rect", { x: from, y: y - 12, width: Math.max(to - from, 1), height: 24, fill: colour(method) });
@@ -89,31 +89,31 @@ function cost(svg, box, p, folds, place) {
 
 function at({ omega, folds, layer, seed }, { draws, steps, layers }) {
   const states = stream(draws.subarray(seed * steps, (seed + 1) * steps), omega);
-  return { p: probability(omega), states, found: runLengths(states), place: layers[layer], folds };
+  return { p: probability(omega), states, found: runLengths(states), layer: layers[layer], folds };
 }
 
 export default explorer({
   names: ["omega", "folds", "layer", "seed"],
   prepare: (data) => ({ ...data, draws: numbers(data.draws) }),
   draw(svg, width, state, prepared) {
-    const { p, states, found, place, folds } = at(state, prepared);
+    const { p, states, found, layer, folds } = at(state, prepared);
     const { boxes, height } = layout(width, [{ height: 190, shares: [1, 2.1] }, { height: 210, shares: [1, 1] }]);
     cosine(svg, boxes[0], state);
     strip(svg, boxes[1], states);
     lengths(svg, boxes[2], p, found);
-    cost(svg, boxes[3], p, folds, place);
+    cost(svg, boxes[3], p, folds, layer);
     return height;
   },
   say(state, prepared) {
-    const { p, states, found, place, folds } = at(state, prepared);
+    const { p, states, found, layer, folds } = at(state, prepared);
     const count = states.filter(Boolean).length;
     const mean = found.length ? short(found.reduce((a, b) => a + b) / found.length) : "none";
     const law = p === 1 ? "one without end" : p === 0 ? "none" : short(1 / (1 - p));
     return (
       `ω = ${angle(state.omega)}: p = ${p.toFixed(3)}. Of ${states.length} steps ${count} are augmented. ` +
       `Mean length of their runs: ${mean} (law: ${law}). ` +
-      `With M = ${folds} at layer ${place.name} of ${prepared.network} a step of SBA costs ` +
-      `${stepCost(p, folds, place.share).toFixed(3)} times a plain one, a step of Batch Augmentation ${folds} times.`
+      `With M = ${folds} at layer ${layer.name} of ${prepared.network} a step of SBA costs ` +
+      `${stepCost(p, folds, layer.share).toFixed(3)} times a plain one, a step of Batch Augmentation ${folds} times.`
     );
   },
 });

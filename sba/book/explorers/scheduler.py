@@ -41,8 +41,8 @@ def scheduler(
         layer: where the choice of the layer starts; empty for the last one.
         seed: where the slider of the seed starts, 0 to 4.
     """
-    places = multiply_adds(build(network, 10, 3, 32))
-    names = [place.layer for place in places]
+    layers = multiply_adds(build(network, 10, 3, 32))
+    names = [one.layer for one in layers]
     at = names.index(layer) if layer else len(names) - 1
     controls = {
         "omega": slider(SBA, "omega", omega),
@@ -51,18 +51,18 @@ def scheduler(
         "seed": count("seed", 0, SEEDS - 1, seed, "of the stream λ(t)"),
     }
     first = {"omega": controls["omega"].value, "folds": controls["folds"].value, "layer": at, "seed": seed}
-    picture = Picture("scheduler", prepared(places, network), ALT, HINT, **first)
-    return Explorer(controls, picture, still(places[at], places[0].behind, **first))
+    picture = Picture("scheduler", prepared(layers, network), ALT, HINT, **first)
+    return Explorer(controls, picture, still(layers[at], layers[0].behind, **first))
 
 
-def prepared(places: list[Counted], network: str) -> dict:
+def prepared(layers: list[Counted], network: str) -> dict:
     """Return what the ES module draws from: uniform draws of each seed, and the cost of a virtual point at each layer."""
     draws = [[uniform(seed, PURPOSE, step) for step in range(STEPS)] for seed in range(SEEDS)]
-    layers = [{"name": place.layer, "share": share_behind(place, places[0].behind)} for place in places]
-    return {"draws": packed(draws, "float64"), "steps": STEPS, "layers": layers, "network": title(network)}
+    shown = [{"name": one.layer, "share": share_behind(one, layers[0].behind)} for one in layers]
+    return {"draws": packed(draws, "float64"), "steps": STEPS, "layers": shown, "network": title(network)}
 
 
-def still(place: Counted, whole: float, omega: float, folds: int, layer: int, seed: int) -> Figure:
+def still(chosen: Counted, whole: float, omega: float, folds: int, layer: int, seed: int) -> Figure:
     """Draw the first state for readers without scripts."""
     style.use()
     p, states = probability(omega), Scheduler(omega).stream(seed, STEPS)
@@ -78,9 +78,9 @@ def still(place: Counted, whole: float, omega: float, folds: int, layer: int, se
     axes[1, 0].bar(at, [np.mean(lengths == n) if len(lengths) else 0 for n in at], color=style.colour("sba"))
     axes[1, 0].plot(at, p ** (at - 1) * (1 - p), "_", color=style.INK, ms=12, mew=2)
     axes[1, 0].set(title="share of the runs", xlabel="length of a run")
-    costs = {"plain": 1, "SBA": step_cost(p, folds, share_behind(place, whole)), "BA": folds}
+    costs = {"plain": 1, "SBA": step_cost(p, folds, share_behind(chosen, whole)), "BA": folds}
     axes[1, 1].barh(list(costs), list(costs.values()), color=[style.colour(m) for m in ("erm", "sba", "ba")])
-    axes[1, 1].set(title=f"expected cost of a step, layer {place.layer}", xlabel="plain steps", xscale="log")
+    axes[1, 1].set(title=f"expected cost of a step, layer {chosen.layer}", xlabel="plain steps", xscale="log")
     axes[1, 1].set(xlim=(0.8, 100))
     axes[1, 1].invert_yaxis()
     return fig

@@ -38,7 +38,7 @@ def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: in
     Args:
         network: trained; it must end in a linear layer.
         data: whose test images are shown; σ counts in the spread over its first thousand.
-        samples: name → place among the test images.
+        samples: name → index among the test images.
         seed: of the virtual points.
         first: where sliders start, by the name of the hyper-parameter.
 

@@ -4,9 +4,9 @@ import { boundedNoise, dropoutPoints, gaussianCount, gaussianPoints } from "./po
 
 const PLANE = { x: [-1.8, 4.6], y: [-2.4, 3.8] };
 
-/** The points of one place: {gaussian, dropout}, for the settings of the sliders. */
-export function cloud(place, state, data) {
-  const { h, uniforms, masks, matrices, spread } = place;
+/** The points of one panel: {gaussian, dropout}, for the settings of the sliders. */
+export function cloud(drawn, state, data) {
+  const { h, uniforms, masks, matrices, spread } = drawn;
   const p = gaussianCount(data.folds, state.gaussian_share) * h.length;
   const noise = boundedNoise(uniforms.subarray(0, p), state.sigma, state.tau * state.sigma, data.bounds[state.bound]);
   return {
@@ -22,10 +22,10 @@ export function distance(points, h) {
   return lengths.reduce((a, b) => a + b, 0) / lengths.length;
 }
 
-function unpack(place) {
-  const matrices = place.matrices.map(numbers);
-  const [h, uniforms, masks, spread] = ["h", "uniforms", "masks", "spread"].map((name) => numbers(place[name]));
-  return { ...place, h, uniforms, masks, spread, matrices };
+function unpack(drawn) {
+  const matrices = drawn.matrices.map(numbers);
+  const [h, uniforms, masks, spread] = ["h", "uniforms", "masks", "spread"].map((name) => numbers(drawn[name]));
+  return { ...drawn, h, uniforms, masks, spread, matrices };
 }
 
 function drawCloud(frame, raw, gaussian, dropout) {
@@ -46,8 +46,8 @@ function plane(svg, box, { h, matrices, spread }, points, state) {
   drawCloud(frame, h, points.gaussian, points.dropout);
 }
 
-function layer(svg, box, place, points) {
-  const { view, centre, others, extent, name, h } = place;
+function layer(svg, box, drawn, points) {
+  const { view, centre, others, extent, name, h } = drawn;
   const flat = (point) => [0, 1].map((axis) => view.reduce((sum, row, q) => sum + row[axis] * (point[q] - centre[q]), 0));
   const [left, right, low, high] = extent;
   const x = { range: [left, right], ticks: [], label: "first principal component" };
@@ -70,7 +70,7 @@ export default explorer({
     plane(svg, boxes[0], data.plane, points.plane, state);
     layer(svg, boxes[1], data.layer, points.layer);
     const entries = [["raw point", colour("ink"), "ring"], ["Gaussian points", colour("sba"), "dot"]];
-    key(svg, 20, height + 4, [...entries, ["dropout points", colour("ba"), "cross"], ["dashed: where ε is cut off", colour("grey"), "dash"]]);
+    key(svg, 20, height + 4, [...entries, ["dropout points", colour("ba"), "cross"], ["dashed: the bound of ε", colour("grey"), "dash"]]);
     return height + 64;
   },
   say(state, data) {

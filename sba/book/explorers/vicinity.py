@@ -44,8 +44,8 @@ def vicinity(activations: Tensor | None = None, name: str = "input", seed: int =
         activations = normalise(data.resident[1].images[:400], data.mean, data.std).flatten(1)
     h = activations.detach().double().cpu()
     generator = torch.Generator().manual_seed(seed)
-    plane = place(torch.tensor([[1.4, 0.7]], dtype=torch.float64), torch.ones(2), generator)
-    layer = place(h, batch_variance(h).sqrt(), generator) | projection(h) | {"name": name}
+    plane = draws(torch.tensor([[1.4, 0.7]], dtype=torch.float64), torch.ones(2), generator)
+    layer = draws(h, batch_variance(h).sqrt(), generator) | projection(h) | {"name": name}
     controls = {field: slider(SBA, field, first.get(field)) for field in NAMES}
     bounds = choices(definitions(SBA)["bound"])
     drawn = {"plane": plane, "layer": layer, "folds": FOLDS, "bounds": list(bounds)}
@@ -53,7 +53,7 @@ def vicinity(activations: Tensor | None = None, name: str = "input", seed: int =
     return Explorer(controls, Picture("vicinity", drawn, ALT, HINT, **start), still(h, seed, **first))
 
 
-def place(h: Tensor, spread: Tensor, generator: torch.Generator) -> dict:
+def draws(h: Tensor, spread: Tensor, generator: torch.Generator) -> dict:
     """Draw what makes the points around the first row of ``h``: uniform numbers for noise and masks, and a Σ of each kind."""
     width = h.shape[1]
     uniforms, masks = (torch.rand(FOLDS, width, generator=generator) for _ in range(2))
