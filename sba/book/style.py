@@ -17,31 +17,18 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from sba.core.errors import ConfigError
+from sba.methods import METHODS
 
 WIDTH = 7.2
 """Width of every figure in inches: 691 pixels of the page, so that type has the same size everywhere."""
 
-COLOURS: dict[str, str] = {
-    "erm": "#000000",
-    "sba": "#D55E00",
-    "ba": "#0072B2",
-    "mixup": "#009E73",
-    "manifold-mixup": "#56B4E9",
-    "k-mixup": "#E69F00",
-    "isda": "#CC79A7",
-    "decoupled": "#B8A800",
-    "implicit-sba": "#7A2E00",
-    "bamboo": "#6F7F3F",
-    "sba+isda": "#8F3F97",
-}
-"""The eight colours of Okabe and Ito (2008), one per method; their yellow is darkened, since its lines vanish on white. The limit
-of SBA has a darker tone of SBA's own, SBA + ISDA one between the two.
+COLOURS = {name: method.colour for name, method in METHODS.items()} | {"ba": "#0072B2"}
+"""Mostly the eight colours of Okabe and Ito (2008), one per method, and one for Batch Augmentation, which is a setting of the run.
 
 Cutout belongs to the data and not to the method: "cutout" and "cutout+sba" are drawn in the colours of "erm" and "sba",
 dashed and hollow.
 """
-
-MARKERS: dict[str, str] = dict(zip(COLOURS, "osD^v<>PX*h", strict=True))
+MARKERS = {name: method.marker for name, method in METHODS.items()} | {"ba": "D"}
 
 INK, GREY, PALE = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 """For text and main lines; for secondary lines; for grounds."""

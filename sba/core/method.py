@@ -27,6 +27,10 @@ class Method(abc.ABC):
         formula: the loss of an iteration in TeX, in the letters of ``book/notation.md``.
         cited: whose method it is, keys of ``book/references.bib``; empty for what needs no source.
         presets: named choices of several hyper-parameters.
+        colour: of its lines in figures, "#rrggbb".
+        marker: of its points in figures, as matplotlib names it.
+        bench: hyper-parameters with which the bench times a step of it against a plain one; None if it is not among the relatives.
+        bench_limit: what such a step on ResNet-44 should cost at most, in plain steps; None for no limit.
         update: how the terms become a step, one of :data:`sba.core.updates.UPDATES`; a method may make it a hyper-parameter.
     """
 
@@ -35,6 +39,10 @@ class Method(abc.ABC):
     formula: ClassVar[str]
     cited: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    colour: ClassVar[str]
+    marker: ClassVar[str]
+    bench: ClassVar[dict[str, Any] | None] = {}
+    bench_limit: ClassVar[float | None] = None
     update: Any = "joint"
 
     @abc.abstractmethod
@@ -101,6 +109,9 @@ class ERM(Method):
 
     name: ClassVar[str] = "erm"
     title: ClassVar[str] = "Baseline"
+    colour: ClassVar[str] = "#000000"
+    marker: ClassVar[str] = "o"
+    bench: ClassVar[dict[str, Any] | None] = None
     formula: ClassVar[str] = r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i)"
 
     def branch(self, network: Staged, now: Step) -> Hashable:

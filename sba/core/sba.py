@@ -27,6 +27,9 @@ class SBA(Method):
 
     name: ClassVar[str] = "sba"
     title: ClassVar[str] = "SBA"
+    colour: ClassVar[str] = "#D55E00"
+    marker: ClassVar[str] = "s"
+    bench: ClassVar[dict[str, Any] | None] = None
     formula: ClassVar[str] = (
         r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) + "
         r"\lambda(t)\, \frac{\eta}{MB} \sum_{i,j} D_{\mathrm{KL}}(Y_i \,\Vert\, Y_{ij})"

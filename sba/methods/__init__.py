@@ -14,7 +14,7 @@ METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA, SBAISDA)
 }
-"""Name on the command line and in records → method."""
+"""Name on the command line and in records → method, in the order of tables."""
 
 __all__ = [
     "ERM",

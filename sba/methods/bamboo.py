@@ -93,6 +93,8 @@ class Bamboo(Method):
 
     name: ClassVar[str] = "bamboo"
     title: ClassVar[str] = "Bamboo"
+    colour: ClassVar[str] = "#6F7F3F"
+    marker: ClassVar[str] = "*"
     formula: ClassVar[str] = (
         r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) "
         r"+ \frac{\eta}{MB} \sum_{i,j} \operatorname{CE}(\mathbf 1_{y_i}, Y_{ij}),\quad "

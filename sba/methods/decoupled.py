@@ -133,6 +133,9 @@ class DecoupledMixup(Method):
 
     name: ClassVar[str] = "decoupled"
     title: ClassVar[str] = "decoupled mixup"
+    colour: ClassVar[str] = "#B8A800"  # the yellow of Okabe and Ito, darkened: its lines would vanish on white
+    marker: ClassVar[str] = "P"
+    bench_limit: ClassVar[float | None] = 1.05
     formula: ClassVar[str] = (
         r"\mathcal L_{\text{mixup}} "
         r"- \frac \eta B \sum_i \bigl[f(\lambda) \log \phi_i^{a, b} + f(1 - \lambda) \log \phi_i^{b, a}\bigr],\quad "

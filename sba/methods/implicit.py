@@ -1,7 +1,7 @@
 """SBA in the limit M → ∞ at the last layer: the expected divergence in closed form, without a virtual point."""
 
 from collections.abc import Hashable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,9 @@ class ImplicitSBA(Method):
 
     name: ClassVar[str] = "implicit-sba"
     title: ClassVar[str] = "SBA, M → ∞"
+    colour: ClassVar[str] = "#7A2E00"  # a darker tone of SBA's
+    marker: ClassVar[str] = "X"
+    bench: ClassVar[dict[str, Any] | None] = None
     formula: ClassVar[str] = (
         r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, Y_i) + "
         r"\lambda(t)\, \frac{\eta}{B} \sum_i \mathbb E_{\mathbf h'} D_{\mathrm{KL}}(Y_i \,\Vert\, Y')"

@@ -267,6 +267,9 @@ class ISDA(Method):
 
     name: ClassVar[str] = "isda"
     title: ClassVar[str] = "ISDA"
+    colour: ClassVar[str] = "#CC79A7"
+    marker: ClassVar[str] = ">"
+    bench_limit: ClassVar[float | None] = 1.05
     formula: ClassVar[str] = (
         r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, \operatorname{softmax}(\tilde{\mathbf z}_i)),\quad "
         r"\tilde z_i^c = z_i^c + \tfrac{\lambda_0 t}{2T} "

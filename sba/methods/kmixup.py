@@ -164,6 +164,8 @@ class KMixup(Method):
 
     name: ClassVar[str] = "k-mixup"
     title: ClassVar[str] = "k-mixup"
+    colour: ClassVar[str] = "#E69F00"
+    marker: ClassVar[str] = "<"
     formula: ClassVar[str] = (
         MIXED_LOSS + r",\quad \pi = \arg\min_\pi \sum_i \lVert \mathbf h_i - \mathbf h_{\pi(i)} \rVert^2"
     )

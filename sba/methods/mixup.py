@@ -158,6 +158,9 @@ class Mixup(Method):
 
     name: ClassVar[str] = "mixup"
     title: ClassVar[str] = "mixup"
+    colour: ClassVar[str] = "#009E73"
+    marker: ClassVar[str] = "^"
+    bench_limit: ClassVar[float | None] = 1.05
     formula: ClassVar[str] = (
         MIXED_LOSS + r",\quad \mathbf h_i \leftarrow \lambda \mathbf h_i + (1 - \lambda) \mathbf h_{\pi(i)}"
     )
@@ -196,6 +199,8 @@ class ManifoldMixup(Method):
 
     name: ClassVar[str] = "manifold-mixup"
     title: ClassVar[str] = "manifold mixup"
+    colour: ClassVar[str] = "#56B4E9"
+    marker: ClassVar[str] = "v"
     formula: ClassVar[str] = Mixup.formula
     cited: ClassVar[tuple[str, ...]] = ("verma2019manifold",)
 

@@ -1,6 +1,6 @@
 """SBA and ISDA together: ISDA's bound for the raw points, SBA's divergence for the virtual ones."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -24,6 +24,9 @@ class SBAISDA(Method):
 
     name: ClassVar[str] = "sba+isda"
     title: ClassVar[str] = "SBA + ISDA"
+    colour: ClassVar[str] = "#8F3F97"  # between SBA's and ISDA's
+    marker: ClassVar[str] = "h"
+    bench: ClassVar[dict[str, Any] | None] = {"omega": 0.0, "folds": 40}
     formula: ClassVar[str] = (
         r"\frac 1 B \sum_i \operatorname{CE}(\mathbf 1_{y_i}, \operatorname{softmax}(\tilde{\mathbf z}_i)) + "
         r"\lambda(t)\, \frac{\eta}{MB} \sum_{i,j} D_{\mathrm{KL}}(Y_i \,\Vert\, Y_{ij})"

@@ -52,7 +52,9 @@ def test_a_figure_without_a_text_is_refused():
 
 
 def test_methods_have_different_colours_that_stand_out_from_white():
-    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert (
+        len(set(style.COLOURS.values())) == len(style.COLOURS) == len(set(style.MARKERS.values())) == len(style.MARKERS)
+    )
     for colour in style.COLOURS.values():
         assert 1.05 / (luminance(colour) + 0.05) > 2, colour
 
