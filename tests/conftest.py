@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
-from helpers import deep_network
+from helpers import absent, deep_network
 
 import sba
 
@@ -67,3 +68,21 @@ def cifar():
     if not root or not (Path(root) / "cifar-10-batches-py").is_dir():
         pytest.skip("SBA_DATA names no folder with cifar-10-batches-py")
     return sba.load("cifar10", root)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A browser of the system, driven by playwright."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        absent("no browser: install Chromium (Debian, Ubuntu: apt install chromium) or Chrome")
+    with sync_playwright() as playwright:
+        # a container has no user namespaces for Chromium's sandbox; the pages are the book's own
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
