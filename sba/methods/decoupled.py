@@ -24,7 +24,7 @@ from sba.core.staged import Staged
 from sba.methods.mixup import Mixup, beta, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
 
 
-def strength(share: float, power: float, threshold: float = 1.0) -> float:
+def class_weight(share: float, power: float, threshold: float = 1.0) -> float:
     """Return f, the weight of a class with a share of the mixture: min(1, share/threshold)^power, and 0 for a share of 0.
 
     Args:
@@ -41,7 +41,7 @@ def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, 
     Args:
         lam: λ in [0, 1], the share of the first class.
         mode: "both", "more" for classes with a share of at least ½, or "less" for those with at most ½; at λ = ½ all three agree.
-        power: of :func:`strength`.
+        power: of :func:`class_weight`.
 
     Returns:
         (0, 0) where λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
@@ -50,7 +50,7 @@ def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, 
     if min(shares) <= 0:
         return 0.0, 0.0
     takes_part = {"both": lambda s: True, "more": lambda s: s >= 0.5, "less": lambda s: s <= 0.5}[mode]
-    first, second = (strength(s, power) if takes_part(s) else 0.0 for s in shares)
+    first, second = (class_weight(s, power) if takes_part(s) else 0.0 for s in shares)
     return first, second
 
 
@@ -80,7 +80,7 @@ def decoupled_loss(
         partner_labels: b of shape (N,). Rows with a = b contribute 0, and count in N.
         lam: λ in [0, 1].
         mode: see :func:`weights`.
-        power: see :func:`strength`.
+        power: see :func:`class_weight`.
 
     Returns:
         A scalar ≥ 0 in nats, without the weight η. It is 0 where λ is 0 or 1, and where C = 2: then no other class is
@@ -112,8 +112,8 @@ def decoupled_binary_cross_entropy(
         partner_labels: b of shape (N,). Rows with a = b have target 1: the sample is of that class alone. The authors' code adds
             the two targets, and a target above 1 makes the loss unbounded below.
         lam: λ in [0, 1].
-        power: see :func:`strength`.
-        threshold: see :func:`strength`.
+        power: see :func:`class_weight`.
+        threshold: see :func:`class_weight`.
 
     Returns:
         A scalar in nats: summed over classes, averaged over rows.
@@ -122,7 +122,7 @@ def decoupled_binary_cross_entropy(
     same = labels == partner_labels
     targets = torch.zeros_like(logits)
     for classes, share in ((labels, lam), (partner_labels, 1 - lam)):
-        target = logits.new_full(labels.shape, strength(share, power, threshold)).masked_fill(same, 1.0)
+        target = logits.new_full(labels.shape, class_weight(share, power, threshold)).masked_fill(same, 1.0)
         targets.scatter_(1, classes[:, None], target[:, None])
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 

@@ -1,11 +1,9 @@
 """k-mixup (Greenewald et al., 2021): mix samples that optimal transport matches within blocks of k.
 
-Partners for k-mixup (Greenewald et al., 2021): rows are matched within blocks of k by optimal transport.
-
 A batch is cut into blocks of k rows, and so is the batch in another order. The rows of a block and those of the other block in its
 place are two uniform measures on k points; the optimal transport between them is a permutation, and mixing matched rows is the
-displacement interpolation of the two. The costs of a whole batch are one batched matrix product on the device; SciPy solves the
-assignments on the host, so a GPU waits for its host once a step.
+displacement interpolation of the two. One batched matrix product on the device compares the rows of all blocks; SciPy
+solves the assignments on the host, so a GPU waits for its host once a step.
 """
 
 from collections.abc import Callable
@@ -26,11 +24,11 @@ from sba.core.staged import Staged
 from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
 
 
-def costs(x: Tensor, y: Tensor) -> Tensor:
+def mismatches(x: Tensor, y: Tensor) -> Tensor:
     """Return −x_iᵀy_j within each block: half the squared distance, but for terms that are the same in every assignment.
 
     The sum of ‖x_i − y_j‖² over matched rows is the sum of all ‖x_i‖² and ‖y_j‖², whatever the matching, minus that of 2x_iᵀy_j.
-    For the same reason both sides may be shifted by constants. The norms would cost two more passes over the batch.
+    For the same reason both sides may be shifted by constants. The norms would take two more passes over the batch.
 
     Args:
         x: of shape (blocks, k, D).
@@ -43,21 +41,22 @@ def costs(x: Tensor, y: Tensor) -> Tensor:
         return torch.bmm(full_precision(x), full_precision(y).mT).neg_()
 
 
-def assign(cost: Tensor) -> Tensor:
+def assign(mismatch: Tensor) -> Tensor:
     """Solve one assignment problem per block exactly.
 
     Args:
-        cost: of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should show in its loss.
+        mismatch: of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should show in
+            its loss.
 
     Returns:
-        Integers of shape (blocks, k) on the device of ``cost``: column j for each row i, a permutation of least total cost.
+        Integers of shape (blocks, k) on the device of ``mismatch``: column j for each row i, a permutation whose sum is least.
     """
     from scipy.optimize import linear_sum_assignment
 
-    host = cost.detach().cpu().numpy()
+    host = mismatch.detach().cpu().numpy()
     finite = np.where(np.isfinite(host), host, 0)
     columns = np.stack([linear_sum_assignment(block)[1] for block in finite])
-    return torch.from_numpy(columns).to(cost.device)
+    return torch.from_numpy(columns).to(mismatch.device)
 
 
 @torch.no_grad()
@@ -65,8 +64,8 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     """Match each row with a partner: least sum of squared Euclidean distances within blocks of k.
 
     Rows ik … (i+1)k − 1 are matched with the rows ``order[ik]`` … ``order[(i+1)k − 1]``, and no others. If k does not divide the
-    batch, the last block is smaller. The cost is squared, as the Wasserstein-2 distance of the paper asks; the authors' code takes
-    plain distances. Their code also solves one problem of size B × B with a constant cost of 1000 off the blocks, which pairs rows
+    batch, the last block is smaller. Distances are squared, as the Wasserstein-2 distance of the paper asks; the authors' code
+    takes plain ones. Their code also solves one problem of size B × B with the constant 1000 off the blocks, which pairs rows
     across blocks where distances are larger than that.
 
     A row may be its own partner where ``order`` leaves it in its block, as in the authors' code. With a random order that can
@@ -95,7 +94,7 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
         if rows.start < rows.stop:
             targets = points.index_select(0, order[rows])
             targets -= targets.mean(0)
-            columns = assign(costs(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
+            columns = assign(mismatches(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
             partners.append(order[rows].unflatten(0, (-1, size)).gather(1, columns).flatten())
     return torch.cat(partners)
 

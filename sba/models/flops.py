@@ -12,7 +12,7 @@ from sba.core.staged import Staged
 
 @dataclass(frozen=True)
 class Counted:
-    """A layer as a place to augment at.
+    """A layer that may be augmented.
 
     Attributes:
         layer: its name; "input" for the images themselves.
@@ -33,7 +33,7 @@ def multiply_adds(network: Staged) -> list[Counted]:
     """
     parameter = next(network.parameters())
     shape = network.shape("input")
-    image, places = torch.zeros(1, *shape, device=parameter.device), []
+    image, counted = torch.zeros(1, *shape, device=parameter.device), []
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -41,32 +41,32 @@ def multiply_adds(network: Staged) -> list[Counted]:
             h = network(image, until=layer)
             with FlopCounterMode(display=False) as counter:
                 network(h, after=layer)
-            places.append(Counted(layer, counter.get_total_flops() / 2, h[0].numel()))
+            counted.append(Counted(layer, counter.get_total_flops() / 2, h[0].numel()))
     network.train(training)
-    return places
+    return counted
 
 
-def share_behind(place: Counted, whole: float, basis: str = "hadamard", gaussian_share: float = 0.5) -> float:
+def share_behind(layer: Counted, whole: float, basis: str = "hadamard", gaussian_share: float = 0.5) -> float:
     """Return what a virtual point costs in passes of a raw row, the product with Σ included.
 
     Args:
-        place: the layer.
+        layer: what was counted of it.
         whole: multiply–adds of a whole pass, those behind "input".
         basis: "colnorm" or "orthogonal" for Q² of each Gaussian point, "hadamard" for Q log₂ Q, "identity" for none.
         gaussian_share: p/M, the share of points that go through Σ.
 
     Raises:
-        ConfigError: nothing is known of the cost of such a basis.
+        ConfigError: there is no count for such a basis.
     """
-    q = place.width
+    q = layer.width
     through = {"colnorm": q**2, "orthogonal": q**2, "hadamard": q * math.log2(q), "identity": 0}
     if basis not in through:
         raise ConfigError(f"basis (Σ): no cost is known for {basis!r}; give one of {', '.join(through)}")
-    return (place.behind + gaussian_share * through[basis]) / whole
+    return (layer.behind + gaussian_share * through[basis]) / whole
 
 
 def step_cost(p: float, folds: int, share: float) -> float:
-    """Return the expected cost of a forward pass of SBA in plain steps, 1 + p·M·share; Batch Augmentation costs M.
+    """Return the expected cost of a forward pass of SBA in plain passes, 1 + p·M·share; Batch Augmentation costs M.
 
     Args:
         p: probability of augmenting, cos ω.

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from sba.methods.decoupled import (
+    class_weight,
     decoupled_binary_cross_entropy,
     decoupled_loss,
     log_decoupled_softmax,
-    strength,
     weights,
 )
 from sba.methods.mixup import mixed_cross_entropy
@@ -96,10 +96,10 @@ def test_weights_at_the_edges():
     assert weights(0.64, "both", 0.5) == pytest.approx((0.8, 0.6))
 
 
-def test_strength_is_the_power_of_the_share_up_to_a_threshold():
-    assert [strength(s, 0.0) for s in (0.0, 1e-12, 0.3, 1.0)] == [0.0, 1.0, 1.0, 1.0]
-    assert strength(0.3, 1.0) == 0.3 and strength(0.25, 0.5) == 0.5
-    assert strength(0.2, 1.0, 0.8) == pytest.approx(0.25) and strength(0.9, 1.0, 0.8) == 1.0
+def test_a_classs_weight_is_the_power_of_the_share_up_to_a_threshold():
+    assert [class_weight(s, 0.0) for s in (0.0, 1e-12, 0.3, 1.0)] == [0.0, 1.0, 1.0, 1.0]
+    assert class_weight(0.3, 1.0) == 0.3 and class_weight(0.25, 0.5) == 0.5
+    assert class_weight(0.2, 1.0, 0.8) == pytest.approx(0.25) and class_weight(0.9, 1.0, 0.8) == 1.0
 
 
 def test_pairs_of_one_class_contribute_nothing_and_count():

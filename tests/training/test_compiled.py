@@ -9,7 +9,7 @@ from torch import nn
 
 from sba import Staged, build, train
 from sba.core.errors import ConfigError
-from sba.models.registry import conv_bn
+from sba.models.cifar import conv_bn
 from sba.records.record import record_of
 from sba.training.compiled import check, compile_stages
 from sba.training.evaluation import logits

@@ -119,7 +119,7 @@ free = pytest.mark.parametrize("name", FREE)
 @free
 def test_no_step_reads_a_number_of_the_device_or_sends_one_there(monkeypatch, run, small, name):
     """The assignment of k-mixup is replaced by another permutation, which needs no host."""
-    monkeypatch.setattr("sba.methods.kmixup.assign", lambda costs: costs.argsort(-1)[..., 0])
+    monkeypatch.setattr("sba.methods.kmixup.assign", lambda mismatch: mismatch.argsort(-1)[..., 0])
     few = dataclasses.replace(small, train=small.train[:48])
     assert rehearse(monkeypatch, run(**FREE[name]), few) == []
 
@@ -167,7 +167,7 @@ def test_the_rehearsal_sees_what_is_read(monkeypatch, run, small, read):
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_the_steps_of_an_epoch_synchronise_nothing(monkeypatch, run, small, name):
     """The first epoch makes what is made once. torch then refuses whatever waits for the queue or copies from unpinned memory."""
-    monkeypatch.setattr("sba.methods.kmixup.assign", lambda costs: costs.argsort(-1)[..., 0])
+    monkeypatch.setattr("sba.methods.kmixup.assign", lambda mismatch: mismatch.argsort(-1)[..., 0])
     training = train(run(**FREE[name]), small, device="cuda")
     training.run_epoch(math.inf)
 

@@ -8,12 +8,12 @@ from torch import nn
 from torchvision import models
 
 from sba.core.errors import ConfigError
-from sba.models import imagenet
+from sba.models import torchvision
 from sba.models.borrowed import Borrowed
 from sba.models.registry import build, count_parameters
 
 THEIRS = {"alexnet_imagenet": models.alexnet, "vgg16_imagenet": models.vgg16, "resnet50": models.resnet50}
-OURS = {"alexnet_imagenet": imagenet.alexnet, "vgg16_imagenet": imagenet.vgg16, "resnet50": imagenet.resnet50}
+OURS = {"alexnet_imagenet": torchvision.alexnet, "vgg16_imagenet": torchvision.vgg16, "resnet50": torchvision.resnet50}
 every_network = pytest.mark.parametrize("name", THEIRS)
 
 
@@ -69,13 +69,17 @@ def test_sizes_are_those_of_the_published_weights(name, weights):
 
 def test_layers_that_linear_ones_read():
     with torch.device("meta"):
-        assert imagenet.resnet50(10, 3).linear_inputs == ("pool",)
-        assert imagenet.vgg16(10, 3).linear_inputs == imagenet.alexnet(10, 3).linear_inputs == ("flatten", "fc1", "fc2")
+        assert torchvision.resnet50(10, 3).linear_inputs == ("pool",)
+        assert (
+            torchvision.vgg16(10, 3).linear_inputs
+            == torchvision.alexnet(10, 3).linear_inputs
+            == ("flatten", "fc1", "fc2")
+        )
 
 
 def test_every_convolution_of_vgg_is_a_stage():
     with torch.device("meta"):
-        network = imagenet.vgg16(10, 3)
+        network = torchvision.vgg16(10, 3)
     counts = [sum(isinstance(m, nn.Conv2d) for m in stage.modules()) for stage in network]
     assert counts == [1] * 13 + [0] * 4 and sum(isinstance(m, nn.Linear) for m in network.modules()) == 3
 

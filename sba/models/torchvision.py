@@ -16,7 +16,7 @@ def alexnet(classes: int, channels: int) -> Borrowed:
             **convolutions({"conv1": (0, 3), "conv2": (3, 6), "conv3": (6, 8), "conv4": (8, 10), "conv5": (10, 13)}),
             "flatten": ("avgpool", nn.Flatten()),
             # the dropout stands before the linear layer it belongs to
-            **head({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
+            **classifier({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
         },
     )
 
@@ -36,7 +36,7 @@ def vgg16(classes: int, channels: int) -> Borrowed:
         {
             **convolutions(spans),
             "flatten": ("avgpool", nn.Flatten()),
-            **head({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
+            **classifier({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
         },
     )
 
@@ -63,7 +63,7 @@ def convolutions(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]
     return {name: tuple(f"features.{i}" for i in range(*span)) for name, span in spans.items()}
 
 
-def head(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
+def classifier(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
     """Name stages of ``classifier``, likewise."""
     return {name: tuple(f"classifier.{i}" for i in range(*span)) for name, span in spans.items()}
 
