@@ -79,7 +79,7 @@ class Hadamard(Basis):
 
     Args:
         signs: ±1, of shape (Q,).
-        order: permutation of the features, of shape (Q,); None where one block suffices.
+        order: permutation of the features, of shape (Q,); None if one block suffices.
     """
 
     signs: Tensor
@@ -129,7 +129,7 @@ def orthogonal(width: int, generator: torch.Generator) -> Tensor:
 
 
 def hadamard(width: int, generator: torch.Generator) -> Hadamard:
-    """Draw the signs, and where the width is no power of two the order, of a :class:`Hadamard` basis."""
+    """Draw a :class:`Hadamard` basis: its signs and, if the width is no power of two, its order."""
     signs = torch.randint(2, (width,), generator=generator, device=generator.device) * 2.0 - 1
     whole = width == powers_of_two(width)[0]
     order = None if whole else torch.randperm(width, generator=generator, device=generator.device)
@@ -179,7 +179,7 @@ def basis(kind: str, shape: int | Sequence[int], generator: torch.Generator) -> 
             "identity", "hadamard" (:class:`Hadamard`), or "channel" (:class:`PerChannel` with columns of norm 1; for an
             activation without positions it is "colnorm").
         shape: of one activation without the batch, (Q,) or (channels, height, width); a number Q means (Q,).
-        generator: where the draws come from; its device is the result's.
+        generator: of the draws; its device is the result's.
 
     Raises:
         ConfigError: there is no such kind, or it does not fit.

@@ -16,7 +16,7 @@ Label = Literal["soft", "hard"]
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Return ``x`` in float32, or unchanged where it is more precise already."""
+    """Return ``x`` in float32, or unchanged if it is more precise already."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -72,11 +72,11 @@ def sba_objective(
     Args:
         logits: of the raw points, shape (B, C).
         labels: shape (B,).
-        virtual: logits of the virtual points, shape (M·B, C); None where λ(t) = 0.
+        virtual: logits of the virtual points, shape (M·B, C); None if λ(t) = 0.
         eta: weight η ≥ 0 of the second term.
         detach: see :func:`soft_loss`.
         label: "soft" (Eq. 10) or "hard" (Eq. 9).
-        reference: logits of the teacher, shape (B, C), where they are not ``logits`` (open point 13).
+        reference: logits of the teacher, shape (B, C), if they are not ``logits`` (open point 13).
     """
     check_choice("label", label, Label)
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}

@@ -37,8 +37,8 @@ def hyper(
         description: one clause for help texts and cards, without a full stop.
         symbol: how the book writes it, e.g. "ω".
         source: the place in the paper, or whose choice it is.
-        unit: the unit of its values, where they have one.
-        slider: lowest value, highest value and step of its slider, where one is drawn for it.
+        unit: the unit of its values, if they have one.
+        slider: lowest value, highest value and step of its slider, if one is drawn for it.
         log: whether the slider is logarithmic; its step then counts in decades.
         bounds: ``ge``, ``gt``, ``le``, ``lt``.
     """
@@ -126,7 +126,7 @@ def choices(field: Any) -> tuple[Any, ...]:
 
 
 def bounds(field: Any) -> tuple[float | None, float | None]:
-    """Return the lowest and the highest value of a numeric definition, None where it is open."""
+    """Return the lowest and the highest value of a numeric definition, None if it is open."""
     low = high = None
     for item in field.metadata:
         if isinstance(item, annotated_types.Ge | annotated_types.Gt):

@@ -53,11 +53,11 @@ class Method(abc.ABC):
             network: in training mode.
             x: augmented, normalised images of shape (B, C, H, W).
             y: labels of shape (B,).
-            now: where training stands; the only source of randomness.
+            now: the step; the only source of randomness.
             memory: what :meth:`Method.memory` returned.
 
         Returns:
-            Name → scalar. "cross_entropy", where it is among them, is that of the raw points.
+            Name → scalar. "cross_entropy", if it is among them, is that of the raw points.
         """
 
     def memory(self, network: Staged) -> nn.Module | None:
@@ -69,10 +69,10 @@ class Method(abc.ABC):
 
         Args:
             network: in training mode.
-            now: the moment of that step.
+            now: the step.
 
         Returns:
-            Anything hashable, such as the layer that is augmented; None where it is not known, and a step cannot be captured
+            Anything hashable, such as the layer that is augmented; None if it is not known: then the step cannot be captured
             (:mod:`sba.training.graphs`).
         """
         return None
@@ -87,13 +87,13 @@ class Method(abc.ABC):
         return SBA()
 
     def check(self, network: Staged) -> None:  # noqa: B027 - most methods work on every network
-        """Raise :class:`sba.core.errors.ConfigError` where the method cannot work on this network."""
+        """Raise :class:`sba.core.errors.ConfigError` if the method cannot work on this network."""
 
     def check_batch(self, rows: int, views: int) -> None:  # noqa: B027 - likewise
-        """Raise :class:`sba.core.errors.ConfigError` where the method cannot work on the rows that a pass of a run has.
+        """Raise :class:`sba.core.errors.ConfigError` if the method cannot work on the rows of a pass.
 
         Args:
-            rows: different images in the pass: of this process, where several share a batch.
+            rows: different images in the pass: of this process, if several share a batch.
             views: copies of each of them in the same pass.
         """
 
@@ -127,7 +127,7 @@ def sample_layer(layers: tuple[str, ...], now: Step) -> str:
 
 
 def check_layers(layers: tuple[str, ...], network: Staged) -> None:
-    """Raise :class:`ConfigError` where a layer does not exist, or none is given."""
+    """Raise :class:`ConfigError` if a layer does not exist, or none is given."""
     if not layers:
         raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
     for layer in layers:
@@ -139,7 +139,7 @@ def check_layers(layers: tuple[str, ...], network: Staged) -> None:
 
 
 def check_linear_end(name: str, network: Staged) -> None:
-    """Raise :class:`ConfigError` where a method that works on the last linear layer is given a network without one."""
+    """Raise :class:`ConfigError` if a method that works on the last linear layer is given a network without one."""
     if len(network) < 2 or not isinstance(network[-1], nn.Linear):
         raise ConfigError(
             f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"

@@ -22,7 +22,7 @@ def world() -> int:
 
 
 def total(part: Tensor) -> Tensor:
-    """Return the sum of a tensor over all ranks, equal on all of them; in place where there are several."""
+    """Return the sum of a tensor over all ranks, equal on all of them; in place if there are several."""
     if joined():
         dist.all_reduce(part)
     return part

@@ -61,7 +61,7 @@ class Staged(nn.Sequential):
 
     @property
     def last_linear(self) -> nn.Linear:
-        """The stage that puts out the logits, where it is a linear layer.
+        """The stage that puts out the logits, if it is a linear layer.
 
         Raises:
             ConfigError: it is something else.

@@ -1,6 +1,4 @@
-"""Bamboo (Yang et al., 2019): hard labels for points of a ball around each sample, as the SBA paper describes it (Eq. 9).
-
-Points uniform in an ℓ_p ball, the vicinity of Bamboo (Yang et al., 2019) as §3.3 describes it; its loss is the hard one, Eq. 9.
+"""Bamboo (Yang et al., 2019), as the SBA paper describes it in §3.3: hard labels (Eq. 9) for points of a ball around each sample.
 
 The functions return offsets; added to activations of shape (B, Q), those of shape (M, B, Q) are M virtual points of each.
 """
@@ -20,13 +18,13 @@ from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
-from sba.core.tail import Tail
+from sba.core.tail import BatchNorm, Tail
 
 NORMS = (1, 2, math.inf)
 
 
 def ball_offsets(directions: Tensor, uniform: Tensor, p: float, radius: float) -> Tensor:
-    """Scale draws to points of the ball ‖x‖_p ≤ r: x = r u^{1/d} g/‖g‖_p, uniform by volume where u is uniform on [0, 1).
+    """Scale draws to points of the ball ‖x‖_p ≤ r: x = r u^{1/d} g/‖g‖_p, uniform by volume if u is uniform on [0, 1).
 
     The volume within a radius grows as its d-th power, hence u^{1/d}: in many dimensions nearly all points lie next to the
     surface. With u in its place they would crowd around the centre.
@@ -105,13 +103,17 @@ class Bamboo(Method):
     eta: float = hyper(1.0, "weight of the balls' cross-entropy", symbol="η", source="ours", ge=0)
     folds: int = hyper(4, "points in each ball", symbol="M", source="ours", ge=1)
     radius: float = hyper(
-        0.25, "radius of the ball, in units of the ℓ_p norm of the spreads", symbol="r", source="ours", ge=0
+        0.25,
+        "radius of the ball, in units of the ℓ_p norm of the features' standard deviations",
+        symbol="r",
+        source="ours",
+        ge=0,
     )
     norm: Literal["1", "2", "inf"] = hyper("2", "p of the ℓ_p ball", symbol="p", source="§3.3 of the SBA paper")
     layers: tuple[str, ...] = hyper(
         ("input",), "layers, around one of whose activations the balls lie", symbol="S", source="input"
     )
-    batch_norm: Literal["raw", "tracked", "untracked", "running"] = shared(SBA, "batch_norm")
+    batch_norm: BatchNorm = shared(SBA, "batch_norm")
 
     def voting_vicinity(self) -> SBA:
         """Return SBA's points at this method's layers, as many as in a ball and, as there, without a basis Σ."""

@@ -71,12 +71,12 @@ def second_order(logits: Tensor, weight: Tensor, variance: Tensor) -> Tensor:
     """The spread to second order: ½ tr(F W diag(v) Wᵀ) = ½ Σ_q v_q Var_{c∼Y}(w_cq), with F = diag(Y) − Y Yᵀ.
 
     It holds for uncorrelated u_q of variance v_q, of whatever law, and so for every basis Σ: E[ΣΣᵀ] = I. Costs one
-    product of B·C·Q, or two where each row has its own v.
+    product of B·C·Q, or two if each row has its own v.
 
     Args:
         logits: at the mean of the vicinity, of shape (B, C).
         weight: W of shape (C, Q).
-        variance: v, of shape (Q,), or of shape (B, Q) where each row has its own.
+        variance: v, of shape (Q,), or of shape (B, Q) if each row has its own.
 
     Returns:
         E lse(z′) − lse(z_μ) in nats up to the fourth order of a symmetric u (the third of another), of shape (B,).
@@ -114,7 +114,7 @@ def dropout_bound(logits: Tensor, h: Tensor, weight: Tensor, rate: float, rescal
     """The same bound for the dropout points of Eq. 8: lse_c(z_c + Σ_q ψ_r(t_cq)) − lse(z), rigorous.
 
     ψ_r(t) = log[(1 − r) e^{rt} + r e^{−(1−r)t}] is the cumulant generating function of a centred Bernoulli variable, and t_cq is
-    (w_cq − w̄_q) h_q, divided by 1 − r where the points are. Builds tensors of shape (B, C, Q).
+    (w_cq − w̄_q) h_q, divided by 1 − r if the points are. Builds tensors of shape (B, C, Q).
 
     Args:
         logits: at the mean of the vicinity, of shape (B, C): those of h, or of (1 − r) h without rescaling.
@@ -143,7 +143,7 @@ def bernoulli_cumulant(t: Tensor, rate: float) -> Tensor:
     if rate == 0:
         return torch.zeros_like(t)
     # with the larger of the two exponentials taken out nothing overflows; the error is proportional to t, not constant
-    # filled there, where new_tensor() would send the number to a GPU and wait
+    # filled there: new_tensor() would send the number to a GPU and wait
     side = torch.where(t >= 0, t.new_full((), rate), t.new_full((), 1 - rate))
     return t.abs() * side + torch.log1p(side * torch.expm1(-t.abs()))
 
@@ -155,7 +155,7 @@ def expected_divergence(reference: Tensor, centre: Tensor, spread: Tensor) -> Te
     rescaled dropout; for Eq. 8 as printed z_μ = (1 − r) z + r·bias.
 
     Args:
-        reference: logits z of the raw points, of shape (B, C); detached where the teacher is a constant.
+        reference: logits z of the raw points, of shape (B, C); detached if the teacher is a constant.
         centre: z_μ, logits at the mean of the vicinity, of shape (B, C).
         spread: the second part, of shape (B,), exact or one of the forms above.
 

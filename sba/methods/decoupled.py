@@ -1,11 +1,8 @@
 """Decoupled mixup (Liu et al., 2023): any mixup, and a term that tells each mixed class from all but the other.
 
-Decoupled mixup (Liu et al., 2022): each of two mixed classes is told from all but the other.
-
 The forms are those of the authors' code (openmixup: the loss in ``cross_entropy_loss.py``, its weights in ``cls_mixup_head.py``);
-the abstract of the paper has no formula. That code matches the weights of the two classes to them by class index, so that they
-are swapped for the whole batch where y_a > y_b in its first row, and it leaves the term out at λ = ½. Here they are matched row by
-row.
+the abstract of the paper has no formula. That code matches the weights of the two classes to them by class index: if y_a > y_b in
+its first row, they are swapped for the whole batch. It leaves the term out at λ = ½. Here weights are matched row by row.
 """
 
 import math
@@ -44,7 +41,7 @@ def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, 
         power: of :func:`class_weight`.
 
     Returns:
-        (0, 0) where λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
+        (0, 0) if λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
     """
     shares = (lam, 1 - lam)
     if min(shares) <= 0:
@@ -55,7 +52,7 @@ def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, 
 
 
 def log_decoupled_softmax(logits: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """Return log φ^{i,j} = z_i − log Σ_{c≠j} e^{z_c}: the log-probability of class i where class j is no option.
+    """Return log φ^{i,j} = z_i − log Σ_{c≠j} e^{z_c}: the log-probability of class i if class j is no option.
 
     Args:
         logits: z of shape (N, C).
@@ -83,7 +80,7 @@ def decoupled_loss(
         power: see :func:`class_weight`.
 
     Returns:
-        A scalar ≥ 0 in nats, without the weight η. It is 0 where λ is 0 or 1, and where C = 2: then no other class is
+        A scalar ≥ 0 in nats, without the weight η. It is 0 if λ is 0 or 1, and if C = 2: then no other class is
         left. (a, b, λ) and (b, a, 1 − λ) give the same.
     """
     logits = full_precision(logits)

@@ -16,12 +16,13 @@ from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
+from sba.core.vicinity import Bound
 from sba.methods import closed_form
 
 
 @configuration
 class ImplicitSBA(Method):
-    """Add the expectation of Eq. 11's second term over the vicinity, where layer k is the input of the last linear layer.
+    """Add the expectation of Eq. 11's second term over the vicinity; layer k is the input of the last linear layer.
 
     The basis Σ leaves the covariance of the noise as it is on average, so it has no place here. Both forms are close for Gaussian
     points. For dropout points they are not unless next to nothing is deleted, since a deletion is no small step: chapter 05
@@ -45,7 +46,7 @@ class ImplicitSBA(Method):
     sigma: float = shared(SBA, "sigma")
     scale: Literal["batch", "running", "absolute"] = shared(SBA, "scale")
     tau: float = shared(SBA, "tau")
-    bound: Literal["clip", "truncate"] = shared(SBA, "bound")
+    bound: Bound = shared(SBA, "bound")
     dropout_rate: float = shared(SBA, "dropout_rate")
     dropout_rescale: bool = shared(SBA, "dropout_rescale")
     schedule: Literal["iteration", "epoch"] = shared(SBA, "schedule")

@@ -1,6 +1,4 @@
-"""Implicit semantic data augmentation (Wang et al., 2019): the expected loss over features that vary as their class does.
-
-Implicit semantic data augmentation, ISDA (Wang et al., 2019): class covariances of the features, and the loss they give.
+"""Implicit semantic data augmentation, ISDA (Wang et al., 2019): the expected loss over features that vary as their class does.
 
 ISDA trains on features ã ~ N(a, λ Σ_y) around a, where Σ_y is the covariance of the features of class y, without drawing any. The
 expected cross-entropy is at most the cross-entropy of the logits
@@ -21,13 +19,13 @@ from torch.autograd.function import once_differentiable
 
 from sba.core.divergence import full_precision, sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import configuration, hyper
+from sba.core.hyper import check_choice, configuration, hyper
 from sba.core.method import Method, check_linear_end
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
 
-FORMS = ("full", "diagonal")
+Form = Literal["full", "diagonal"]
 LIMIT = 2**30
 """Most bytes of the class covariances."""
 
@@ -37,8 +35,8 @@ class Moments(NamedTuple):
 
     Attributes:
         count: n, int64 of shape (C,).
-        mean: shape (C, Q); 0 where n = 0.
-        covariance: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 where n ≤ 1.
+        mean: shape (C, Q); 0 if n = 0.
+        covariance: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 if n ≤ 1.
     """
 
     count: Tensor  # type: ignore[assignment]
@@ -48,7 +46,7 @@ class Moments(NamedTuple):
 
 @torch.no_grad()
 def moments(
-    h: Tensor, labels: Tensor, classes: int, form: str = "full", total: Callable[[Tensor], Tensor] | None = None
+    h: Tensor, labels: Tensor, classes: int, form: Form = "full", total: Callable[[Tensor], Tensor] | None = None
 ) -> Moments:
     """Return the moments of one batch, in float32 at least, without a tensor of shape (B, C, Q).
 
@@ -59,8 +57,8 @@ def moments(
         labels: classes of shape (B,).
         classes: C.
         form: "full" or "diagonal".
-        total: returns the sum of a tensor over all ranks, where the batch is spread over several; called three times. The moments
-            are then those of the whole batch, and equal on all ranks. None for a single process.
+        total: returns the sum of a tensor over all ranks, so that the moments are those of the whole batch on each; called three
+            times. None for a single process.
     """
     total = total or (lambda part: part)
     with torch.autocast(h.device.type, enabled=False):
@@ -113,24 +111,13 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def check_covariances(
-    form: str, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
+    form: Form, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
 ) -> None:
-    """Refuse what does not exist or does not fit.
+    """Raise :class:`ConfigError` for what does not exist or does not fit; arguments as for :class:`ClassCovariances`.
 
     The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
-
-    Args:
-        form: "full" or "diagonal".
-        classes: C.
-        features: Q.
-        dtype: of the moments.
-        layer: its name, for the message.
-
-    Raises:
-        ConfigError: with the size and the alternatives.
     """
-    if form not in FORMS:
-        raise ConfigError(f"form: {form!r} is not known; give one of {', '.join(FORMS)}")
+    check_choice("form", form, Form)
     if not dtype.is_floating_point or dtype.itemsize < 4:
         raise ConfigError(f"dtype: {dtype} is too coarse for moments; give torch.float32 or torch.float64")
     numbers = classes * features * max(classes, features)
@@ -163,7 +150,7 @@ class ClassCovariances(nn.Module):
     covariance: Tensor
 
     def __init__(
-        self, classes: int, features: int, form: str = "full", dtype: torch.dtype = torch.float32, layer: str = ""
+        self, classes: int, features: int, form: Form = "full", dtype: torch.dtype = torch.float32, layer: str = ""
     ):
         super().__init__()
         check_covariances(form, classes, features, dtype, layer)
@@ -237,11 +224,11 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
     Args:
         logits: z of shape (B, C).
         labels: y of shape (B,).
-        table: T of :func:`quadratic_table`; not looked at where λ = 0, and may be None then.
+        table: T of :func:`quadratic_table`; may be None if λ = 0.
         strength: λ ≥ 0.
 
     Returns:
-        Shape (B, C), in float32 at least; ``logits`` themselves where λ = 0. The logit of the label is always that of ``logits``.
+        Shape (B, C), in float32 at least; ``logits`` themselves if λ = 0. The logit of the label is always that of ``logits``.
     """
     if strength == 0:
         return logits
@@ -280,7 +267,7 @@ class ISDA(Method):
     lambda0: float = hyper(
         0.5, "λ₀ of the strength λ₀·t/T", symbol="λ₀", source="Wang et al., CIFAR; 7.5 on ImageNet", ge=0
     )
-    form: Literal["full", "diagonal"] = hyper(
+    form: Form = hyper(
         "full",
         "covariances of each class, or its variances alone",
         source="Wang et al.: full on CIFAR, diagonal on ImageNet",
@@ -303,15 +290,9 @@ class ISDA(Method):
     def widened(
         self, network: Staged, h: Tensor, logits: Tensor, y: Tensor, now: Step, memory: nn.Module | None
     ) -> Tensor:
-        """Take a batch into the covariances, and return logits whose cross-entropy is the bound.
+        """Take a batch into the covariances, and return logits whose cross-entropy is the bound, of shape (B, C).
 
-        Args:
-            network: whose last stage is linear.
-            h: what enters that stage, of shape (B, Q).
-            logits: what it puts out, of shape (B, C).
-            y: labels of shape (B,).
-            now: where training stands.
-            memory: what :meth:`memory` returned.
+        Arguments as for :meth:`terms`; besides, ``h`` of shape (B, Q) enters the last stage, which puts out ``logits``.
         """
         if not self.lambda0:
             return logits
@@ -319,6 +300,5 @@ class ISDA(Method):
             raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
         memory.update(h, y, total)
         now_strength = strength(self.lambda0, now.progress)
-        if not now_strength:
-            return logits
-        return isda_logits(logits, y, quadratic_table(network.last_linear.weight, memory.covariance), now_strength)
+        table = quadratic_table(network.last_linear.weight, memory.covariance) if now_strength else None
+        return isda_logits(logits, y, table, now_strength)

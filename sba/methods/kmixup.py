@@ -32,7 +32,7 @@ def mismatches(x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         x: of shape (blocks, k, D).
-        y: of shape (blocks, k, D); rounding is least where its mean is 0.
+        y: of shape (blocks, k, D); rounding is least if its mean is 0.
 
     Returns:
         Of shape (blocks, k, k), in float32 at least, under autocast too.
@@ -66,9 +66,9 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     Rows ik … (i+1)k − 1 are matched with the rows ``order[ik]`` … ``order[(i+1)k − 1]``, and no others. If k does not divide the
     batch, the last block is smaller. Distances are squared, as the Wasserstein-2 distance of the paper asks; the authors' code
     takes plain ones. Their code also solves one problem of size B × B with the constant 1000 off the blocks, which pairs rows
-    across blocks where distances are larger than that.
+    across blocks if distances are larger than that.
 
-    A row may be its own partner where ``order`` leaves it in its block, as in the authors' code. With a random order that can
+    A row may be its own partner if ``order`` leaves it in its block, as in the authors' code. With a random order that can
     happen to a share k/B of the rows, and with k = B it happens to all: then nothing is mixed. If B ≥ 2k, the order
     ``arange(B).roll(k)`` leaves no row in its block; on a batch that is shuffled already, blocks matched so are independent.
 
@@ -107,11 +107,11 @@ def shrinkage(x: Tensor, order: Tensor, partners: Tensor, total: Callable[[Tenso
         x: of shape (B, …).
         order: the permutation that :func:`pairs` was given, ordinary mixup's partners.
         partners: what it returned.
-        total: returns the sum of a tensor over all ranks, where the batch is spread over several: the ratio is then that of the
+        total: returns the sum of a tensor over all ranks, if several share the batch: the ratio is then that of the
             whole batch, and equal on all ranks, as a λ that depends on it must be. None for a single process.
 
     Returns:
-        A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 where all distances are 0.
+        A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 if all distances are 0.
     """
     points = full_precision(x.flatten(1))
     sums = torch.stack([(points - points[p]).square().sum() for p in (order, partners)]).cpu()
@@ -142,11 +142,11 @@ def alpha_for(alpha: float, shrinkage: float, largest: float = 100.0) -> float:
     Args:
         alpha: α ≥ 0 of ordinary mixup.
         shrinkage: from :func:`shrinkage`; it depends on data and k.
-        largest: bound of α_k, which is returned where no α_k below it moves points far enough. The left side is below ¼ for all
+        largest: bound of α_k, which is returned if no α_k below it moves points far enough. The left side is below ¼ for all
             α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for. 100 is the bound of the authors' code.
 
     Returns:
-        α_k ≥ α; α itself where the shrinkage is 1 or more.
+        α_k ≥ α; α itself if the shrinkage is 1 or more.
     """
     from scipy.optimize import brentq
 

@@ -1,12 +1,8 @@
-"""mixup (Zhang et al., 2018): train on convex combinations of pairs of samples and of their labels.
-
-Mixtures of two samples and of their labels: mixup, manifold mixup, CutMix.
+"""Mixtures of two samples and of their labels: mixup (Zhang et al., 2018), manifold mixup (Verma et al., 2019), CutMix.
 
 The functions are pure: the weight λ, the partners and the box are arguments. Row i is mixed with row ``partners[i]`` and keeps the
 share λ. One λ serves a whole batch, as in the authors' code of all three methods. At λ = 1 every function returns what plain
 training computes, bit for bit.
-
-Manifold mixup (Verma et al., 2019): mixup at a layer drawn anew at each iteration.
 """
 
 import math
@@ -34,8 +30,8 @@ def beta(u: float, alpha: float) -> float:
         alpha: α ≥ 0; 0 for λ = 1, plain training, as in the authors' code.
 
     Returns:
-        λ in [0, 1]. λ(1 − u) is 1 − λ(u). A λ that 1 − λ could not be told from 1 by is 0: for small α the share of one sample
-        falls below any float, and then both sides should know that nothing is mixed.
+        λ in [0, 1]; λ(1 − u) is 1 − λ(u). λ is flushed to 0 when 1 − λ rounds to 1: for small α the share of one sample falls
+        below any float, and then both sides should know that nothing is mixed.
     """
     if alpha == 0:
         return 1.0
@@ -90,7 +86,7 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
     """
     logits = full_precision(logits)
     log_p = logits.log_softmax(-1)
-    # 1 − p is accurate as it stands where p ≤ ½, and only the largest p can be above: there it is the sum of the others.
+    # 1 − p is accurate as it stands if p ≤ ½, and only the largest p can be above: there it is the sum of the others.
     top = logits.argmax(-1, keepdim=True)
     log_others = log_p.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True)
     log_not_p = log_p.exp().scatter(-1, top, 0.0).neg().log1p().scatter(-1, top, log_others)
@@ -133,7 +129,7 @@ def cutmix(x: Tensor, partners: Tensor, box: Box) -> tuple[Tensor, float]:
         box: from :func:`cutmix_box`.
 
     Returns:
-        The images, ``x`` itself where the box is empty, and λ as it really is: the share of pixels outside the box. It differs from
+        The images, ``x`` itself if the box is empty, and λ as it really is: the share of pixels outside the box. It differs from
         the λ that was drawn by rounding and by what the borders cut off.
     """
     top, bottom, left, right = box

@@ -1,9 +1,10 @@
 """SBA and ISDA together: ISDA's bound for the raw points, SBA's divergence for the virtual ones."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from sba.core.bases import Kind
 from sba.core.divergence import sba_objective
 from sba.core.hyper import configuration, definitions, shared
 from sba.core.method import Method
@@ -11,7 +12,7 @@ from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import Tail
-from sba.methods.isda import ISDA
+from sba.methods.isda import ISDA, Form
 
 
 @configuration
@@ -39,11 +40,11 @@ class SBAISDA(Method):
     gaussian_share: float = shared(SBA, "gaussian_share")
     sigma: float = shared(SBA, "sigma")
     tau: float = shared(SBA, "tau")
-    basis: Literal["colnorm", "orthogonal", "identity", "hadamard", "channel"] = shared(SBA, "basis")
+    basis: Kind = shared(SBA, "basis")
     dropout_rate: float = shared(SBA, "dropout_rate")
     layers: tuple[str, ...] = shared(SBA, "layers")
     lambda0: float = shared(ISDA, "lambda0")
-    form: Literal["full", "diagonal"] = shared(ISDA, "form")
+    form: Form = shared(ISDA, "form")
 
     @property
     def sba(self) -> SBA:

@@ -37,7 +37,7 @@ def pooled(stage: nn.Sequential) -> nn.Sequential:
 def fully_connected(
     inputs: int, hidden: Sequence[int], classes: int, dropout: float = 0.0
 ) -> list[tuple[str, nn.Module]]:
-    """Fully connected stages fc1, fc2, …: hidden ones end in ReLU and, where asked, dropout; the last puts out logits."""
+    """Fully connected stages fc1, fc2, …: hidden ones end in ReLU and, if asked for, dropout; the last puts out logits."""
     widths = (inputs, *hidden)
     stages: list[tuple[str, nn.Module]] = []
     for i, (before, width) in enumerate(zip(widths, hidden, strict=False), start=1):

@@ -18,7 +18,7 @@ class Architecture:
     Attributes:
         builder: from the number of classes and of input channels.
         side: of the images it is made for, in pixels.
-        smallest: side that it can take, too, and everything above; None where it takes no other than ``side``.
+        smallest: the smallest side that it can take; None if it takes no other than ``side``.
     """
 
     builder: Callable[[int, int], Staged]

@@ -69,7 +69,7 @@ def classifier(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
 
 
 def rgb_only(network: nn.Module, channels: int) -> nn.Module:
-    """Return the network, or raise :class:`sba.core.errors.ConfigError` where the images have not its three channels."""
+    """Return the network, or raise :class:`sba.core.errors.ConfigError` if the images do not have its three channels."""
     if channels != 3:
         raise ConfigError(f"network: torchvision's networks take 3 channels, the data has {channels}; give RGB images")
     return network

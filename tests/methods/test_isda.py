@@ -294,7 +294,7 @@ def test_coarse_moments_are_refused(dtype):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ConfigError, match="form: 'low-rank' is not known; give one of full, diagonal"):
+    with pytest.raises(ConfigError, match="form: 'low-rank' is not allowed; give one of full, diagonal"):
         ClassCovariances(3, 4, "low-rank")
 
 
