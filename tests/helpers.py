@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import sba
+from sba.records.schema import parse
 
 ACTIVE = {"sba": {"omega": 0.0, "eta": 0.5}, "implicit-sba": {"omega": 0.0, "eta": 0.5}, "isda": {"lambda0": 5.0}}
 ACTIVE["sba+isda"] = {"omega": 0.0, "eta": 0.5, "lambda0": 5.0}
@@ -110,22 +111,52 @@ def assert_same(a, b):
 # ------------------------------------------------------------------------------------------------------------ records
 
 
-def record(
-    error, method="erm", seed=0, identifier=None, evaluated_on="test", network="alexnet", fingerprint="f", **options
-):
-    """A record of a run on CIFAR-10 that nobody made."""
-    run = sba.make_run("cifar10", network, method, seed=seed, **options)
+def content(run, error=10.0, **more):
+    """What a results file holds of a run that nobody made: a training record, or what ``more`` makes of it."""
+    epoch = {"epoch": 1, "error": error, "nll": 0.1, "seconds": 1.0, "images": 1, "terms": {}, "counts": {}}
     return {
-        "id": identifier or f"{method}-{seed}-{error}",
+        "id": f"{run.method.name}-{run.seed}-{error}",
         "kind": "train",
+        "key": run.key,
         "settings": run.settings(),
         "reduced": run.reduced,
-        "evaluated_on": evaluated_on,
-        "fingerprint": fingerprint,
+        "fingerprint": "f",
+        "evaluated_on": "holdout" if run.holdout else "test",
         "error": error,
+        "error_last": error,
         "seconds_per_epoch": 2.0,
+        "epochs": [epoch],
+        "device": "cpu",
         "device_name": "a processor",
+        "threads": 1,
+        "versions": {"torch": "9.9"},
+        "date": "2026-01-01T00:00:00Z",
+        **more,
     }
+
+
+def record(error, method="erm", seed=0, identifier=None, network="alexnet", fingerprint="f", **options):
+    """A record of a run on CIFAR-10 that nobody made."""
+    run = sba.make_run("cifar10", network, method, seed=seed, **options)
+    return parse(content(run, error, fingerprint=fingerprint, **({"id": identifier} if identifier else {})))
+
+
+def changed(one, **changes):
+    """A record that differs from another in some fields."""
+    return parse(one.as_json() | changes)
+
+
+def epochs(errors, seconds=1.0):
+    """Epochs as a record holds them, of which only the error and the time matter."""
+    rest = {"nll": 0.1, "seconds": seconds, "images": 1, "terms": {}, "counts": {}}
+    return [{"epoch": i + 1, "error": e} | rest for i, e in enumerate(errors)]
+
+
+def bench(name, value=1.0, identifier="b", date="2026-01-01T00:00:00Z", **more):
+    """A benchmark that nobody made."""
+    machine = {"device": "cpu", "device_name": "a processor", "date": date}
+    numbers = {"value": value, "low": value, "high": value, "rounds": 5, "details": {}}
+    return parse({"id": identifier, "kind": "bench", "name": name, **numbers, **machine, **more})
 
 
 # ---------------------------------------------------------------------------------------------- what is not always there

@@ -33,11 +33,12 @@ from sba.bench.timing import (
     timed,
 )
 from sba.core.errors import ConfigError
+from sba.methods import SBA
 from sba.methods.isda import isda_logits, quadratic_table
 from sba.methods.kmixup import pairs as k_mixup_pairs
 from sba.models.registry import build
 from sba.records.file import append
-from sba.records.record import identify, provenance
+from sba.records.record import identified, provenance
 from sba.training.loop import Training
 from sba.training.machine import Machine
 from sba.training.run import make_run
@@ -119,7 +120,8 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
         "matmul GFLOP/s": statistics.median(ceiling),
         "threads": float(torch.get_num_threads()),
     }
-    return ratio(f"{network} ({amp}): speed of our loop over a plain loop with 2 workers", slow, fast, details)
+    name = f"{network} ({amp}): speed of our loop over a plain loop with 2 workers"
+    return ratio(name, slow, fast, details, family="loop", network=network, method="erm", amp=amp)
 
 
 def at_last_layer(
@@ -127,17 +129,24 @@ def at_last_layer(
 ) -> list[Ratio]:
     """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer; ``limits`` are for the one and the other."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
-    contestants: dict[str, dict[str, Any]] = {
-        f"SBA step (M={folds}, layer {last})": ALWAYS | {"method": "sba", "folds": folds, "layers": (last,)},
-        "SBA step (M → ∞, second order)": ALWAYS | {"method": "implicit-sba", "expectation": "second_order"},
-        "SBA step (M → ∞, bound)": ALWAYS | {"method": "implicit-sba", "expectation": "bound"},
-    }
-    plain, augmented = step_costs(network, contestants, pairs)
-    wanted = [limits[0], limits[1], limits[1]]
-    return [
-        expected_cost(f"{network}: {name}", times, plain, omega, limit=limit)
-        for (name, times), limit in zip(augmented.items(), wanted, strict=True)
+    at = {"layer": last, "basis": SBA().basis}
+    entrants: list[tuple[str, dict[str, Any], dict[str, Any], float | None]] = [
+        (
+            f"M={folds}, layer {last}",
+            {"method": "sba", "folds": folds, "layers": (last,)},
+            at,
+            limits[0],
+        ),
+        ("M → ∞, second order", {"method": "implicit-sba", "expectation": "second_order"}, {}, limits[1]),
+        ("M → ∞, bound", {"method": "implicit-sba", "expectation": "bound"}, {"variant": "bound"}, limits[1]),
     ]
+    plain, augmented = step_costs(network, {name: ALWAYS | given for name, given, *_ in entrants}, pairs)
+    found = []
+    for name, given, about, limit in entrants:
+        about |= {"family": "step", "network": network} | {k: given[k] for k in ("method", "folds") if k in given}
+        found.append(expected_cost(f"{network}: SBA step ({name})", augmented[name], plain, omega, **about))
+        found[-1] = dataclasses.replace(found[-1], limit=limit)
+    return found
 
 
 def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]:
@@ -145,20 +154,22 @@ def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]
     last = build(network, 10, 3, 32).linear_inputs[-1]
     contestants = {str(m): ALWAYS | {"method": "sba", "folds": m, "layers": (last,)} for m in folds}
     plain, augmented = step_costs(network, contestants, pairs)
+    about = {"family": "folds", "network": network, "method": "sba", "layer": last, "basis": SBA().basis}
     return [
-        expected_cost(f"{network}: cost, M={m}, layer {last}", times, plain, 0.0, sweep="folds", x=float(m))
-        for m, times in augmented.items()
+        expected_cost(f"{network}: cost, M={m}, layer {last}", augmented[str(m)], plain, 0.0, **about, folds=m)
+        for m in folds
     ]
 
 
 def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, pairs: int) -> list[Ratio]:
     """Cost of an augmented step against the layer, with the basis that fits every one of them."""
     found = []
+    about = {"family": "layers", "network": network, "method": "sba", "folds": folds, "basis": "hadamard"}
     for layer in layers:
         given = ALWAYS | {"method": "sba", "folds": folds, "layers": (layer,), "basis": "hadamard"}
         plain, augmented = step_costs(network, {layer: given}, pairs, batch)
         name = f"{network}: cost, layer {layer}, M={folds}, B={batch}, Hadamard"
-        found.append(expected_cost(name, augmented[layer], plain, 0.0, sweep="layer", x=layer))
+        found.append(expected_cost(name, augmented[layer], plain, 0.0, **about, layer=layer))
     return found
 
 
@@ -173,18 +184,14 @@ def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -
     """
     contestants = {name: given | (isda if "isda" in name else {}) for name, (given, _) in RELATIVES.items()}
     plain, times = step_costs(network, contestants, pairs)
-    return [
-        dataclasses.replace(
-            ratio(
-                f"{network}: {name} step over a plain step",
-                times[name],
-                plain,
-                {"plain ms": 1e3 * statistics.median(plain)},
-            ),
-            limit=limit if limited else None,
-        )
-        for name, (_, limit) in RELATIVES.items()
-    ]
+    details = {"plain ms": 1e3 * statistics.median(plain)}
+    found = []
+    for name, (_, limit) in RELATIVES.items():
+        method, _, variant = name.partition(", ")
+        about = {"family": "relatives", "network": network, "method": method, "variant": variant}
+        one = ratio(f"{network}: {name} step over a plain step", times[name], plain, details, **about)
+        found.append(dataclasses.replace(one, limit=limit if limited else None))
+    return found
 
 
 def isda_table(rounds: int, batch: int = BATCH, classes: int = 100, features: int = 64) -> Ratio:
@@ -205,7 +212,7 @@ def isda_table(rounds: int, batch: int = BATCH, classes: int = 100, features: in
         F.cross_entropy(h @ weight.T + 0.25 * products.diagonal(dim1=1, dim2=2), labels).backward()
 
     name = f"ISDA loss and gradient, N={batch}, C={classes}, A={features}: table over direct form"
-    return in_turns(name, table, direct, rounds, 1 / 3)
+    return in_turns(name, table, direct, rounds, 1 / 3, family="relatives", method="isda")
 
 
 def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 3072) -> Ratio:
@@ -223,7 +230,7 @@ def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 
         return order[torch.from_numpy(linear_sum_assignment(cost)[1])]
 
     name = f"k-mixup's pairing, B={batch}, k={k}: blocks over one padded assignment"
-    return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1)
+    return in_turns(name, lambda: k_mixup_pairs(x, order, k), padded, rounds, 0.1, family="relatives", method="k-mixup")
 
 
 def import_time(rounds: int) -> Ratio:
@@ -237,7 +244,7 @@ def import_time(rounds: int) -> Ratio:
     pairs = [(taken("sba"), taken("torch")) for _ in range(rounds + 1)][1:]
     own, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
     details = {"sba s": statistics.median(own), "torch s": statistics.median(theirs)}
-    return dataclasses.replace(ratio("import sba over import torch", own, theirs, details), limit=1.5)
+    return dataclasses.replace(ratio("import sba over import torch", own, theirs, details, family="import"), limit=1.5)
 
 
 def run_benchmarks(
@@ -255,8 +262,8 @@ def run_benchmarks(
     Raises:
         ConfigError: a family is not measured on the device.
     """
-    place = Machine(device=device).prepare()
-    families = [name for name in FAMILIES if (name == "epochs") == (place.type == "cuda")]
+    where = Machine(device=device).prepare()
+    families = [name for name in FAMILIES if (name == "epochs") == (where.type == "cuda")]
     if strangers := [name for name in only if name not in families]:
         raise ConfigError(
             f"only: {strangers[0]!r} is not measured on the device {device!r}; give one of {', '.join(families)}"
@@ -292,10 +299,10 @@ def run_benchmarks(
         k_mixup_pairing(2 * rounds),
     ]
     comparisons["import"] = lambda: [import_time(3 * rounds)]
-    comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), place, amp)]
+    comparisons["epochs"] = lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), where, amp)]
     for name in only or families:
         for found in comparisons[name]():
             click.echo(str(found))
             if results and not quick:
-                content = {"schema": 1, "kind": "bench", **found.__dict__, **provenance(place)}
-                append(results, {"id": identify(content), **content})
+                about = found.about.model_dump(exclude_defaults=True)
+                append(results, identified({"kind": "bench", **vars(found), "about": about, **provenance(where)}))

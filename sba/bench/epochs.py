@@ -111,8 +111,14 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     for name in ("plain", "plain, compiled"):
         details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)
     where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
+    comparisons = (
+        (f"speed over a plain loop with {WORKERS} workers", "loader", "plain", {"method": "erm"}),
+        ("speed of the compiled one over it", "plain", "plain, compiled", {"method": "erm", "variant": "compiled"}),
+        ("SBA over plain", "SBA", "plain", {"method": "sba"}),
+    )
     return [
-        ratio(f"{where}: speed over a plain loop with {WORKERS} workers", times["loader"], times["plain"], details),
-        ratio(f"{where}: speed of the compiled one over it", times["plain"], times["plain, compiled"], details),
-        ratio(f"{where}: SBA over plain", times["SBA"], times["plain"], details),
+        ratio(
+            f"{where}: {name}", times[top], times[bottom], details, family="epochs", network=network, amp=amp, **about
+        )
+        for name, top, bottom, about in comparisons
     ]

@@ -7,7 +7,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from sba.core.scheduler import probability
 from sba.data.datasets import Data
 from sba.data.in_memory import Split
+from sba.records.comparison import Comparison
 from sba.training.loop import Training
 from sba.training.run import make_run
 
@@ -37,8 +38,7 @@ class Ratio:
         high: largest round.
         rounds: number of rounds.
         details: medians of what was measured, with their units in the names.
-        sweep: what varies in a family of ratios, "folds" or "layer"; empty for a ratio that stands alone.
-        x: where in its family this one stands.
+        about: what was compared, as fields.
         limit: what the project wants it to be at most; None where it wants nothing.
     """
 
@@ -48,8 +48,7 @@ class Ratio:
     high: float
     rounds: int
     details: dict[str, float]
-    sweep: str = ""
-    x: float | str = ""
+    about: Comparison = field(default_factory=Comparison)
     limit: float | None = None
 
     def __str__(self) -> str:
@@ -60,12 +59,13 @@ class Ratio:
         return f"{self.name}: {self.value:.3f}{verdict} ({self.low:.3f} … {self.high:.3f} over {self.rounds} rounds; {details})"
 
 
-def ratio(name: str, top: list[float], bottom: list[float], details: dict[str, float]) -> Ratio:
-    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details."""
+def ratio(name: str, top: list[float], bottom: list[float], details: dict[str, float], **about: Any) -> Ratio:
+    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details. What is compared is in
+    ``about``: fields of :class:`sba.records.comparison.Comparison`."""
     pairs = [a / b for a, b in zip(top, bottom, strict=True)]
     lower, upper = np.quantile(pairs, [0.25, 0.75]).tolist()
     details = details | {"lower quartile": lower, "upper quartile": upper}
-    return Ratio(name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details)
+    return Ratio(name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details, Comparison(**about))
 
 
 class RandomImages(Dataset):
@@ -146,7 +146,7 @@ def step_costs(
     return bottom, top
 
 
-def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **place: Any) -> Ratio:
+def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **about: Any) -> Ratio:
     """Return the cost of a step at ω over a plain step: the mean of augmented and plain steps weighted by cos ω.
 
     Counting the augmented steps of a short stream would add the luck of the draw.
@@ -154,11 +154,12 @@ def expected_cost(name: str, augmented: list[float], plain: list[float], omega: 
     p = probability(omega)
     expected = [p * a + (1 - p) * b for a, b in zip(augmented, plain, strict=True)]
     details = {"plain ms": 1e3 * statistics.median(plain), "augmented ms": 1e3 * statistics.median(augmented), "p": p}
-    found = ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details)
-    return dataclasses.replace(found, **place)
+    return ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details, **about)
 
 
-def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, limit: float) -> Ratio:
+def in_turns(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, limit: float, **about: Any
+) -> Ratio:
     """Compare two functions that take turns, ten calls at a time."""
     timed(ours, 2), timed(theirs, 2)
     top, bottom = [], []
@@ -166,4 +167,4 @@ def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], roun
         top.append(timed(ours, 10))
         bottom.append(timed(theirs, 10))
     details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
-    return dataclasses.replace(ratio(name, top, bottom, details), limit=limit)
+    return dataclasses.replace(ratio(name, top, bottom, details, **about), limit=limit)

@@ -164,7 +164,7 @@ def train(
 def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> tuple[str, int]:
     """Train a run that has no record yet; return what to say and the exit status."""
     from sba.cli.progress import follow
-    from sba.records.file import append, check_writable, known
+    from sba.records.file import append, check_writable, made_before
     from sba.records.record import record_of
     from sba.studies.store import claimed
     from sba.training.loop import Training
@@ -175,7 +175,7 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> 
     with claimed(training.folder) if ranks.rank() == 0 else contextlib.nullcontext() as mine:
         if not ranks.of_first(mine):
             return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3
-        if found := ranks.of_first(known(results, training)):
+        if found := ranks.of_first(made_before(results, training)):
             return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
         follow(training, quiet)
         if not training.finished:
@@ -184,8 +184,8 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> 
             return "", 0
         record = record_of(training)
         append(results, record)
-        error = f"error {record['error']:.2f} % (median of the last five epochs)"
-        return f"record {record['id']} appended to {results}: {error}", 0
+        error = f"error {record.error:.2f} % (median of the last five epochs)"
+        return f"record {record.id} appended to {results}: {error}", 0
 
 
 @main.command()

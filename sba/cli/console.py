@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from sba.cli.forecast import Forecast, spoken
 from sba.records.commands import command_of
 from sba.records.file import check_writable
-from sba.report.tables import hyperparameters
+from sba.report.averages import settings
 from sba.studies.catalogue import study_named
 from sba.studies.executors import sweep
 from sba.studies.planned import PlannedRun, planned_runs
@@ -46,7 +46,7 @@ class Sweep:
         machine.prepare()
         self.study = study_named(name)
         wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
-        self.cells = planned_runs(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
+        self.planned = planned_runs(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
         deadline = None if budget is None else time.monotonic() + budget
         self.options = Options(machine, deadline, keep, jobs)
@@ -56,20 +56,20 @@ class Sweep:
         self.status, self.verdict = 0, ""
 
     def states(self) -> list[tuple[str, str]]:
-        """Return the state of every cell, as :meth:`sba.studies.store.Store.state` does."""
+        """Return the state of every planned run, as :meth:`sba.studies.store.Store.state` does."""
         found = []
-        for cell in self.cells:
-            data = self.options.data_of(cell.run)
-            found.append(self.store.state(cell, data.fingerprint, self.study.exclusive))
+        for planned in self.planned:
+            data = self.options.data_of(planned.run)
+            found.append(self.store.state(planned, data.fingerprint, self.study.exclusive))
         return found
 
     def listing(self) -> Iterator[str]:
         """Write every run, its state, and the command that does it alone."""
         machine = self.options.machine
         threads = machine.threads if machine.device == "cpu" else None
-        for cell, (_, text) in zip(self.cells, self.states(), strict=True):
-            yield f"{text}: {described(cell)}"
-            yield f"    {command_of(cell.run, machine.device, threads)}"
+        for planned, (_, text) in zip(self.planned, self.states(), strict=True):
+            yield f"{text}: {described(planned)}"
+            yield f"    {command_of(planned.run, machine.device, threads)}"
 
     def lines(self, stop: Callable[[], bool] = lambda: False) -> Iterator[str]:
         """Do what is left to do, and say what happens.
@@ -80,20 +80,20 @@ class Sweep:
         left = [i for i, (state, _) in enumerate(self.states()) if state not in ("record", "diverged")]
         if left:
             check_writable(self.store.results)
-            yield f"{len(left)} of {len(self.cells)} runs are left; records go to {self.store.results}"
+            yield f"{len(left)} of {len(self.planned)} runs are left; records go to {self.store.results}"
             yield from self.progress(left, stop)
         self.settle()
 
     def progress(self, left: list[int], stop: Callable[[], bool]) -> Iterator[str]:
         """Do what is left, and say what happens."""
-        forecast = Forecast([cell.run for cell in self.cells], left, self.jobs)
+        forecast = Forecast([planned.run for planned in self.planned], left, self.jobs)
         said = time.monotonic()
-        for event in sweep(self.study, self.cells, self.store, self.options, self.jobs, stop):
+        for event in sweep(self.study, self.planned, self.store, self.options, self.jobs, stop):
             now = time.monotonic()
-            if event.cell >= 0:
+            if event.index >= 0:
                 forecast.note(event, now)
             if event.kind == "failed":
-                self.failed[event.cell] = event.text
+                self.failed[event.index] = event.text
             self.lost += event.kind == "lost"
             if event.kind in ("done", "diverged", "stopped", "failed", "lost") or (
                 event.kind == "epoch" and now - said > QUIET_SECONDS
@@ -105,34 +105,34 @@ class Sweep:
         """Write what happened."""
         if event.kind == "lost":
             return f"lost: {event.text}; its run has a checkpoint"
-        cell = self.cells[event.cell]
-        what = {"epoch": f"epoch {event.epoch} of {cell.run.epochs}", "done": f"record {event.record}: {event.text}"}
+        planned = self.planned[event.index]
+        what = {"epoch": f"epoch {event.epoch} of {planned.run.epochs}", "done": f"record {event.record}: {event.text}"}
         start = what.get(event.kind, f"{event.kind} {event.record}".strip() + f": {event.text}")
-        return f"{start}, {described(cell)}"
+        return f"{start}, {described(planned)}"
 
     def settle(self) -> None:
         """Look at the store again, and decide what to say and how to exit."""
         states = self.states()
         missing = [i for i, (state, _) in enumerate(states) if state not in ("record", "diverged")]
         if not missing:
-            self.status, self.verdict = 0, f"all {len(self.cells)} runs have records"
+            self.status, self.verdict = 0, f"all {len(self.planned)} runs have records"
             return
         under_way = sum(states[i][0] == "under way" for i in missing)
-        failed = [f"{described(self.cells[i])}: {self.failed[i]}" for i in missing if i in self.failed]
-        rest = f"{len(missing)} of {len(self.cells)} runs have no record"
+        failed = [f"{described(self.planned[i])}: {self.failed[i]}" for i in missing if i in self.failed]
+        rest = f"{len(missing)} of {len(self.planned)} runs have no record"
         rest += f"; {self.lost} processes died" if self.lost else ""
         rest += f", {under_way} of them under way in another process" if under_way else ""
         self.status = 2 if failed or self.lost else 3
         self.verdict = "\n".join([*(f"error: {f}" for f in failed), f"{rest}; the same command goes on"])
 
 
-def described(cell: PlannedRun) -> str:
-    """Write what a cell is: its run's name, and what its method is set to."""
-    parts = [cell.run.title, hyperparameters(cell.run.settings())]
-    if cell.run.cutout:
-        parts.append(f"Cutout {cell.run.cutout}")
-    if cell.run.holdout:
-        parts.append(f"{cell.run.holdout} held out")
-    if cell.reduced:
-        parts.append(f"reduced to {cell.run.epochs} epochs")
+def described(planned: PlannedRun) -> str:
+    """Write what a planned run is: its name, and what its method is set to."""
+    parts = [planned.run.title, settings(planned.run)]
+    if planned.run.cutout:
+        parts.append(f"Cutout {planned.run.cutout}")
+    if planned.run.holdout:
+        parts.append(f"{planned.run.holdout} held out")
+    if planned.reduced:
+        parts.append(f"reduced to {planned.run.epochs} epochs")
     return ", ".join(filter(None, parts))

@@ -35,15 +35,15 @@ class Forecast:
     def note(self, event: Event, now: float) -> None:
         """Take in what happened, at a time in seconds of any clock that goes evenly."""
         if event.kind in ("started", "epoch"):
-            if event.kind == "epoch" and event.cell in self.begun:
-                for kind in kinds(self.runs[event.cell]):
-                    self.seconds[kind].append(now - self.begun[event.cell])
-            self.begun[event.cell] = now
-            self.epochs[event.cell] = self.runs[event.cell].epochs - event.epoch
+            if event.kind == "epoch" and event.index in self.begun:
+                for kind in kinds(self.runs[event.index]):
+                    self.seconds[kind].append(now - self.begun[event.index])
+            self.begun[event.index] = now
+            self.epochs[event.index] = self.runs[event.index].epochs - event.epoch
         else:
-            self.begun.pop(event.cell, None)
+            self.begun.pop(event.index, None)
             if event.kind != "stopped":
-                self.epochs.pop(event.cell, None)
+                self.epochs.pop(event.index, None)
 
     @property
     def runs_left(self) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sba.core.errors import ConfigError
+from sba.records.schema import Record, TrainRecord, setting_of
 from sba.records.stats import interval
-from sba.training.run import from_settings, make_run
+from sba.training.run import make_run
 
-Index = Mapping[str, dict[str, Any]]
-"""Key of a run → its record."""
+Runs = Mapping[int, TrainRecord]
+"""Seed → record."""
+Index = Mapping[str, Runs]
+"""What runs have in common that differ in the seed alone (:attr:`sba.records.schema.RunRecord.setting`) → seed → record."""
 
 
 @dataclass(frozen=True)
@@ -45,58 +47,41 @@ class Difference:
         return f"{self.mean:+.2f}{spread} (n={self.n})".replace("-", "−")
 
 
-def key_of(record: dict[str, Any]) -> str:
-    """Return the key of a record's run as this version computes it: newer fields have their defaults.
-
-    A record of settings that this version does not know keeps the key it has.
-    """
-    try:
-        return from_settings(record["settings"]).key
-    except ConfigError:
-        return record["key"]
-
-
-def indexed(records: Iterable[dict[str, Any]]) -> Index:
-    """Index the records of finished runs by the key that this version computes; of equal runs the first one counts."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record["kind"] == "train":
-            found.setdefault(key_of(record), record)
+def indexed(records: Iterable[Record]) -> Index:
+    """Index the finished runs by setting and seed. Of equal runs the first one counts, and results of the book's tables come before
+    those of a study."""
+    found: dict[str, dict[int, TrainRecord]] = {}
+    for record in sorted((r for r in records if isinstance(r, TrainRecord)), key=lambda r: r.study != ""):
+        found.setdefault(record.setting, {}).setdefault(record.seed, record)
     return found
 
 
-def at_seeds(
-    index: Index, parameters: Mapping[str, Any], seeds: Iterable[int] = range(10)
-) -> dict[int, dict[str, Any]]:
+def at_seeds(index: Index, parameters: Mapping[str, Any]) -> Runs:
     """Find the records of a setting.
 
     Args:
         index: from :func:`indexed`.
         parameters: for :func:`sba.training.run.make_run`, without the seed.
-        seeds: where to look.
 
     Returns:
         Seed → record, of those there are.
     """
-    keys = {seed: make_run(**parameters, seed=seed).key for seed in seeds}
-    return {seed: index[key] for seed, key in keys.items() if key in index}
+    return index.get(setting_of(make_run(**parameters)), {})
 
 
 def paired(
-    ours: Mapping[int, dict[str, Any]],
-    theirs: Mapping[int, dict[str, Any]],
-    value: Callable[[dict[str, Any]], float] = lambda record: record["error"],
+    ours: Runs, theirs: Runs, value: Callable[[TrainRecord], float] = lambda record: record.error
 ) -> Difference | None:
     """Return the mean difference of a number of two settings over the seeds that both have; None for no such seed.
 
     Args:
-        ours: seed → record.
-        theirs: likewise.
+        ours: of the one setting.
+        theirs: of the other.
         value: of a record; by default the median error of the last five epochs, in per cent.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
     mean, half = interval([value(ours[s]) - value(theirs[s]) for s in seeds])
-    ids = tuple(side[s]["id"] for side in (ours, theirs) for s in seeds)
+    ids = tuple(side[s].id for side in (ours, theirs) for s in seeds)
     return Difference(mean, half, len(seeds), ids)

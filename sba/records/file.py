@@ -7,11 +7,11 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sba.core.errors import ResultsError
 from sba.records.record import provenance
-from sba.records.schema import fault
+from sba.records.schema import Record, RunRecord, TrainRecord, parse
 from sba.training.loop import Training
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TornRecordWarning(UserWarning):
 
 
 def check_writable(path: str | pathlib.Path) -> None:
-    """Raise :class:`ResultsError` where a record could not be appended to a results file; asked before a long run, not after it."""
+    """Raise :class:`ResultsError` if a record could not be appended to a results file: asked before a long run, not after it."""
     path = pathlib.Path(path)
     folder = next(p for p in (path, *path.resolve().parents) if p.exists())
     try:
@@ -41,14 +41,17 @@ def check_writable(path: str | pathlib.Path) -> None:
         raise ResultsError(f"results: {path} cannot be written to ({error}); give another --results") from error
 
 
-def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:
+def append(path: str | pathlib.Path, record: Record) -> None:
     """Append a record to a results file, whole, under a lock; a torn last line is closed first and kept.
 
     Raises:
-        ResultsError: the file cannot be written to; nothing of it is lost.
+        ResultsError: the file cannot be written to, or JSON lacks a number of the record; nothing in the file is lost.
     """
     path = pathlib.Path(path)
-    line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        line = json.dumps(record.as_json(), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    except ValueError as error:
+        raise ResultsError(f"results: the record {record.id} cannot be written ({error}); it holds NaN or ∞") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
@@ -64,41 +67,34 @@ def append(path: str | pathlib.Path, record: dict[str, Any]) -> None:
         raise ResultsError(f"results: {path} cannot be written to ({error}); give another --results") from error
 
 
-def read_whole(file: pathlib.Path) -> bytes:
-    """Read a results file.
-
-    Raises:
-        ResultsError: it cannot be read.
-    """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"results: {file} cannot be read ({error}); give another --results") from error
-
-
-def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> list[dict[str, Any]]:
+def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> list[Record]:
     """Read results files, or every ``*.jsonl`` of a folder, in the order of their names.
 
-    A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` naming file and line.
-    A record that stands twice (files copied together) counts once.
+    A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` that names file and
+    line. A record that stands twice (files copied together) counts once.
 
     Raises:
         ResultsError: a file cannot be read.
     """
     paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
     files = [f for p in map(pathlib.Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Record] = {}
     for file in files:
-        for number, line in enumerate(read_whole(file).split(b"\n"), start=1):
+        try:
+            lines = file.read_bytes().split(b"\n")
+        except OSError as error:
+            raise ResultsError(f"results: {file} cannot be read ({error}); give another --results") from error
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-                if reason := fault(record):
-                    raise ValueError(reason)
-                found.setdefault(record["id"], {**record, "file": file.name, "line": number})
-            # nested too deeply is a line that is no record, too
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                content = json.loads(line)
+                if isinstance(content, dict):
+                    content |= {"file": file.name, "line": number}
+                record = parse(content)
+                found.setdefault(record.id, record)
+            # a line that is nested too deeply is no record, either
+            except (ValueError, ResultsError, RecursionError) as error:
                 reason = "torn by a crash?" if isinstance(error, json.JSONDecodeError) else f"{error}"
                 warnings.warn(
                     f"{file}, line {number}: not a record ({reason}); left out, and left in the file",
@@ -108,26 +104,23 @@ def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> l
     return list(found.values())
 
 
-def known(results: pathlib.Path, training: Training) -> str | None:
+def made_before(results: pathlib.Path, training: Training) -> str | None:
     """Return the id of the record that a run already has in a results file: same code, data and machine; None for none."""
     made = provenance(training.device)
+    same = (training.run.key, training.data.fingerprint, made["source"], made["device_name"])
     for record in read(results) if results.exists() else []:
-        same = all(record.get(k) == made[k] for k in ("source", "device_name"))
-        if same and (record.get("key"), record.get("fingerprint")) == (training.run.key, training.data.fingerprint):
-            return record["id"]
+        if isinstance(record, RunRecord) and same == (
+            record.key,
+            record.fingerprint,
+            record.source,
+            record.device_name,
+        ):
+            return record.id
     return None
 
 
 def load(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> "pd.DataFrame":
-    """Read the training records into a data frame, one row each; settings become columns, the method's as ``method.<field>``."""
+    """Read the training records into a data frame, one row each; settings are columns like ``settings.method.eta``."""
     import pandas as pd
 
-    rows = []
-    for record in read(paths):
-        if record["kind"] == "train":
-            method = record["settings"]["method"]
-            flat = {k: v for k, v in record.items() if k != "settings"}
-            flat |= {k: v for k, v in record["settings"].items() if k not in ("method", "epochs")}
-            flat |= {"n_epochs": record["settings"]["epochs"], "method": method["name"]}
-            rows.append(flat | {f"method.{k}": v for k, v in method.items() if k != "name"})
-    return pd.DataFrame(rows)
+    return pd.json_normalize([record.as_json() for record in read(paths) if isinstance(record, TrainRecord)])

@@ -1,6 +1,7 @@
 """How data sets, networks and methods are written for people: in tables, in figures and in the README."""
 
 from sba.methods import METHODS
+from sba.training.run import Run
 
 NAMES = {
     **{name: method.title for name, method in METHODS.items()},
@@ -18,23 +19,22 @@ NAMES = {
     "resnet44": "ResNet-44",
     "resnet50": "ResNet-50",
     "cutout": "Cutout",
-    "cutout+ba": "Cutout + BA",
-    "cutout+sba": "Cutout + SBA",
     "ba": "BA",
 }
 """Name in code → name in the book."""
 
 
 def title(name: str) -> str:
-    """Return how a data set, a network, a method, or a method with Cutout ("cutout+mixup") is written; itself where unknown."""
-    if name not in NAMES and name.startswith("cutout+"):
-        return f"{NAMES['cutout']} + {title(name.removeprefix('cutout+'))}"
+    """Return how a data set, a network, a method, or a column is written ("cutout+ba+mixup"); itself if it is unknown."""
+    for prefix in ("cutout", "ba"):
+        if name not in NAMES and name.startswith(f"{prefix}+"):
+            return f"{NAMES[prefix]} + {title(name.removeprefix(f'{prefix}+'))}"
     return NAMES.get(name, name)
 
 
-def column(method: str, cutout: bool, views: int) -> str:
+def column(run: Run) -> str:
     """Name the column of Table 1 that a run belongs to: its method, "ba" for plain training on several views, and "cutout" before
-    it where that is on."""
-    if views > 1:
-        method = "ba" if method == "erm" else f"ba+{method}"
-    return "cutout" if cutout and method == "erm" else f"cutout+{method}" if cutout else method
+    it if that is on."""
+    name = run.method.name
+    parts = [*(["cutout"] if run.cutout else []), *(["ba"] if run.views > 1 else [])]
+    return "+".join([*parts, *([name] if name != "erm" or not parts else [])])

@@ -7,12 +7,13 @@ import json
 import pathlib
 import platform
 import statistics
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from sba.core import ranks
 from sba.core.errors import ResultsError
+from sba.records.schema import DivergedRecord, Record, TrainRecord, parse
 from sba.training.loop import Training
 from sba.training.vote import electorate, majority_vote
 
@@ -43,7 +44,7 @@ def device_name(device: torch.device) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-    """Return the lines of a text file, none where it does not exist."""
+    """Return the lines of a text file, none if it does not exist."""
     file = pathlib.Path(path)
     return file.read_text(errors="replace").splitlines() if file.exists() else []
 
@@ -70,27 +71,31 @@ def identify(content: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 
+def identified(content: dict[str, Any]) -> Record:
+    """Make a record of its content, with its identifier.
+
+    Raises:
+        ResultsError: it is not what a record of its kind holds; a number may be infinite.
+    """
+    content = {"schema": SCHEMA, **content}
+    return parse(json.loads(json.dumps({"id": identify(content), **content})))
+
+
 def record_of(
     training: Training,
     study: str = "",
     last: int | None = None,
     reduced: bool = False,
     more: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> TrainRecord:
     """Turn a finished run into a record.
 
     Args:
         training: finished.
-        study: what the run was made for, where its number must not stand among the results of the book's tables.
+        study: what the run was made for, if its number must not stand among the results of the book's tables.
         last: how many of its epochs are kept, from the end; None for all.
         reduced: mark it as shorter than it should be, whatever its network's regime says.
         more: what is kept beside.
-
-    Returns:
-        A dictionary with ``id``, ``kind`` ("train"), ``key`` and ``settings`` of the run, ``reduced`` (whether it was shorter than
-        its regime), ``fingerprint`` of the data, ``evaluated_on``, ``error`` and ``error_last`` (per cent: the median over the
-        last five epochs, which is the paper's rule, and the last epoch), ``error_vote`` where the run asks for it,
-        ``seconds_per_epoch`` (median), ``epochs``, what ``more`` holds, and :func:`provenance`.
 
     Raises:
         ResultsError: the run is not finished.
@@ -101,7 +106,7 @@ def record_of(
         )
     history = training.history
     content = {
-        **head(training, "train", study, reduced),
+        **of_run(training, "train", study, reduced),
         "error": statistics.median(r.error for r in history[-5:]),
         "error_last": history[-1].error,
         **({"error_vote": vote_of(training)} if training.run.vote else {}),
@@ -112,25 +117,24 @@ def record_of(
         **({"compiled": True} if training.compiled else {}),
         **provenance(training.device),
     }
-    return {"id": identify(content), **content}
+    return cast(TrainRecord, identified(content))
 
 
-def record_of_divergence(training: Training, reason: str, study: str = "", reduced: bool = False) -> dict[str, Any]:
-    """Record that a run cannot be finished, since its loss was no finite number: ``kind`` is "diverged", ``reason`` says where,
-    ``epochs`` are those before. Arguments as for :func:`record_of`."""
+def record_of_divergence(training: Training, reason: str, study: str = "", reduced: bool = False) -> DivergedRecord:
+    """Record that a run cannot be finished, since its loss was no finite number; ``reason`` says where. Arguments as for
+    :func:`record_of`."""
     content = {
-        **head(training, "diverged", study, reduced),
+        **of_run(training, "diverged", study, reduced),
         "reason": reason,
         "epochs": [r.as_json() for r in training.history],
         **provenance(training.device),
     }
-    return {"id": identify(content), **content}
+    return cast(DivergedRecord, identified(content))
 
 
-def head(training: Training, kind: str, study: str, reduced: bool) -> dict[str, Any]:
+def of_run(training: Training, kind: str, study: str, reduced: bool) -> dict[str, Any]:
     """Return what a record says of its run, whatever came of it."""
     return {
-        "schema": SCHEMA,
         "kind": kind,
         **({"study": study} if study else {}),
         "key": training.run.key,

@@ -1,32 +1,24 @@
-"""What a line of a results file must hold to stand for a run, whoever wrote it."""
+"""Records as objects: a line of a results file is read into one of these, and nobody indexes it after that."""
 
+import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sba.core.errors import ConfigError, ResultsError
+from sba.records.comparison import Comparison, from_name
+from sba.training.run import Run, from_settings
+
+WRITTEN = ("dataset", "network", "method", "seed", "epochs", "full_epochs", "cutout")
+"""Settings that every version wrote: a record without one of them was edited."""
 
 
 class Part(BaseModel):
-    """Knows some fields and allows others, which newer versions may add."""
+    """Knows some fields and keeps others, which newer versions may add."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-class MethodSettings(Part):
-    """The method of a run."""
-
-    name: str
-
-
-class Settings(Part):
-    """The configuration of a run."""
-
-    dataset: str
-    network: str
-    seed: int
-    epochs: int
-    full_epochs: int
-    cutout: int
-    method: MethodSettings
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class Epoch(Part):
@@ -39,15 +31,48 @@ class Epoch(Part):
     images: int
     terms: dict[str, float]
     counts: dict[str, int]
+    error_top5: float | None = None
 
 
-class Diverged(Part):
-    """A run whose loss became infinite."""
+class Record(Part):
+    """A line of a results file.
+
+    Attributes:
+        id: what the book cites it by.
+        kind: "train", "diverged" or "bench"; records of other kinds are left to the caller.
+        file: where it was read from; not written.
+        line: likewise, from 1.
+    """
 
     id: str
+    kind: str = ""
+    file: str = ""
+    line: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what stands in the file, nothing added."""
+        return self.model_dump(by_alias=True, exclude_unset=True, exclude={"file", "line"})
+
+
+class RunRecord(Record):
+    """What is known of a run, whatever came of it.
+
+    Attributes:
+        written_key: the key of the run by the version that made it.
+        settings: of the run, as that version wrote them; :attr:`run` has newer fields at their defaults.
+        reduced: whether the run was shorter than its regime.
+        fingerprint: of the data.
+        epochs: the last ones, as many as its study keeps.
+        study: what the run was made for; "" where it stands among the results of the book's tables.
+        processes: that shared each batch.
+        jobs: runs that shared the machine, which decides what its seconds mean.
+        graphs: whether steps were captured as CUDA graphs.
+        compiled: whether stages were compiled.
+    """
+
     kind: Literal["train", "diverged"]
-    key: str
-    settings: Settings
+    written_key: str = Field(alias="key")
+    settings: dict[str, Any]
     reduced: bool
     fingerprint: str
     evaluated_on: Literal["test", "holdout"]
@@ -57,43 +82,144 @@ class Diverged(Part):
     threads: int
     versions: dict[str, str]
     date: str
+    source: str = ""
     study: str = ""
+    processes: int = 1
+    jobs: int = 1
+    graphs: bool = False
+    compiled: bool = False
+
+    @model_validator(mode="after")
+    def known_here(self) -> "RunRecord":
+        """Refuse a run that this version cannot repeat."""
+        if missing := [name for name in WRITTEN if name not in self.settings]:
+            raise ValueError(f"settings.{missing[0]}: Field required")
+        assert self.run
+        return self
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run, with fields that are newer than the record at their defaults."""
+        return from_settings(self.settings)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The key of the run as this version computes it."""
+        return self.run.key
+
+    @functools.cached_property
+    def setting(self) -> str:
+        """The key at seed 0: equal for runs that differ in the seed alone."""
+        return setting_of(self.run)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.run.seed
 
 
-class Trained(Diverged):
-    """A finished run."""
+class DivergedRecord(RunRecord):
+    """A run whose loss became infinite; ``reason`` says where."""
 
+    kind: Literal["diverged"]
+    reason: str = ""
+
+
+class TrainRecord(RunRecord):
+    """A finished run.
+
+    Attributes:
+        error: median of the last five epochs, in per cent.
+        error_last: of the last epoch, in per cent.
+        seconds_per_epoch: median, training steps alone.
+        error_vote: of the majority vote at the last epoch, in per cent; None where it was not asked.
+        curve: of the study of ω × η: every epoch's "error", "nll" and "cross_entropy".
+        calibration: after the last epoch: "ece", "brier" and the reliability bins.
+        decision: a picture of the decision between two moons.
+        attacked: images that were attacked.
+        clean: error on those, in per cent.
+        attacks: "fgsm", "pgd-inf", "pgd-2" → "radii" and "error".
+        checks: what checks that an attack is strong → error, in per cent.
+        corruptions: name → error at each severity, in per cent.
+        latent: layer → "error" and "divergence" under noise there.
+        human: against people's labels: "cross_entropy", "divergence".
+    """
+
+    kind: Literal["train"]
+    epochs: list[Epoch] = Field(min_length=1)
     error: float
     error_last: float
     seconds_per_epoch: float
+    error_vote: float | None = None
+    curve: dict[str, list[float]] = {}
+    calibration: dict[str, Any] = {}
+    decision: dict[str, Any] = {}
+    attacked: int = 0
+    clean: float | None = None
+    attacks: dict[str, dict[str, list[float]]] = {}
+    checks: dict[str, float] = {}
+    corruptions: dict[str, list[float]] = {}
+    latent: dict[str, dict[str, list[float]]] = {}
+    human: dict[str, float] = {}
 
 
-class Measured(Part):
-    """A benchmark."""
+class BenchRecord(Record):
+    """A benchmark: how many times one thing is of another.
 
-    id: str
+    Attributes:
+        name: what was compared, for people.
+        value: median over rounds.
+        low: smallest round.
+        high: largest round.
+        details: medians of what was timed, with their units in the names.
+        about: what was compared, in records that have it; :attr:`compared` has it for all.
+    """
+
     kind: Literal["bench"]
     name: str
     value: float
     low: float
     high: float
+    details: dict[str, float]
     device: str
     device_name: str
-    details: dict[str, Any]
+    threads: int = 0
+    rounds: int = 0
+    date: str = ""
+    about: Comparison | None = None
+
+    @functools.cached_property
+    def compared(self) -> Comparison:
+        """What was compared: older records say it in their names alone."""
+        return self.about or from_name(self.name)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The middle half of the rounds; older records have the smallest and the largest round alone."""
+        return self.details.get("lower quartile", self.low), self.details.get("upper quartile", self.high)
 
 
-KINDS: dict[str, type[Part]] = {"train": Trained, "diverged": Diverged, "bench": Measured}
-"""Kind of record → what it must hold; records of other kinds are left to who reads them."""
+KINDS: dict[str, type[Record]] = {"train": TrainRecord, "diverged": DivergedRecord, "bench": BenchRecord}
 
 
-def fault(record: dict[str, Any]) -> str:
-    """Say what a record lacks, as "settings.seed: Input should be a valid integer", or "" where it lacks nothing."""
-    kind = KINDS.get(record["kind"]) if isinstance(record.get("kind"), str) else None
-    if kind is None:
-        return ""
+def parse(content: Mapping[str, Any]) -> Record:
+    """Read a record from what JSON holds.
+
+    Raises:
+        ResultsError: says what it lacks, as "settings.seed: Field required".
+    """
+    if not isinstance(content, Mapping):
+        raise ResultsError(f"a record is an object with an id, not {content!r:.40}")
+    kind = content.get("kind")
     try:
-        kind.model_validate(record)
+        return (KINDS.get(kind, Record) if isinstance(kind, str) else Record).model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return "epochs: there is none" if kind is Trained and not record["epochs"] else ""
+        raise ResultsError(f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}") from error
+    except ConfigError as error:
+        raise ResultsError(f"settings: {error}") from error
+
+
+def setting_of(run: Run) -> str:
+    """Return the key that a run has at seed 0: equal for runs that differ in the seed alone."""
+    return dataclasses.replace(run, seed=0).key

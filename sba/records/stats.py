@@ -1,13 +1,34 @@
 """Statistics of records: means over seeds and their intervals."""
 
-import statistics
 from collections.abc import Sequence
 
+import numpy as np
 from scipy import stats
 
 
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Return half the width of the 95 % interval of a mean over the first axis (Student's t).
+
+    Args:
+        values: of shape (n, …); NaN stands for a value that is missing.
+
+    Returns:
+        Of shape (…), NaN for fewer than two values.
+    """
+    n = (~np.isnan(values)).sum(0)
+    deviations = np.where(np.isnan(values), 0.0, values - mean(values))
+    deviation = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
+    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1))
+    return np.where(n > 1, half, np.nan)
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Average over the first axis, leaving out what is NaN; NaN if nothing is left."""
+    n = (~np.isnan(values)).sum(0)
+    return np.where(n > 0, np.nansum(values, 0) / np.maximum(n, 1), np.nan)
+
+
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean of some values and half the width of its 95 % interval (Student's t), None for one value."""
-    n = len(values)
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else None
-    return statistics.mean(values), half
+    """Return the mean of some values and half the width of its 95 % interval, None for one value."""
+    found = np.array(values, float)
+    return float(mean(found)), float(half_width(found)) if len(found) > 1 else None

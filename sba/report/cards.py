@@ -1,4 +1,4 @@
-"""A card for each method: what it does, its loss, its hyper-parameters, what a step costs, what was measured, whose it is.
+"""A card for each method: what it does, its loss, its hyper-parameters, what a step takes, what its records say, whose it is.
 
 Everything on a card comes from the code or from records. Cutout and Batch Augmentation belong to the data of a run and Batch
 Augmentation at a layer is a preset of SBA; they have cards as well.
@@ -11,17 +11,19 @@ from typing import Any
 
 from sba.core.hyper import definitions, facts
 from sba.methods import METHODS, SBA
-from sba.records.names import title
-from sba.report.tables import NOT_RUN, column, hyperparameters, summary
-from sba.training.run import Run, from_settings
+from sba.records.names import column, title
+from sba.records.schema import BenchRecord, Record
+from sba.report.averages import averages, evidence, settings, written
+from sba.report.html import NOT_RUN, table
+from sba.training.run import Run
 
 NETWORK = "resnet44"
-"""The network of the measured costs."""
+"""The network whose steps are timed."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of one method.
+    """What the book says of one method.
 
     Attributes:
         name: as the bench names it.
@@ -31,7 +33,7 @@ class Card:
         formula: the loss of an iteration, in TeX.
         cited: keys of ``book/references.bib``.
         fields: hyper-parameters, as :func:`sba.core.hyper.facts` gives them.
-        owns: whether a training record was made by it.
+        owns: whether a run belongs to it; each belongs to one card.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Card:
     formula: str
     cited: tuple[str, ...]
     fields: tuple[dict[str, Any], ...]
-    owns: Callable[[dict[str, Any]], bool]
+    owns: Callable[[Run], bool]
 
 
 def cards() -> list[Card]:
@@ -64,16 +66,14 @@ def of_method(name: str) -> Card:
         cls.formula,
         cls.cited,
         tuple(facts(cls, field) for field in definitions(cls)),
-        lambda record: column(record).removeprefix("cutout+") == name and not is_latent(record),
+        lambda run: run.method.name == name and (name != "erm" or column(run) == "erm") and not is_latent(run),
     )
 
 
-def is_latent(record: dict[str, Any]) -> bool:
-    """Say whether a training record was made by Batch Augmentation at a layer, whatever its M and layers."""
-    method = from_settings(record["settings"]).method
-    return isinstance(method, SBA) and all(
-        getattr(method, name) == value for name, value in SBA.presets["latent-ba"].items()
-    )
+def is_latent(run: Run) -> bool:
+    """Say whether a run is one of Batch Augmentation at a layer, whatever its M and layers."""
+    preset = SBA.presets["latent-ba"].items()
+    return isinstance(run.method, SBA) and all(getattr(run.method, name) == value for name, value in preset)
 
 
 CUTOUT = Card(
@@ -85,7 +85,7 @@ CUTOUT = Card(
     METHODS["erm"].formula,
     ("devries2017cutout",),
     (facts(Run, "cutout"),),
-    lambda record: column(record) == "cutout",
+    lambda run: column(run) == "cutout",
 )
 BATCH_AUGMENTATION = Card(
     "ba",
@@ -96,7 +96,7 @@ BATCH_AUGMENTATION = Card(
     r"\frac{1}{MB} \sum_{i,j} \operatorname{CE}(\mathbf 1_{y_i}, Y_{ij}),\quad \mathbf x_{ij} = T_j(\mathbf x_i)",
     ("hoffer2020augment",),
     tuple(facts(Run, name) for name in ("views", "chunked", "adapt_norm")),
-    lambda record: column(record) in ("ba", "cutout+ba"),
+    lambda run: column(run) in ("ba", "cutout+ba"),
 )
 LATENT = Card(
     "latent-ba",
@@ -110,61 +110,55 @@ LATENT = Card(
         facts(SBA, name) | {"default": SBA.presets["latent-ba"].get(name, facts(SBA, name)["default"])}
         for name in ("folds", "dropout_rate", "layers", *SBA.presets["latent-ba"])
     ),
-    lambda record: column(record).removeprefix("cutout+") == "sba" and is_latent(record),
+    is_latent,
 )
 
 
-def cost(card: Card, found: Iterable[dict[str, Any]], network: str = NETWORK) -> dict[str, Any] | None:
-    """Return the newest benchmark record of a method's step over a plain step of a network, or None.
+def timing(card: Card, found: Iterable[Record], network: str = NETWORK) -> BenchRecord | None:
+    """Return the newest benchmark of a method's step over a plain step of a network, or None.
 
-    SBA and its limit are measured with the paper's M at the last layer and ω = π/3; the name of the record says what else was set.
+    SBA and its limit are timed with the paper's M at the last layer and ω = π/3.
     """
-    beginnings = {
-        "sba": f"{network}: SBA step (M=",
-        "implicit-sba": f"{network}: SBA step (M → ∞, second order)",
-    }
-    start = beginnings.get(card.name, f"{network}: {card.name} step over a plain step")
-    own = [r for r in found if r["kind"] == "bench" and r["name"].startswith(start)]
-    return max(own, key=lambda r: r["date"], default=None)
+    own = [
+        r
+        for r in found
+        if isinstance(r, BenchRecord)
+        and r.compared.family in ("step", "relatives")
+        and (r.compared.network, r.compared.method, r.compared.variant) == (network, card.name, "")
+    ]
+    return max(own, key=lambda r: r.date, default=None)
 
 
-def measured(card: Card, found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of :func:`sba.report.tables.summary` that a method's records make."""
-    return summary([r for r in found if r["kind"] == "train" and card.owns(r)])
+def name_of(run: Run) -> str:
+    """Return the title of the card that a run belongs to, with Cutout and views before it if they are not the card's own."""
+    own = next(card for card in cards() if card.owns(run))
+    cutout = [title("cutout")] if run.cutout and own.name != "cutout" else []
+    views = [title("ba")] if run.views > 1 and own.name != "ba" else []
+    return " + ".join([*cutout, *views, own.title])
 
 
-def name_of(record: dict[str, Any]) -> str:
-    """Return the title of the card that a training record belongs to, with Cutout where it was on and is not the card's own."""
-    own = next(card for card in cards() if card.owns(record))
-    cutout = record["settings"]["cutout"] and own.name != "cutout"
-    return f"{title('cutout')} + {own.title}" if cutout else own.title
-
-
-def evidence_lines(card: Card, found: Iterable[dict[str, Any]]) -> list[str]:
-    """Write what was measured of a method, one line for each variant; nothing where nothing was."""
+def evidence_lines(card: Card, found: Iterable[Record]) -> list[str]:
+    """Write what a method's records say, one line for each setting; nothing if there are none."""
     lines = []
-    for row in measured(card, found):
-        length = (
-            f"{row['epochs']} of {row['full_epochs']} epochs, reduced" if row["reduced"] else f"{row['epochs']} epochs"
-        )
-        cutout = "with Cutout" if row["column"].startswith("cutout+") else ""
-        parts = [title(row["dataset"]), title(row["network"]), cutout, hyperparameters(row["settings"])]
-        ids = " ".join(f"`{i}`" for i in row["cell"].ids)
-        half = "" if row["cell"].half is None else f" ± {row['cell'].half:.2f}"
-        lines.append(
-            f"{', '.join(filter(None, parts))}: {row['cell'].mean:.2f}{half}\u00a0% (n={row['cell'].n}) after {length}; {ids}"
-        )
+    for one in averages(r for r in evidence(found) if card.owns(r.run)):
+        run = one.run
+        length = f"{run.epochs} of {run.full_epochs} epochs, reduced" if one.reduced else f"{run.epochs} epochs"
+        cutout = "with Cutout" if run.cutout and card.name != "cutout" else ""
+        parts = [title(run.dataset), title(run.network), cutout, settings(run)]
+        ids = " ".join(f"`{i}`" for i in one.ids)
+        error = f"{written(one.mean, one.half)}\u00a0% (n={one.n})"
+        lines.append(f"{', '.join(filter(None, parts))}: {error} after {length}; {ids}")
     return lines
 
 
-def markdown(card: Card, found: Iterable[dict[str, Any]]) -> str:
+def markdown(card: Card, found: Iterable[Record]) -> str:
     """Write a card in MyST Markdown, its hyper-parameters folded."""
     found = list(found)
-    time = cost(card, found)
-    price = NOT_RUN if time is None else f"{time['value']:.2f} × a plain step (`{time['id']}`: {time['name']})"
+    time = timing(card, found)
+    price = NOT_RUN if time is None else f"{time.value:.2f} × a plain step (`{time.id}`: {time.name})"
     if card.name == "erm":
         price = "what the others are measured in"
-    known = evidence_lines(card, found)
+    measured = evidence_lines(card, found)
     source = ", ".join(f"{{cite:t}}`{key}`" for key in card.cited) or "Eq. 2 of the SBA paper"
     lines = [
         f"### {card.title}",
@@ -176,20 +170,18 @@ def markdown(card: Card, found: Iterable[dict[str, Any]]) -> str:
         f"- **Command line:** `{card.option}`",
         f"- **Source:** {source}",
         f"- **Cost of a step:** {price}",
-        "- **Test error so far:** " + ("<br>".join(known) if known else NOT_RUN),
+        "- **Test error so far:** " + ("<br>".join(measured) if measured else NOT_RUN),
         "",
     ]
     return "\n".join(lines)
 
 
-def table(card: Card) -> str:
-    """Write a card's hyper-parameters as a folded HTML table; empty for none."""
+def fields_html(card: Card) -> str:
+    """Write a card's hyper-parameters as a folded table; empty for none."""
     if not card.fields:
         return ""
-    rows = "".join(f"<tr><td>{'</td><td>'.join(cells_of(fact))}</td></tr>" for fact in card.fields)
-    heads = "".join(f"<th>{head}</th>" for head in ("Field", "What it is", "Default", "Range", "Source"))
-    inside = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<details><summary>hyper-parameters</summary><div class="table-box">{inside}</div></details>'
+    inside = table(("Field", "What it is", "Default", "Range", "Source"), map(cells_of, card.fields))
+    return f"<details><summary>hyper-parameters</summary>{inside}</details>"
 
 
 def cells_of(fact: dict[str, Any]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,8 +11,8 @@ from sba.core.scheduler import probability
 from sba.methods import SBA
 from sba.models.flops import multiply_adds, share_behind, step_cost
 from sba.models.registry import NETWORKS, build
-from sba.records.names import title
-from sba.report.tables import column
+from sba.records.names import column, title
+from sba.records.schema import Record, TrainRecord
 from sba.studies.paper import stated
 from sba.studies.paper_runs import IMAGENET_ROWS, IMAGENETTE
 from sba.training.run import REGIMES
@@ -24,42 +23,38 @@ IMAGES = 1_281_167
 
 @dataclass(frozen=True)
 class Reduced:
-    """A run on ten classes.
+    """A run on ten classes, and its record."""
 
-    Attributes:
-        record: of the run.
-    """
-
-    record: dict[str, Any]
+    record: TrainRecord
 
     @property
     def network(self) -> str:
         """Name of the network."""
-        return self.record["settings"]["network"]
+        return self.record.run.network
 
     @property
     def method(self) -> str:
         """Column of Table 1 that the run's method belongs to."""
-        return column(self.record)
+        return column(self.record.run)
 
     @property
     def title(self) -> str:
         """The method with its M, as tables write it."""
-        settings = self.record["settings"]
-        folds = settings["views"] if self.method == "ba" else settings["method"].get("folds")
+        run = self.record.run
+        folds = run.views if self.method == "ba" else getattr(run.method, "folds", None)
         return f"{title(self.method)}, M = {folds}" if folds else title(self.method)
 
     @property
     def speed(self) -> float:
         """Raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
-        return max(epoch["images"] / epoch["seconds"] for epoch in self.record["epochs"])
+        return max(epoch.images / epoch.seconds for epoch in self.record.epochs)
 
 
-def reduced(records: Iterable[dict[str, Any]]) -> list[Reduced]:
+def reduced(records: Iterable[Record]) -> list[Reduced]:
     """Choose the runs on ten classes, in the order of the paper's rows and columns; of several of a kind the first."""
     found: dict[tuple[str, str], Reduced] = {}
     for record in records:
-        if record.get("kind") == "train" and record.get("study") == IMAGENETTE.name:
+        if isinstance(record, TrainRecord) and record.study == IMAGENETTE.name:
             one = Reduced(record)
             found.setdefault((one.network, one.method), one)
     order = [(network, method) for network in IMAGENET_ROWS for method in ("erm", "sba", "ba")]

@@ -1,16 +1,15 @@
-"""From the records of ω × η to arrays, for figures and for sliders: a cell of the grid is a pair, whatever runs stand for it."""
+"""From the records of ω × η to arrays, for figures and for sliders: each of its pairs has the runs that stand for it."""
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from sba.core.errors import ResultsError
-from sba.records.compare import key_of
+from sba.records.schema import DivergedRecord, Record, TrainRecord
 from sba.studies.omega_eta import ETAS, NAME, OMEGAS, PROBLEMS
 from sba.training.run import make_run
 
@@ -21,9 +20,9 @@ BINS = ("count", "confidence", "accuracy")
 
 @dataclass(frozen=True)
 class Grid:
-    """What was measured at every pair, NaN where a run is missing or diverged.
+    """What was measured at every pair, NaN if a run is missing or diverged.
 
-    The first three axes of each array are seed, ω and η. Plain training stands in every cell that equals it: η = 0 or ω = π/2.
+    The first three axes of each array are seed, ω and η. Plain training stands at every pair that equals it: η = 0 or ω = π/2.
 
     Attributes:
         problem: data set and network, as "digits/digits".
@@ -52,7 +51,7 @@ class Grid:
 
     @property
     def n(self) -> np.ndarray:
-        """The number of finished runs in each cell, of shape (Ω, H)."""
+        """The number of finished runs at each pair, of shape (Ω, H)."""
         return (~np.isnan(self.scores["ece"])).sum(0)
 
     def nearest(self, omega: float, eta: float) -> tuple[int, int]:
@@ -65,33 +64,18 @@ class Grid:
         return row, column
 
     def members(self, row: int, column: int) -> tuple[str, ...]:
-        """Return the identifiers of the records behind a cell."""
+        """Return the identifiers of the records behind a pair."""
         return tuple(filter(None, self.ids[:, row, column]))
 
     def reliability(self, row: int, column: int) -> dict[str, np.ndarray]:
-        """Return the reliability bins of a cell over the images of all its seeds: "count", "confidence", "accuracy"."""
+        """Return the reliability bins of a pair over the images of all its seeds: "count", "confidence", "accuracy"."""
         counts = self.bins["count"][:, row, column]
         total = np.nansum(counts, 0)
         pooled = {k: np.nansum(counts * self.bins[k][:, row, column], 0) / np.maximum(total, 1) for k in BINS[1:]}
         return {"count": total, **pooled}
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """Average over the seeds, the first axis, leaving out what is NaN; NaN where nothing is left."""
-    n = (~np.isnan(values)).sum(0)
-    return np.where(n > 0, np.nansum(values, 0) / np.maximum(n, 1), np.nan)
-
-
-def half_width(values: np.ndarray) -> np.ndarray:
-    """Return half the width of the 95 % interval of :func:`mean` (Student's t); NaN where there are fewer than two seeds."""
-    n = (~np.isnan(values)).sum(0)
-    deviations = np.where(np.isnan(values), 0.0, values - mean(values))
-    spread = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
-    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * spread / np.sqrt(np.maximum(n, 1))
-    return np.where(n > 1, half, np.nan)
-
-
-def grid(records: Iterable[dict[str, Any]], dataset: str) -> Grid:
+def grid(records: Iterable[Record], dataset: str) -> Grid:
     """Arrange the records of the study of ω × η.
 
     Args:
@@ -102,45 +86,48 @@ def grid(records: Iterable[dict[str, Any]], dataset: str) -> Grid:
     Raises:
         ResultsError: there is no record of this problem.
     """
-    own = [r for r in records if r.get("study") == NAME and r["settings"]["dataset"] == dataset and not r["reduced"]]
+    runs = [r for r in records if isinstance(r, TrainRecord | DivergedRecord) and r.study == NAME and not r.reduced]
+    own = [r for r in runs if r.run.dataset == dataset]
     (problem,) = (p for p in PROBLEMS if p["dataset"] == dataset)
-    known: dict[str, dict[str, Any]] = {}
+    first: dict[str, TrainRecord | DivergedRecord] = {}
     for record in own:
-        known.setdefault(key_of(record), record)
-    seeds = tuple(sorted({r["settings"]["seed"] for r in own}))
+        first.setdefault(record.key, record)
+    seeds = tuple(sorted({r.seed for r in own}))
     places = {
-        (s, i, j): known[key]
+        (s, i, j): first[key]
         for s, seed in enumerate(seeds)
         for i, omega in enumerate(OMEGAS)
         for j, eta in enumerate(ETAS)
-        if (key := key_at(problem, omega, eta, seed)) in known
+        if (key := key_at(problem, omega, eta, seed)) in first
     }
-    finished = [r for r in places.values() if r["kind"] == "train"]
+    finished = {at: r for at, r in places.items() if isinstance(r, TrainRecord)}
     if not finished:
         raise ResultsError(f"results: no record of {NAME} on {dataset!r}; run python -m sba sweep {NAME}")
+    one = next(iter(finished.values()))
     shape = (len(seeds), len(OMEGAS), len(ETAS))
     ids = np.full(shape, "", dtype=object)
-    for place, record in places.items():
-        ids[place] = record["id"]
-    has_map = "decision" in finished[0]
+    for at, found in places.items():
+        ids[at] = found.id
 
-    def collect(read: Any) -> np.ndarray:
-        values = np.full(shape + np.shape(read(finished[0])), np.nan)
-        for place, record in places.items():
-            if record["kind"] == "train":
-                values[place] = read(record)
+    def collect(read: Callable[[TrainRecord], Any]) -> np.ndarray:
+        values = np.full(shape + np.shape(read(one)), np.nan)
+        for at, record in finished.items():
+            values[at] = read(record)
         return values
+
+    def of(part: str, name: str) -> Callable[[TrainRecord], Any]:
+        return lambda record: getattr(record, part)[name]
 
     return Grid(
         problem=f"{problem['dataset']}/{problem['network']}",
         seeds=seeds,
         omegas=OMEGAS,
         etas=ETAS,
-        curves={k: collect(lambda r, k=k: r["curve"][k]) for k in CURVES},
-        scores={k: collect(lambda r, k=k: r["calibration"][k]) for k in SCORES},
-        bins={k: collect(lambda r, k=k: r["calibration"][k]) for k in BINS},
-        decision=collect(picture) if has_map else None,
-        extent=tuple(finished[0]["decision"]["extent"]) if has_map else None,
+        curves={k: collect(of("curve", k)) for k in CURVES},
+        scores={k: collect(of("calibration", k)) for k in SCORES},
+        bins={k: collect(of("calibration", k)) for k in BINS},
+        decision=collect(picture) if one.decision else None,
+        extent=tuple(one.decision["extent"]) if one.decision else None,
         ids=ids,
     )
 
@@ -152,7 +139,7 @@ def key_at(problem: dict[str, Any], omega: float, eta: float, seed: int) -> str:
     return make_run(**problem, **method, seed=seed).key
 
 
-def picture(record: dict[str, Any]) -> np.ndarray:
+def picture(record: TrainRecord) -> np.ndarray:
     """Return a record's picture of P(class 1) in [0, 1], of shape (rows, columns), the first row lowest."""
-    stored = record["decision"]
+    stored = record.decision
     return np.frombuffer(base64.b64decode(stored["p1"]), np.uint8).reshape(stored["shape"]) / 255

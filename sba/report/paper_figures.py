@@ -8,13 +8,11 @@ from sba.core.scheduler import probability
 from sba.methods import SBA
 from sba.models.flops import multiply_adds, share_behind, step_cost
 from sba.models.registry import build
-from sba.records.compare import Difference, Index, at_seeds, paired
-from sba.report.verdicts import MARGIN, epochs_to, eta_parameters
+from sba.records.compare import Difference, Index, Runs, at_seeds, paired
+from sba.report.convergence import MARGIN, epochs_to
+from sba.report.verdicts import eta_parameters
 from sba.studies.paper import ETA_GRID
 from sba.studies.paper_runs import HOLDOUT, LAYERS, WIDE, published, row
-
-Runs = dict[int, dict[str, Any]]
-"""Seed → record."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Layer:
         return paired(self.sba, self.ba)
 
     def epochs(self, method: str) -> float | None:
-        """Return the mean epochs until the error is within `verdicts.MARGIN` of the baseline's last; None for no shared seed.
+        """Return the mean epochs until the error is within `convergence.MARGIN` of the baseline's last; None for no shared seed.
 
         A run that never gets there counts with all its epochs.
         """
@@ -80,7 +78,7 @@ class Layer:
         seeds = runs.keys() & self.base.keys() & self.sba.keys() & self.ba.keys()
         if not seeds:
             return None
-        return statistics.mean(epochs_to(runs[s], self.base[s]["error"] + MARGIN) for s in seeds)
+        return statistics.mean(epochs_to(runs[s], self.base[s].error + MARGIN) for s in seeds)
 
     @property
     def ratio(self) -> float | None:
@@ -95,7 +93,7 @@ def figure3(index: Index, dataset: str, network: str, folds: int = 4, **changes:
     Args:
         index: from :func:`sba.records.compare.indexed`.
         dataset: of the row.
-        network: of the row, one of `reproductions.LAYERS`.
+        network: of the row, one of `paper_runs.LAYERS`.
         folds: M.
         changes: parameters in which all runs differ from the row's, as a smaller number of epochs.
     """

@@ -12,10 +12,10 @@ from typing import Any
 
 from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA
-from sba.records.compare import key_of
+from sba.records.compare import at_seeds, indexed
+from sba.records.schema import Record, TrainRecord
 from sba.records.stats import interval
 from sba.studies.planned import Setting, Study
-from sba.training.run import make_run
 
 NAME = "switches"
 
@@ -127,11 +127,11 @@ def settings() -> Iterator[Setting]:
             yield Setting(group.parameters(variant), NAME)
 
 
-def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare(found: Iterable[Record]) -> list[dict[str, Any]]:
     """Compare every variant with its group's reference at equal seeds.
 
     Args:
-        found: records, of which those of this study count; where a run was repeated the first one does.
+        found: records, of which those of this study count; if a run was repeated the first one does.
 
     Returns:
         For each variant that has a seed in common with its reference: ``group``, ``point``, ``label``, ``n`` (pairs),
@@ -139,43 +139,42 @@ def compare(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         percentage points and nats, each run's median of the last five epochs), and ``vote`` (mean difference of the
         vote's error from the single pass's at the last epoch, of the variant itself; likewise), ``levels`` (its mean error, nll).
     """
-    known: dict[str, dict[str, Any]] = {}
-    for record in found:
-        if record["kind"] == "train" and record.get("study") == NAME:
-            known.setdefault(key_of(record), record)
-    seeds = sorted({r["settings"]["seed"] for r in known.values()})
+    index = indexed(r for r in found if isinstance(r, TrainRecord) and r.study == NAME)
     rows = []
     for group in GROUPS:
+        reference = at_seeds(index, group.parameters(None))
         for variant in (None, *group.variants):
-            couples: list[list[Any]] = [
-                [known.get(make_run(**group.parameters(v), seed=seed).key) for v in (variant, None)] for seed in seeds
-            ]
-            pairs = [(own, other) for own, other in couples if own is not None and other is not None]
-            if pairs:
+            own = at_seeds(index, group.parameters(variant))
+            if pairs := [(own[seed], reference[seed]) for seed in sorted(own.keys() & reference.keys())]:
                 rows.append({"group": group.title, **describe(variant, pairs)})
     return rows
 
 
-def describe(variant: Variant | None, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+def describe(variant: Variant | None, pairs: list[tuple[TrainRecord, TrainRecord]]) -> dict[str, Any]:
     """Summarise (variant, reference) pairs of records; the reference is compared with itself."""
     return {
         "point": variant.point if variant else 0,
         "label": variant.label if variant else "reference",
         "n": len(pairs),
-        "ids": [own["id"] for own, _ in pairs],
-        "error": interval([own["error"] - other["error"] for own, other in pairs]),
+        "ids": [own.id for own, _ in pairs],
+        "error": interval([own.error - other.error for own, other in pairs]),
         "nll": interval([final_nll(own) - final_nll(other) for own, other in pairs]),
-        "vote": interval([own["error_vote"] - own["error_last"] for own, _ in pairs]),
+        "vote": interval([vote_gain(own) for own, _ in pairs]),
         "levels": (
-            statistics.mean(own["error"] for own, _ in pairs),
+            statistics.mean(own.error for own, _ in pairs),
             statistics.mean(final_nll(own) for own, _ in pairs),
         ),
     }
 
 
-def final_nll(record: dict[str, Any]) -> float:
+def final_nll(record: TrainRecord) -> float:
     """Return the median negative log-likelihood of the last five epochs, in nats."""
-    return statistics.median(epoch["nll"] for epoch in record["epochs"][-5:])
+    return statistics.median(epoch.nll for epoch in record.epochs[-5:])
+
+
+def vote_gain(record: TrainRecord) -> float:
+    """Return the error of the vote minus that of the single pass at the last epoch, in percentage points; NaN without a vote."""
+    return math.nan if record.error_vote is None else record.error_vote - record.error_last
 
 
 STUDY = Study(NAME, "what the paper's open points change, on a hundred digits", settings, last=5, exclusive=True)

@@ -18,21 +18,21 @@ POLL_SECONDS = 0.2
 
 def together(
     study: Study,
-    cells: Sequence[PlannedRun],
+    planned: Sequence[PlannedRun],
     store: Store,
     options: Options,
     jobs: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Do the cells of a study with several processes; arguments as for :func:`sba.studies.sweep.work`.
+    """Do the runs of a study with several processes; arguments as for :func:`sba.studies.sweep.work`.
 
-    A process that dies leaves its cell to the others, which take it up from its checkpoint.
+    A process that dies leaves its run to the others, which take it up from its checkpoint.
 
     Args:
         jobs: how many processes.
 
     Yields:
-        What happens, as it arrives; "lost" (with cell −1) where a process died.
+        What happens, as it arrives; "lost" (with index −1) where a process died.
     """
     context = multiprocessing.get_context("spawn")
     workers: dict[Any, SpawnProcess] = {}
@@ -41,7 +41,7 @@ def together(
         with undisturbed():
             for job in range(jobs):
                 receiver, sender = context.Pipe(duplex=False)
-                arguments = (sender, os.getpid(), study, cells, store, options)
+                arguments = (sender, os.getpid(), study, planned, store, options)
                 worker = context.Process(target=serve, name=f"{study.name}-{job}", args=arguments)
                 worker.start()
                 sender.close()
@@ -79,13 +79,13 @@ def undisturbed() -> Iterator[None]:
 
 
 def serve(
-    sender: Connection, parent: int, study: Study, cells: Sequence[PlannedRun], store: Store, options: Options
+    sender: Connection, parent: int, study: Study, planned: Sequence[PlannedRun], store: Store, options: Options
 ) -> None:
-    """Do cells until none is left, and send what happens; stop where told to, and where the parent is gone."""
+    """Do runs until none is left, and send what happens; stop where told to, and where the parent is gone."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     options.machine.prepare()
-    for event in work(study, cells, store, options, stop=lambda: bool(told) or os.getppid() != parent):
+    for event in work(study, planned, store, options, stop=lambda: bool(told) or os.getppid() != parent):
         try:
             sender.send(event)
         except BrokenPipeError:
@@ -94,13 +94,13 @@ def serve(
 
 def sweep(
     study: Study,
-    cells: Sequence[PlannedRun],
+    planned: Sequence[PlannedRun],
     store: Store,
     options: Options,
     jobs: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Do the cells of a study that have no record yet: here, or by several processes. Arguments as for :func:`together`."""
+    """Do the runs of a study that have no record yet: here, or by several processes. Arguments as for :func:`together`."""
     if jobs == 1:
-        return work(study, cells, store, options, stop)
-    return together(study, cells, store, options, jobs, stop)
+        return work(study, planned, store, options, stop)
+    return together(study, planned, store, options, jobs, stop)

@@ -1,4 +1,4 @@
-"""The paper's Table 1 and Figures 2 and 3 as lists of runs: the cells of each, with what the paper says of them.
+"""The paper's Table 1 and Figures 2 and 3 as lists of runs, with what the paper says of them.
 
 What the paper leaves open has the defaults of ``book/decisions.md``. Methods that are compared share the regime of the network.
 """
@@ -35,7 +35,7 @@ FOLDS = (4, 32)
 
 
 def row(dataset: str, network: str, **more: Any) -> dict[str, Any]:
-    """Return the parameters that the cells of a row share."""
+    """Return the parameters that the runs of a row share."""
     return {"dataset": dataset, "network": network, **more}
 
 
@@ -45,7 +45,7 @@ def published(dataset: str, network: str) -> dict[str, Any]:
 
 
 def table1_core(dataset: str, network: str) -> Iterator[dict[str, Any]]:
-    """List the cells that answer the paper's question: with and without SBA, with and without Cutout, and the limit M → ∞."""
+    """List the runs that answer the paper's question: with and without SBA, with and without Cutout, and the limit M → ∞."""
     own = published(dataset, network)
     yield row(dataset, network, method="erm")
     yield row(dataset, network, method="sba", **own)
@@ -72,16 +72,16 @@ def table1_costly(dataset: str, network: str) -> Iterator[dict[str, Any]]:
 
 
 def table1() -> Iterator[Setting]:
-    """List Table 1's cells on CIFAR: what the paper's claim needs in every row, then the relatives, then what is costly."""
+    """List Table 1's runs on CIFAR: what the paper's claim needs in every row, then the relatives, then what is costly."""
     for part in (table1_core, table1_relatives, table1_costly):
         for dataset, network in ROWS:
             yield from map(Setting, part(dataset, network))
 
 
 def fig2() -> Iterator[Setting]:
-    """List Figure 2's cells: η on held-out images, which chooses it, and then on the test set, which the paper plots.
+    """List Figure 2's runs: η on held-out images, which chooses it, and then on the test set, which the paper plots.
 
-    η = 0 is plain training. Where a cell is one of Table 1 it is recorded as such.
+    η = 0 is plain training. A run of Table 1 is recorded as such.
     """
     for dataset, network in ROWS:
         own = published(dataset, network)
@@ -96,7 +96,7 @@ def fig2() -> Iterator[Setting]:
 
 
 def fig3() -> Iterator[Setting]:
-    """List Figure 3's cells: SBA and Batch Augmentation at each layer, and Batch Augmentation of images, beside plain training."""
+    """List Figure 3's runs: SBA and Batch Augmentation at each layer, and Batch Augmentation of images, beside plain training."""
     for (dataset, network), layers in LAYERS.items():
         eta = published(dataset, network)["eta"]
         yield Setting(row(dataset, network, method="erm"))
@@ -148,20 +148,20 @@ def imagenet_row(network: str, dataset: str = "imagenet", **more: Any) -> Iterat
 
 
 def table1_imagenet() -> Iterator[Setting]:
-    """List Table 1's cells on ImageNet, as torchvision's references train."""
+    """List Table 1's runs on ImageNet, as torchvision's references train."""
     for network in IMAGENET_ROWS:
         yield from map(Setting, imagenet_row(network))
 
 
 def imagenette() -> Iterator[Setting]:
-    """List the same cells on ten of the classes, small: they show that the path works and what it costs, and rank nothing."""
+    """List the same runs on ten of the classes, small: they show that the path works and what it costs, and rank nothing."""
     for network in IMAGENET_ROWS:
         regime = REGIMES[network]
         # the rate goes with the batch (Goyal et al., 2017) where batch normalisation allows the large one
         rate = regime.lr * SMALL_BATCH / regime.batch_size if network == "resnet50" else regime.lr
         small = {"side": SMALL_SIDE, "batch_size": SMALL_BATCH, "epochs": SMALL_EPOCHS, "lr": rate}
-        for cell in imagenet_row(network, "imagenette", **small):
-            yield Setting(cell, "imagenette")
+        for parameters in imagenet_row(network, "imagenette", **small):
+            yield Setting(parameters, "imagenette")
 
 
 TABLE1_IMAGENET = Study(

@@ -7,6 +7,7 @@ from typing import Any
 from sba.core.errors import ConfigError
 from sba.data.datasets import source
 from sba.records.names import column
+from sba.records.schema import RunRecord
 from sba.training.loop import Training
 from sba.training.run import REGIMES, Run, make_run
 
@@ -61,11 +62,10 @@ class PlannedRun:
     study: str
     reduced: bool
 
-    def counts(self, record: dict[str, Any], exclusive: bool) -> bool:
-        """Say whether a record may stand for this cell, its run and data being the same: one that is kept out of the tables never
+    def counts(self, record: RunRecord, exclusive: bool) -> bool:
+        """Say whether a record of the same run and data may stand for this planned run. One that is kept out of the tables never
         stands for a result of theirs, while a result of theirs may serve a study unless that is exclusive."""
-        own = record.get("study", "")
-        return record["kind"] in ("train", "diverged") and (own == self.study or not (own or exclusive))
+        return record.study == self.study or not (record.study or exclusive)
 
 
 def planned_runs(
@@ -92,16 +92,16 @@ def planned_runs(
     if not scale > 0:
         raise ConfigError(f"epochs-scale: {scale} is not allowed; give a number above 0")
     settings = list(study.settings())
-    kept = [s for s in settings if where in ("", place(s).split("/")[0], place(s))]
+    kept = [s for s in settings if where in ("", where_of(s).split("/")[0], where_of(s))]
     if not kept:
-        known = ", ".join(dict.fromkeys(map(place, settings)))
-        raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {known}")
+        parts = ", ".join(dict.fromkeys(map(where_of, settings)))
+        raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {parts}")
     if methods is not None:
         wanted = set(methods)
         if strangers := sorted(wanted - {column_of(s) for s in kept}):
-            known = ", ".join(dict.fromkeys(map(column_of, kept)))
+            columns = ", ".join(dict.fromkeys(map(column_of, kept)))
             raise ConfigError(
-                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {known}"
+                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {columns}"
             )
         kept = [s for s in kept if column_of(s) in wanted]
     found: dict[str, PlannedRun] = {}
@@ -112,7 +112,7 @@ def planned_runs(
     return list(found.values())
 
 
-def place(setting: Setting) -> str:
+def where_of(setting: Setting) -> str:
     """Name data set and network of a setting, as "cifar10/alexnet"."""
     dataset = setting.parameters["dataset"]
     return f"{dataset}/{setting.parameters.get('network') or source(dataset).network}"
@@ -120,8 +120,7 @@ def place(setting: Setting) -> str:
 
 def column_of(setting: Setting) -> str:
     """Name the column of Table 1 that a setting would be in, as "cutout+sba"."""
-    given = setting.parameters
-    return column(given.get("method", "erm"), bool(given.get("cutout")), given.get("views", 1))
+    return column(make_run(**setting.parameters))
 
 
 def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:

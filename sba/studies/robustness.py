@@ -11,7 +11,8 @@ from typing import Any
 
 from sba.core.errors import ConfigError
 from sba.measure.stress import measured
-from sba.records.compare import at_seeds, indexed
+from sba.records.compare import Runs, at_seeds, indexed
+from sba.records.schema import Record, TrainRecord
 from sba.studies.ablations import FEW
 from sba.studies.paper import ADOPTED_ETA
 from sba.studies.planned import Setting, Study
@@ -119,27 +120,26 @@ def problem_named(dataset: str) -> Problem:
     return found[dataset]
 
 
-def runs_on(problem: Problem, records: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+def runs_on(problem: Problem, records: Iterable[Record]) -> dict[str, Runs]:
     """Sort this study's records of a problem: label of a line → seed → record; lines without a record are left out."""
-    own = [r for r in records if r.get("study") == NAME]
-    index, seeds = indexed(own), sorted({r["settings"]["seed"] for r in own})
-    found = {line.label: at_seeds(index, problem.parameters(line), seeds) for line in LINES}
+    index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == NAME)
+    found = {line.label: at_seeds(index, problem.parameters(line)) for line in LINES}
     return {label: runs for label, runs in found.items() if runs}
 
 
-def at_radius(kind: str, radius: float) -> Callable[[dict[str, Any]], float]:
+def at_radius(kind: str, radius: float) -> Callable[[TrainRecord], float]:
     """Return how to read the error under an attack, "fgsm", "pgd-inf" or "pgd-2" of a radius, from a record."""
 
-    def read(record: dict[str, Any]) -> float:
-        attack = record["attacks"][kind]
+    def read(record: TrainRecord) -> float:
+        attack = record.attacks[kind]
         return attack["error"][attack["radii"].index(radius)]
 
     return read
 
 
-def mean_corrupted(record: dict[str, Any]) -> float:
+def mean_corrupted(record: TrainRecord) -> float:
     """Return the mean error over all corruptions and severities, in per cent."""
-    return statistics.mean(statistics.mean(errors) for errors in record["corruptions"].values())
+    return statistics.mean(statistics.mean(errors) for errors in record.corruptions.values())
 
 
 STUDY = Study(

@@ -17,14 +17,16 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from sba.core.errors import ResultsError
-from sba.records.compare import key_of
 from sba.records.file import append, book_folder, read
+from sba.records.schema import Record, RunRecord
 from sba.studies.planned import PlannedRun
 from sba.training.checkpoint import FILE, clean, epochs_done, prepare
 from sba.training.run import Run
 
 CLAIM = "claim"
 LOOK_SECONDS = 0.01
+Shelf = dict[tuple[str, str], list[RunRecord]]
+"""Key of a run and fingerprint of its data → records."""
 
 
 class Store:
@@ -47,14 +49,14 @@ class Store:
     ):
         self.folder, self.name, self.given = folder, name, results
         self.beside = [book_folder()] if beside is None else list(beside)
-        self.read: dict[pathlib.Path, tuple[Any, dict[tuple[str, str], list[dict[str, Any]]]]] = {}
+        self.read: dict[pathlib.Path, tuple[Any, Shelf]] = {}
 
     @functools.cached_property
     def results(self) -> pathlib.Path:
         """The file that records are appended to."""
         return self.given or self.folder / f"{self.name}-{writer(self.folder)}.jsonl"
 
-    def place(self, run: Run) -> pathlib.Path:
+    def folder_of(self, run: Run) -> pathlib.Path:
         """Return the folder of a run's checkpoint, the one that ``train`` uses, too."""
         return self.folder / run.title
 
@@ -64,37 +66,40 @@ class Store:
         found = [f for p in parts for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p] if p.exists() else [])]
         return list(dict.fromkeys(f.resolve() for f in found))
 
-    def found(self, cell: PlannedRun, fingerprint: str, exclusive: bool) -> dict[str, Any] | None:
-        """Return the first record that stands for a cell, on whatever machine and by whatever version it was made, or None."""
+    def found(self, planned: PlannedRun, fingerprint: str, exclusive: bool) -> RunRecord | None:
+        """Return the first record that stands for a planned run, whatever machine and version made it, or None."""
         for file in self.files():
             state = file.stat()
             stamp = (state.st_mtime_ns, state.st_size)
             if self.read.get(file, (None,))[0] != stamp:
                 self.read[file] = (stamp, indexed(file))
-            for record in self.read[file][1].get((cell.run.key, fingerprint), []):
-                if cell.counts(record, exclusive):
+            for record in self.read[file][1].get((planned.run.key, fingerprint), []):
+                if planned.counts(record, exclusive):
                     return record
         return None
 
-    def state(self, cell: PlannedRun, fingerprint: str, exclusive: bool) -> tuple[str, str]:
-        """Say how far a cell is, and what to write about it: "record" with its identifier, "diverged" likewise, "under way" (in
-        another process), "checkpoint", or "missing"."""
-        if record := self.found(cell, fingerprint, exclusive):
-            kind = "record" if record["kind"] == "train" else record["kind"]
-            return kind, f"{kind} {record['id']}"
-        epochs = epochs_done(self.place(cell.run))
-        at = "" if epochs is None else f"epoch {epochs} of {cell.run.epochs}"
-        if taken(self.place(cell.run)):
+    def state(self, planned: PlannedRun, fingerprint: str, exclusive: bool) -> tuple[str, str]:
+        """Say how far a planned run is, and what to write about it.
+
+        Returns:
+            "record", "diverged", "under way" (in another process), "checkpoint" or "missing"; and a text.
+        """
+        if record := self.found(planned, fingerprint, exclusive):
+            kind = "record" if record.kind == "train" else record.kind
+            return kind, f"{kind} {record.id}"
+        epochs = epochs_done(self.folder_of(planned.run))
+        at = "" if epochs is None else f"epoch {epochs} of {planned.run.epochs}"
+        if taken(self.folder_of(planned.run)):
             return "under way", f"under way {at}".strip()
         return ("checkpoint", f"checkpoint at {at}") if at else ("missing", "missing")
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Record) -> None:
         """Append a record to this store's file."""
         append(self.results, record)
 
     def forget(self, run: Run) -> None:
         """Delete the checkpoint of a run whose record is safe."""
-        (self.place(run) / FILE).unlink(missing_ok=True)
+        (self.folder_of(run) / FILE).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -133,13 +138,12 @@ def taken(folder: pathlib.Path) -> bool:
         return not locked(file)
 
 
-def indexed(file: pathlib.Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Read a file's records of runs by key and fingerprint; of each is kept what tells whether it counts."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def indexed(file: pathlib.Path) -> Shelf:
+    """Read a file's records of runs."""
+    found: Shelf = {}
     for record in read(file):
-        if "settings" in record and "fingerprint" in record:
-            brief = {k: record.get(k, "") for k in ("id", "kind", "study", "file")}
-            found.setdefault((key_of(record), record["fingerprint"]), []).append(brief)
+        if isinstance(record, RunRecord):
+            found.setdefault((record.key, record.fingerprint), []).append(record)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A sweep does the cells of a study that have no record yet: in order, as many side by side as wanted, each by one process.
+"""A sweep does the runs of a study that have no record yet: in order, as many side by side as wanted, each by one process.
 
 It keeps no plan: what is left to do is what has no record. It can therefore be stopped, killed and started again at any moment,
 and several sweeps may work on one store.
@@ -15,6 +15,7 @@ import torch
 from sba.core.errors import SBAError
 from sba.data.datasets import Data, DataCache
 from sba.records.record import record_of, record_of_divergence
+from sba.records.schema import RunRecord
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
 from sba.training.loop import Diverged, Training
@@ -24,19 +25,19 @@ from sba.training.run import Run
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a cell.
+    """What happened to a planned run.
 
     Attributes:
         kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
             "failed", or "lost" (a process died).
-        cell: its place in the list of cells, from 0.
+        index: in the list of planned runs, from 0.
         epoch: epochs done.
         text: what to say about it.
         record: identifier of the record, for "found", "done" and "diverged".
     """
 
     kind: str
-    cell: int
+    index: int
     epoch: int = 0
     text: str = ""
     record: str = ""
@@ -44,7 +45,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Options:
-    """How the cells of a sweep are run; nothing here changes what they are.
+    """How the runs of a sweep are done; nothing here changes what they are.
 
     Attributes:
         machine: as for :class:`sba.training.loop.Training`; its threads and workers are those of each run.
@@ -74,13 +75,17 @@ class Options:
 
 
 def work(
-    study: Study, cells: Sequence[PlannedRun], store: Store, options: Options, stop: Callable[[], bool] = lambda: False
+    study: Study,
+    planned: Sequence[PlannedRun],
+    store: Store,
+    options: Options,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Do the cells that have no record and that no other process is doing, until none is left or it is time to stop.
+    """Do the runs that have no record and that no other process is doing, until none is left or it is time to stop.
 
     Args:
-        study: whose cells they are.
-        cells: in order.
+        study: whose runs they are.
+        planned: in order.
         store: where records and checkpoints are.
         options: how to run them.
         stop: called between two steps; says whether to stop.
@@ -90,15 +95,15 @@ def work(
     """
     over: set[int] = set()
     again = True
-    # a cell that another process held may be free by now, if that process was killed
+    # a run that another process held may be free by now, if that process was killed
     while again:
         again = False
-        for index, cell in enumerate(cells):
+        for index, one in enumerate(planned):
             if index in over:
                 continue
             if stop() or (options.left is not None and options.left <= 0):
                 return
-            for event in attempt(study, index, cell, store, options, stop):
+            for event in attempt(study, index, one, store, options, stop):
                 again = again or event.kind in ("done", "diverged")
                 if event.kind in ("found", "done", "diverged", "failed"):
                     over.add(index)
@@ -108,32 +113,32 @@ def work(
 
 
 def attempt(
-    study: Study, index: int, cell: PlannedRun, store: Store, options: Options, stop: Callable[[], bool]
+    study: Study, index: int, planned: PlannedRun, store: Store, options: Options, stop: Callable[[], bool]
 ) -> Iterator[Event]:
-    """Do one cell, from its checkpoint if there is one; nothing happens where it has a record or belongs to another process."""
+    """Do one run, from its checkpoint if there is one; nothing happens if it has a record or belongs to another process."""
     try:
-        data = options.data_of(cell.run)
-        if record := store.found(cell, data.fingerprint, study.exclusive):
-            yield Event("found", index, cell.run.epochs, record=record["id"])
+        data = options.data_of(planned.run)
+        if record := store.found(planned, data.fingerprint, study.exclusive):
+            yield Event("found", index, planned.run.epochs, record=record.id)
             return
-        with claimed(store.place(cell.run)) as mine:
+        with claimed(store.folder_of(planned.run)) as mine:
             # whoever held it until now may have finished it
-            if mine and not store.found(cell, data.fingerprint, study.exclusive):
-                yield from perform(study, index, cell, data, store, options, stop)
+            if mine and not store.found(planned, data.fingerprint, study.exclusive):
+                yield from perform(study, index, planned, data, store, options, stop)
     # memory may be short because of a neighbour: another sweep tries again
     except (SBAError, torch.OutOfMemoryError) as error:
         yield Event("failed", index, text=str(error))
 
 
 def perform(
-    study: Study, index: int, cell: PlannedRun, data: Data, store: Store, options: Options, stop: Callable[[], bool]
+    study: Study, index: int, planned: PlannedRun, data: Data, store: Store, options: Options, stop: Callable[[], bool]
 ) -> Iterator[Event]:
-    """Do one cell that is this process's own."""
+    """Do one run that is this process's own."""
     training = Training(
-        cell.run,
+        planned.run,
         data,
         options.machine,
-        folder=store.place(cell.run),
+        folder=store.folder_of(planned.run),
         budget=options.left,
         stop=stop,
     )
@@ -144,8 +149,8 @@ def perform(
             if epoch.epoch > done:
                 yield Event("epoch", index, epoch.epoch)
     except Diverged as error:
-        record = record_of_divergence(training, str(error), cell.study, cell.reduced)
-        yield settle(store, cell, record, options, Event("diverged", index, len(training.history), str(error)))
+        lost = record_of_divergence(training, str(error), planned.study, planned.reduced)
+        yield settle(store, planned, lost, options, Event("diverged", index, len(training.history), str(error)))
         return
     if not training.finished:
         yield Event("stopped", index, len(training.history), f"stopped at step {training.step}")
@@ -153,13 +158,13 @@ def perform(
     more: dict[str, Any] = study.measure(training) if study.measure else {}
     if options.jobs > 1:
         more["jobs"] = options.jobs
-    record = record_of(training, cell.study, study.last, cell.reduced, more)
-    yield settle(store, cell, record, options, Event("done", index, cell.run.epochs, f"{record['error']:.2f} %"))
+    record = record_of(training, planned.study, study.last, planned.reduced, more)
+    yield settle(store, planned, record, options, Event("done", index, planned.run.epochs, f"{record.error:.2f} %"))
 
 
-def settle(store: Store, cell: PlannedRun, record: dict[str, Any], options: Options, event: Event) -> Event:
-    """Append a cell's record, and delete its checkpoint once that is safe."""
+def settle(store: Store, planned: PlannedRun, record: RunRecord, options: Options, event: Event) -> Event:
+    """Append a run's record, and delete its checkpoint once that is safe."""
     store.add(record)
     if not options.keep:
-        store.forget(cell.run)
-    return Event(event.kind, event.cell, event.epoch, event.text, record["id"])
+        store.forget(planned.run)
+    return Event(event.kind, event.index, event.epoch, event.text, record.id)

@@ -48,8 +48,8 @@ def test_the_counted_operations_of_a_step_are_three_products_per_linear_layer_bu
 
 
 def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
-    found = contestants.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, sweep="folds", x=4.0)
-    assert found.value == pytest.approx((2.0 + 3.0) / 2) and (found.sweep, found.x) == ("folds", 4.0)
+    found = contestants.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, family="folds", folds=4)
+    assert found.value == pytest.approx((2.0 + 3.0) / 2) and (found.about.family, found.about.folds) == ("folds", 4)
     assert contestants.expected_cost("cost", [3.0], [1.5], 0.0).value == pytest.approx(2.0)
     assert contestants.expected_cost("cost", [3.0], [1.5], math.pi / 2).value == pytest.approx(1.0)
 
@@ -97,7 +97,7 @@ def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
     """ISDA's table and its direct form leave equal gradients; both pairings match equal rows, up to the unsquared distance."""
     found = []
 
-    def once(name, ours, theirs, rounds, limit):
+    def once(name, ours, theirs, rounds, limit, **about):
         found.append((ours, theirs))
 
     monkeypatch.setattr(contestants, "in_turns", once)

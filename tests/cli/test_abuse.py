@@ -34,6 +34,7 @@ from sba.data.datasets import ROOT_VARIABLE
 from sba.methods import METHODS
 from sba.records.file import TornRecordWarning, append, read
 from sba.records.record import record_of
+from sba.records.schema import parse
 from sba.training.checkpoint import FILE
 from sba.training.run import Run, from_settings
 
@@ -281,9 +282,9 @@ def test_anything_in_the_place_of_a_configuration_is_refused(value):
 
 @pytest.fixture(scope="module")
 def record():
-    training = train(make_run("moons", epochs=2))
+    training = train(make_run("moons", epochs=2, full_epochs=2))
     list(training)
-    return json.loads(json.dumps(record_of(training)))
+    return record_of(training).as_json()
 
 
 def paths(value, prefix=()):
@@ -332,17 +333,17 @@ def test_bytes_written_into_a_results_file_cost_no_other_line(record, tmp_path_f
     start = len(lines[0]) + int(at * (len(lines[1]) - 1))
     whole = b"".join(lines)
     path.write_bytes(whole[:start] + written + whole[start + min(over, len(lines[1]) + len(lines[0]) - start - 1) :])
-    assert {"a", "c"} <= {r["id"] for r in read(path)}
+    assert {"a", "c"} <= {r.id for r in read(path)}
     table_of(path)
-    append(path, record | {"id": "d"})
-    assert {"a", "c", "d"} <= {r["id"] for r in read(path)}
+    append(path, parse(record | {"id": "d"}))
+    assert {"a", "c", "d"} <= {r.id for r in read(path)}
 
 
 def test_a_line_nested_too_deeply_is_left_out(record, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("[" * 100_000 + "\n" + json.dumps(record) + "\n")
     with pytest.warns(TornRecordWarning, match="line 1"):
-        assert [r["id"] for r in read(path)] == [record["id"]]
+        assert [r.id for r in read(path)] == [record["id"]]
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -363,8 +364,9 @@ def process(folder, *more, **options):
 
 
 def timeless(record):
-    epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
-    return {"epochs": epochs, **{k: record[k] for k in ("key", "settings", "error", "error_last", "fingerprint")}}
+    content = record.as_json()
+    epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in content["epochs"]]
+    return {"epochs": epochs, **{k: content[k] for k in ("key", "settings", "error", "error_last", "fingerprint")}}
 
 
 @pytest.fixture(scope="module")
@@ -477,7 +479,7 @@ def test_a_foreign_checkpoint_runs_no_code(tmp_path, monkeypatch):
 
 def write(path, name, n, record):
     for i in range(n):
-        append(path, record | {"id": f"{name}{i}"})
+        append(path, parse(record | {"id": f"{name}{i}"}))
 
 
 def test_two_writers_lose_and_tear_nothing(record, tmp_path):
@@ -488,7 +490,7 @@ def test_two_writers_lose_and_tear_nothing(record, tmp_path):
         writer.start()
     for writer in writers:
         writer.join(60)
-    assert {r["id"] for r in read(path)} == {f"{name}{i}" for name in "ab" for i in range(n)}
+    assert {r.id for r in read(path)} == {f"{name}{i}" for name in "ab" for i in range(n)}
     assert path.read_bytes().count(b"\n") == 2 * n
 
 

@@ -15,6 +15,7 @@ from sba.cli.commands import main
 from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA, ImplicitSBA
 from sba.records.file import append, read
+from sba.records.schema import parse
 from sba.training.checkpoint import FILE
 from sba.training.loop import Training
 
@@ -52,23 +53,24 @@ def interrupt_after(monkeypatch, steps, number):
 
 
 def timeless(record):
-    epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
-    return {"epochs": epochs, **{k: record[k] for k in ("key", "settings", "error", "error_last", "fingerprint")}}
+    content = record.as_json()
+    epochs = [{k: v for k, v in e.items() if k != "seconds"} for e in content["epochs"]]
+    return {"epochs": epochs, **{k: content[k] for k in ("key", "settings", "error", "error_last", "fingerprint")}}
 
 
 def test_train_on_digits_appends_a_record_with_the_median_of_the_last_five_errors():
     output = call("--epochs", 6, "--method", "sba", "--eta", 0.1)
     (record,) = read("runs/results.jsonl")
-    errors = [e["error"] for e in record["epochs"]]
-    assert record["error"] == statistics.median(errors[-5:]) != errors[-1]
-    assert record["settings"]["dataset"] == "digits" and record["settings"]["method"]["eta"] == 0.1
-    assert f"record {record['id']} appended" in output and f"{record['error']:.2f} %" in output
+    errors = [e.error for e in record.epochs]
+    assert record.error == statistics.median(errors[-5:]) != errors[-1]
+    assert record.settings["dataset"] == "digits" and record.settings["method"]["eta"] == 0.1
+    assert f"record {record.id} appended" in output and f"{record.error:.2f} %" in output
     assert [p.parent.name[:14] for p in Path("runs").glob(f"*/{FILE}")] == ["digits-digits-"]
 
 
 def test_a_recorded_run_is_not_recorded_twice():
     call(*SHORT)
-    append("runs/results.jsonl", {"id": "bench", "kind": "note", "device": "cpu"})
+    append("runs/results.jsonl", parse({"id": "bench", "kind": "note", "device": "cpu"}))
     assert "has this run already, made by the same code" in call(*SHORT)
     assert len(read("runs/results.jsonl")) == 2
     call(*SHORT, "--lr", 0.2)
@@ -79,7 +81,7 @@ def test_a_run_made_again_with_other_code_is_recorded_again(monkeypatch):
     call(*SHORT)
     monkeypatch.setattr("sba.records.record.SOURCE", "changed")
     call(*SHORT)
-    assert [r["source"] == "changed" for r in read("runs/results.jsonl")] == [False, True]
+    assert [r.source == "changed" for r in read("runs/results.jsonl")] == [False, True]
 
 
 def test_flags_reach_the_run_and_the_method():
@@ -112,7 +114,7 @@ def test_flags_reach_the_run_and_the_method():
         *("--results", "there.jsonl", "--folder", "here", "--amp", "bf16", "--no-channels-last"),
     )
     (record,) = read("there.jsonl")
-    settings, method = record["settings"], record["settings"]["method"]
+    settings, method = record.settings, record.settings["method"]
     assert (method["omega"], method["folds"], method["basis"], method["layers"]) == (
         0.5,
         3,
@@ -149,7 +151,7 @@ def test_an_option_of_two_methods_appears_once_and_names_both():
 def test_a_preset_and_what_goes_before_it():
     call("--epochs", 1, "--method", "sba", "--preset", "paper", "--folds", 2, "--detach", "--results", "p.jsonl")
     (record,) = read("p.jsonl")
-    method = record["settings"]["method"]
+    method = record.settings["method"]
     assert {name: method[name] for name in ("scale", "dropout_rescale", "detach", "batch_norm", "folds")} == {
         "scale": "absolute", "dropout_rescale": False, "detach": True, "batch_norm": "tracked", "folds": 2
     }  # fmt: skip
@@ -158,8 +160,8 @@ def test_a_preset_and_what_goes_before_it():
 def test_implicit_sba_trains_and_votes():
     call("--epochs", 1, "--method", "implicit-sba", "--omega", 0, "--expectation", "bound", "--vote")
     (record,) = read("runs/results.jsonl")
-    assert record["settings"]["method"]["name"] == "implicit-sba" and record["settings"]["vote"]
-    assert 0 <= record["error_vote"] <= 100 and record["epochs"][0]["terms"]["virtual"] > 0
+    assert record.settings["method"]["name"] == "implicit-sba" and record.settings["vote"]
+    assert 0 <= record.error_vote <= 100 and record.epochs[0].terms["virtual"] > 0
 
 
 def test_an_epoch_without_a_cross_entropy_has_a_bar_and_a_record():
@@ -167,7 +169,7 @@ def test_an_epoch_without_a_cross_entropy_has_a_bar_and_a_record():
     output = CliRunner().invoke(main, ["train", *SHORT, *arguments]).output
     assert "virtual=" in output and "cross_entropy=" not in output and "record " in output
     (record,) = read("runs/results.jsonl")
-    assert [set(e["terms"]) for e in record["epochs"]] == [{"virtual"}] * 6
+    assert [set(e.terms) for e in record.epochs] == [{"virtual"}] * 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -58,21 +58,21 @@ def test_run_twice_it_does_nothing_the_second_time():
 def test_parts_and_seeds_are_what_is_asked_for():
     call("tiny", "--where", "moons", "--seeds", 1, "--first-seed", 4, "--quiet", "--results", "mine.jsonl")
     (record,) = read("mine.jsonl")
-    assert (record["settings"]["dataset"], record["settings"]["seed"]) == ("moons", 4)
+    assert (record.settings["dataset"], record.settings["seed"]) == ("moons", 4)
     assert not list(Path("runs").glob("*.jsonl"))
 
 
 def test_a_shortened_sweep_is_marked_reduced_and_does_not_stand_for_the_whole():
     assert "reduced to 5 epochs" in call("tiny", "--where", "moons", "--seeds", 1, "--epochs-scale", 0.5)
     (record,) = read("runs")
-    assert record["reduced"] and record["settings"]["epochs"] == 5
+    assert record.reduced and record.settings["epochs"] == 5
     assert "missing: moons" in call("tiny", "--where", "moons", "--seeds", 1, "--list")
 
 
 def test_precision_is_a_setting_of_all_runs():
     call("tiny", "--where", "moons", "--seeds", 1, "--amp", "bf16")
     (record,) = read("runs")
-    assert record["settings"]["amp"] == "bf16"
+    assert record.settings["amp"] == "bf16"
     assert "missing: moons" in call("tiny", "--where", "moons", "--seeds", 1, "--list")
     assert "record " in call("tiny", "--where", "moons", "--seeds", 1, "--amp", "bf16", "--dry-run")
 
@@ -92,7 +92,7 @@ def test_the_list_says_what_each_cell_is_and_makes_nothing():
     with claimed(Path("runs") / CELLS[2].run.title):
         after = call("tiny", "--list").splitlines()
     assert [line.split()[0] for line in after[::2]] == ["record", "record", "under", "missing:", "missing:", "missing:"]
-    ids = {r["id"] for r in read("runs")}
+    ids = {r.id for r in read("runs")}
     assert {line.split()[1].rstrip(":") for line in after[:4:2]} == ids
     assert before[1::2] == after[1::2] == [f"    {command_of(c.run, 'cpu', 1)}" for c in CELLS]
 

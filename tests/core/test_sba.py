@@ -212,7 +212,7 @@ def test_either_or_trains_and_makes_one_step(run, small):
 def test_either_or_without_a_plain_step_has_records_without_a_cross_entropy(run, small):
     training = train(run(method="sba", objective="either_or", eta=1.0, omega=0.0), small)
     assert [set(r.terms) for r in training] == [{"virtual"}, {"virtual"}]
-    assert set(record_of(training)["epochs"][0]["terms"]) == {"virtual"}
+    assert set(record_of(training).epochs[0].terms) == {"virtual"}
 
 
 # ---------------------------------------------------------------------------------------------------------- every switch

@@ -222,13 +222,13 @@ def test_top_5_is_scikit_learns(photographs):
         accuracy = top_k_accuracy_score(data.test.labels, scores.detach(), k=k, labels=range(9))
         assert error == pytest.approx(100 * (1 - accuracy))
     assert training.history[0].error_top5 == 0  # three classes
-    assert "error_top5" in record_of(training)["epochs"][0]
+    assert record_of(training).epochs[0].error_top5 is not None
 
 
 def test_digits_have_no_top_5_in_their_records(run, digits):
     training = train(run(epochs=1, batch_size=599), digits)
     list(training)
-    assert {"error_top5", "skipped", "skipped_test"}.isdisjoint(record_of(training)["epochs"][0])
+    assert {"error_top5", "skipped", "skipped_test"}.isdisjoint(record_of(training).as_json()["epochs"][0])
 
 
 # ------------------------------------------------------------------------------------------------------- broken files
@@ -262,7 +262,7 @@ def test_broken_files_are_skipped_and_counted(own, tmp_path, kind):
     training = train(run, data)
     list(training)
     assert [(r.skipped, r.skipped_test, r.images) for r in training.history] == [(2, 1, 22)] * 2
-    assert [e["skipped"] for e in record_of(training)["epochs"]] == [2, 2]
+    assert [e.skipped for e in record_of(training).epochs] == [2, 2]
     # counted once, stopped or not
     resumed, parts = in_parts(run, data, tmp_path / "folder")
     assert parts > 1
@@ -288,7 +288,7 @@ def test_the_command_line_names_the_file(own, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [*command.split(), "--unreadable", "skip", "--workers", "1"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "runs/results.jsonl").read_text())
-    assert record["epochs"][0]["skipped_test"] == 1 and str(own) not in json.dumps(record)
+    assert record.epochs[0].skipped_test == 1 and str(own) not in json.dumps(record.as_json())
 
 
 # -------------------------------------------------------------------------------------------------------------- lists

@@ -15,7 +15,8 @@ from sba.core.rng import Step
 from sba.data.augment import normalise
 from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
 from sba.methods.mixup import beta, other_order, resolution_ends
-from sba.report.tables import column, hyperparameters
+from sba.records.names import column
+from sba.report.averages import settings as written_settings
 from sba.training.adapted import adapted
 from sba.training.run import Run, make_run
 
@@ -335,15 +336,15 @@ def test_an_adapted_gradient_of_nothing_is_nothing():
 def test_adaptation_needs_the_gradient_of_each_view():
     with pytest.raises(ConfigError, match=r"adapt_norm: true needs .*; give chunked"):
         make_run(views=4, adapt_norm=True)
-    settings = make_run("cifar10", "alexnet", views=4, chunked=True, adapt_norm=True).settings()
-    assert hyperparameters(settings) == "4 views, chunked, adapt norm"
+    run = make_run("cifar10", "alexnet", views=4, chunked=True, adapt_norm=True)
+    assert written_settings(run) == "4 views, chunked, adapt norm"
 
 
 def test_batch_augmentation_has_a_column_of_its_own():
-    settings = make_run("cifar10", "alexnet", views=4, cutout=16).settings()
-    assert column({"settings": settings}) == "cutout+ba"
-    assert hyperparameters(settings) == "4 views"
-    assert column({"settings": make_run("cifar10", "alexnet").settings()}) == "erm"
+    run = make_run("cifar10", "alexnet", views=4, cutout=16)
+    assert column(run) == "cutout+ba"
+    assert written_settings(run) == "4 views"
+    assert column(make_run("cifar10", "alexnet")) == "erm"
 
 
 def test_latent_batch_augmentation_is_the_cross_entropy_of_dropout_masks():

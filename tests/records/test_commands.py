@@ -1,11 +1,11 @@
 """A record leads back to the run it came from."""
 
 import itertools
-import re
 import shlex
 
 import pytest
 from click.testing import CliRunner
+from helpers import content
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ from sba import make_run
 from sba.cli.commands import main
 from sba.core.errors import ConfigError
 from sba.records import commands
+from sba.records.schema import parse
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ from sba.records import commands
     ids=["defaults", "sba", "lists", "switches", "preset", "readings", "either", "implicit"],
 )
 def test_the_command_gives_the_run_back(run, monkeypatch):
-    text = commands.command({"settings": run.settings(), "device": "cpu", "threads": 3})
+    text = commands.command(parse(content(run, device="cpu", threads=3)))
     assert text.startswith("python -m sba train ")
     seen = []
 
@@ -57,7 +58,7 @@ def test_the_command_gives_the_run_back(run, monkeypatch):
 
 
 def test_a_gpu_run_names_no_threads():
-    text = commands.command({"settings": make_run().settings(), "device": "cuda", "threads": 3})
+    text = commands.command(parse(content(make_run(), device="cuda", threads=3)))
     assert text.endswith(" --device cuda")
 
 
@@ -65,7 +66,7 @@ def test_a_gpu_run_names_no_threads():
 @given(st.floats(0, 1.5), st.floats(0, 10), st.integers(1, 64), st.booleans())
 def test_numbers_survive_the_command_line(omega, eta, folds, detach):
     run = make_run("digits", None, "sba", omega=omega, eta=eta, folds=folds, detach=detach)
-    words = shlex.split(commands.command({"settings": run.settings(), "device": "cpu", "threads": 3}))
+    words = shlex.split(commands.command(parse(content(run, device="cpu", threads=3))))
     told = dict(itertools.pairwise(words))
     for name, value in (("omega", omega), ("eta", eta), ("folds", folds)):
         if f"--{name}" in told:
@@ -75,25 +76,6 @@ def test_numbers_survive_the_command_line(omega, eta, folds, detach):
     assert ("--no-detach" in words) == (not detach)
 
 
-def test_every_link_to_a_record_finds_its_row():
-    run = make_run("digits", epochs=1)
-    row = {
-        "id": "abc",
-        "kind": "train",
-        "settings": run.settings(),
-        "device": "cpu",
-        "device_name": "a processor",
-        "threads": 1,
-        "versions": {"torch": "2"},
-        "date": "2026-01-01T00:00:00Z",
-        "source": "s",
-        "fingerprint": "f",
-        "error": 1.0,
-        "error_last": 2.0,
-        "file": "x.jsonl",
-        "line": 7,
-    }
-    page = commands.records_html([row, {"id": "other", "kind": "bench"}])
-    target = re.search(r'href="#([^"]+)"', commands.link("abc"))[1]
-    assert f'id="{target}"' in page
-    assert "x.jsonl, 7" in page and "other" not in page
+def test_the_command_of_several_processes_starts_as_many():
+    text = commands.command(parse(content(make_run(), device="cuda", processes=2)))
+    assert text.startswith("torchrun --nproc-per-node 2 -m sba train --dataset digits ")

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from helpers import record
+from helpers import bench, changed, record
 from scipy import stats
 
 from sba.records.compare import at_seeds, indexed, paired
@@ -27,7 +27,7 @@ def test_one_seed_has_no_interval_and_none_no_difference():
     assert (found.mean, found.low, found.high, found.n) == (-1.0, -math.inf, math.inf, 1) and str(
         found
     ) == "−1.00 (n=1)"
-    assert paired(at_seeds(index, SBA, [1]), at_seeds(index, ERM)) is None
+    assert paired({}, at_seeds(index, ERM)) is None
 
 
 def test_a_setting_is_found_only_as_it_was_asked_for():
@@ -38,6 +38,18 @@ def test_a_setting_is_found_only_as_it_was_asked_for():
         record(4.0, amp="bf16"),
     ]
     first = record(5.0, identifier="first")
-    index = indexed([*others, first, first | {"id": "second"}, {"kind": "bench"}])
-    assert {s: r["id"] for s, r in at_seeds(index, ERM).items()} == {0: "first"}
+    index = indexed([*others, first, changed(first, id="second"), bench("a")])
+    assert {s: r.id for s, r in at_seeds(index, ERM).items()} == {0: "first"}
     assert at_seeds(index, SBA) == {}
+
+
+def test_every_seed_is_found_however_large_it_is():
+    index = indexed([record(20.0, "sba", 11), record(21.0, "erm", 11), record(21.5, "erm", 10**9)])
+    assert list(at_seeds(index, ERM)) == [11, 10**9]
+    assert paired(at_seeds(index, SBA), at_seeds(index, ERM)).ids == ("sba-11-20.0", "erm-11-21.0")
+
+
+def test_a_result_of_the_tables_comes_before_an_equal_run_of_a_study():
+    study = changed(record(5.0), id="study", study="fig2")
+    assert at_seeds(indexed([study, record(6.0, identifier="own")]), ERM)[0].id == "own"
+    assert at_seeds(indexed([study]), ERM)[0].id == "study"

@@ -1,8 +1,10 @@
 """What a full run would take follows from the records and from counted multiply–adds."""
 
 import pytest
+from helpers import bench, content, epochs
 
 from sba.core.errors import ConfigError
+from sba.records.schema import parse
 from sba.report.full_scale import IMAGES, cost, growth, hours, reduced
 from sba.studies.paper_runs import IMAGENETTE, imagenette
 from sba.studies.planned import planned_runs
@@ -12,14 +14,8 @@ CELLS = planned_runs(IMAGENETTE, [0])
 
 
 def made(cell, seconds, study="imagenette"):
-    return {
-        "id": cell.run.key,
-        "kind": "train",
-        "study": study,
-        "settings": cell.run.settings(),
-        "seconds_per_epoch": seconds,
-        "epochs": [{"images": 800, "seconds": seconds}, {"images": 800, "seconds": 0.8 * seconds}],
-    }
+    own = [e | {"images": 800} for s in (seconds, 0.8 * seconds) for e in epochs([10.0], s)]
+    return parse(content(cell.run, id=cell.run.key, study=study, epochs=own))
 
 
 FOUND = reduced([made(c, 10.0 + i) for i, c in reversed(list(enumerate(CELLS)))])
@@ -32,7 +28,7 @@ def test_runs_come_in_the_order_of_the_table_and_others_are_left_out():
         ("alexnet_imagenet", "ba"),
         ("resnet50", "erm"),
     ]
-    assert len(FOUND) == 9 and reduced([made(CELLS[0], 1.0, study=""), {"id": "x", "kind": "bench"}]) == []
+    assert len(FOUND) == 9 and reduced([made(CELLS[0], 1.0, study=""), bench("a")]) == []
     assert [o.title for o in FOUND[:3]] == ["Baseline", "SBA, M = 8", "BA, M = 8"]
 
 

@@ -5,32 +5,28 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import content
 from torch import nn
 
 from sba import load
 from sba.core.errors import ResultsError
-from sba.records.stats import interval
+from sba.records.schema import parse
+from sba.records.stats import half_width, interval, mean
 from sba.report import grid as module
-from sba.report.grid import grid, half_width, mean
+from sba.report.grid import grid
 from sba.studies.omega_eta import ETAS, EXTENT, NAME, OMEGAS, PIXELS, PROBLEMS, STUDY, decision
 from sba.studies.planned import planned_runs
-from sba.training.run import from_settings, make_run
+from sba.training.run import make_run
 
 
 def made(run, value, study=NAME, **changes):
     """A record whose numbers all follow from one value."""
-    record = {
-        "id": f"{run.title}-{value}",
-        "kind": "train",
-        "study": study,
-        "key": run.key,
-        "settings": run.settings(),
-        "reduced": False,
+    numbers = {
         "curve": {"error": [value, value / 2], "nll": [2 * value] * 2, "cross_entropy": [3 * value] * 2},
         "calibration": {"ece": value / 100, "brier": value / 50, "count": [1, 3], "confidence": [0.4, value / 100]}
         | {"accuracy": [0.5, 1.0]},
     }
-    return record | changes
+    return parse(content(run, value, id=f"{run.title}-{value}", study=study, **numbers | changes))
 
 
 def digits(omega=None, eta=None, seed=0):
@@ -46,7 +42,7 @@ def test_a_cell_is_the_mean_over_its_seeds():
     assert mean(found.curves["error"])[2, 3].tolist() == [15.0, 7.5]
     assert mean(found.scores["brier"])[2, 3] == pytest.approx(0.3)
     assert found.n[2, 3] == 2 and found.n.sum() == 2
-    assert found.members(2, 3) == (records[1]["id"], records[0]["id"]) and found.members(0, 0) == ()
+    assert found.members(2, 3) == (records[1].id, records[0].id) and found.members(0, 0) == ()
     assert np.isnan(np.delete(mean(found.curves["nll"]).reshape(56, 2), 2 * 8 + 3, 0)).all()
     assert found.decision is None and found.extent is None
 
@@ -92,22 +88,22 @@ def test_other_studies_shortened_runs_and_repetitions_are_left_out():
         made(run, 4.0),
         made(make_run(**PROBLEMS[0] | {"lr": 0.5}, method="erm"), 5.0),
     ]
-    assert set(grid(records, "digits").ids[:, 0, 0]) == {records[2]["id"]}
+    assert set(grid(records, "digits").ids[:, 0, 0]) == {records[2].id}
     with pytest.raises(ResultsError, match=f"no record of {NAME} on 'moons'; run python -m sba sweep {NAME}"):
         grid(records, "moons")
 
 
 def test_a_run_that_diverged_is_named_and_has_no_numbers():
     records = [made(digits(seed=s), 6.0) for s in (0, 1)]
-    other = {k: v for k, v in made(digits(0.0, 30.0), 0.0).items() if k not in ("curve", "calibration")}
-    found = grid([*records, other | {"kind": "diverged"}], "digits")
-    assert found.n[0, 7] == 0 and found.members(0, 7) == (other["id"],)
+    other = made(digits(0.0, 30.0), 0.0, kind="diverged", curve={}, calibration={})
+    found = grid([*records, other], "digits")
+    assert found.n[0, 7] == 0 and found.members(0, 7) == (other.id,)
     assert np.isnan(mean(found.curves["error"])[0, 7]).all()
 
 
 def test_reliability_is_that_of_all_images_together():
     records = [made(digits(seed=0), 60.0), made(digits(seed=1), 80.0)]
-    records[1]["calibration"]["count"] = [3, 1]
+    records[1].calibration["count"][:] = [3, 1]
     found = grid(records, "digits").reliability(0, 0)
     assert found["count"].tolist() == [4, 4]
     assert found["confidence"] == pytest.approx([0.4, (3 * 0.6 + 0.8) / 4])
@@ -143,15 +139,10 @@ def test_the_picture_of_a_decision_is_the_networks(axis):
             return torch.stack([0 * coordinate, 1e4 * coordinate], 1)
 
     stored = decision(Sign(), data)
-    p1 = module.picture({"decision": stored})
+    p1 = module.picture(made(digits(), 1.0, decision=stored))
     assert p1.shape == PIXELS and stored["extent"] == list(EXTENT)
     left, right, low, high = EXTENT
     x = left + (np.arange(PIXELS[1]) + 0.5) * (right - left) / PIXELS[1]
     y = low + (np.arange(PIXELS[0]) + 0.5) * (high - low) / PIXELS[0]
     expected = np.broadcast_to(x, PIXELS) > 0 if axis == 0 else np.broadcast_to(y[:, None], PIXELS) > 0
     assert (p1 == expected).all()
-
-
-def test_the_key_of_a_record_is_that_of_its_settings():
-    record = made(digits(0.0, 1.0), 1.0)
-    assert from_settings(record["settings"]).key == record["key"]

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from helpers import record
+from helpers import changed, epochs, record
 
 from sba.records.compare import indexed
 from sba.records.file import book_folder, read
@@ -16,7 +16,7 @@ ROW = ("cifar10", "alexnet")
 
 
 def curve(one, errors):
-    return one | {"epochs": [{"epoch": i + 1, "error": e} for i, e in enumerate(errors)]}
+    return changed(one, epochs=epochs(errors))
 
 
 def test_figure_2_has_every_eta_once_and_keeps_held_out_and_test_errors_apart():
@@ -27,7 +27,7 @@ def test_figure_2_has_every_eta_once_and_keeps_held_out_and_test_errors_apart():
     assert tuple(found) == paper.ETA_GRID
 
     def errors(runs):
-        return [runs[s]["error"] for s in sorted(runs)]
+        return [runs[s].error for s in sorted(runs)]
 
     assert (errors(found[0].holdout), errors(found[0].test)) == ([30.0], [29.0])
     assert errors(found[0.1].holdout) == [21.0, 21.0] and errors(found[1.0].holdout) == [30.0, 30.0]
@@ -74,10 +74,10 @@ def test_the_books_own_records_are_found_where_the_sweep_looks_for_them():
     """A cell of the study with a record shows in the figure, and the other way round."""
     index = indexed(read(book_folder()))
     drawn = {
-        r["id"] for one in paper_figures.figure2(index, *ROW) for runs in (one.holdout, one.test) for r in runs.values()
+        r.id for one in paper_figures.figure2(index, *ROW) for runs in (one.holdout, one.test) for r in runs.values()
     }
     drawn |= {
-        r["id"]
+        r.id
         for folds in (4, 32)
         for one in paper_figures.figure3(index, *ROW, folds)
         for runs in (one.sba, one.ba, one.base)
@@ -89,5 +89,5 @@ def test_the_books_own_records_are_found_where_the_sweep_looks_for_them():
         for cell in planned_runs(study, range(3))
         if cell.run.network == "alexnet"
     }
-    known = {index[key]["id"] for key in wanted & index.keys() if index[key]["settings"].get("views", 1) == 1}
-    assert known and drawn == known
+    own = {r.id for runs in index.values() for r in runs.values() if r.key in wanted and r.run.views == 1}
+    assert own and drawn == own

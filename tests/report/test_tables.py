@@ -2,28 +2,29 @@
 
 import numpy as np
 import pytest
-from helpers import record
+from helpers import changed, record
 from scipy import stats
 
 from sba import make_run
 from sba.core.errors import ResultsError
-from sba.report import tables
+from sba.report import averages, tables
+from sba.report.averages import average
 
 
 def test_a_cell_is_the_mean_with_students_interval():
     errors = [20.0, 21.0, 23.5]
-    cell = tables.cell([record(e, seed=i) for i, e in enumerate(errors)])
+    one = average([record(e, seed=i) for i, e in enumerate(errors)])
     low, high = stats.t.interval(0.95, 2, loc=np.mean(errors), scale=stats.sem(errors))
-    assert cell.mean == pytest.approx(np.mean(errors))
-    assert (cell.mean - cell.half, cell.mean + cell.half) == pytest.approx((low, high))
-    assert cell.n == 3 and len(cell.ids) == 3
-    assert str(cell) == f"21.50 ± {(high - low) / 2:.2f} (n=3)"
+    assert one.mean == pytest.approx(np.mean(errors))
+    assert (one.mean - one.half, one.mean + one.half) == pytest.approx((low, high))
+    assert one.n == 3 and len(one.ids) == 3
+    assert str(one) == f"21.50 ± {(high - low) / 2:.2f} (n=3)"
 
 
 def test_one_run_has_no_interval_and_no_run_is_no_cell():
-    assert tables.cell([record(20.0)]).half is None
-    assert str(tables.cell([record(20.0)])) == "20.00 (n=1)"
-    assert tables.cell([]) is None
+    assert average([record(20.0)]).half is None
+    assert str(average([record(20.0)])) == "20.00 (n=1)"
+    assert average([]) is None
 
 
 @pytest.mark.parametrize(
@@ -38,30 +39,29 @@ def test_one_run_has_no_interval_and_no_run_is_no_cell():
 )
 def test_only_runs_that_differ_in_the_seed_alone_are_averaged(others):
     with pytest.raises(ResultsError, match="not one run at different seeds"):
-        tables.cell([record(21.0), *others])
+        average([record(21.0), *others])
 
 
 def test_table1_holds_full_runs_on_the_test_set_only():
     rows = [
         record(23.0, identifier="full"),
         record(50.0, epochs=2, identifier="short"),
-        record(22.0, evaluated_on="holdout", holdout=5000, identifier="held"),
+        record(22.0, holdout=5000, identifier="held"),
         record(20.0, "sba", cutout=16, identifier="both"),
         record(21.0, cutout=16, identifier="cut"),
         record(19.0, lr=0.5, identifier="own rate"),
         record(18.0, flip=False, identifier="no flip"),
     ]
-    table = {(r["dataset"], r["network"]): r for r in tables.table1(rows)}
+    table = tables.table1(rows)
     alexnet = table["cifar10", "alexnet"]
-    assert {name: [c.ids for _, c in alexnet[name]["ours"]] for name in ("erm", "cutout", "sba", "cutout+sba")} == {
+    assert {name: [one.ids for one in alexnet[name].ours] for name in ("erm", "cutout", "sba", "cutout+sba")} == {
         "erm": [("full",)],
         "cutout": [("cut",)],
         "sba": [],
         "cutout+sba": [("both",)],
     }
-    assert all(
-        not table[key][name]["ours"] for key in table if key != ("cifar10", "alexnet") for name in ("erm", "sba")
-    )
+    others = [row for where, row in table.items() if where != ("cifar10", "alexnet")]
+    assert not any(entry.ours for row in others for entry in row.values())
 
 
 def test_what_was_not_run_reads_as_a_dash():
@@ -72,11 +72,10 @@ def test_what_was_not_run_reads_as_a_dash():
     assert "23.88" in empty and "18.03" in empty
 
 
-def test_the_readme_sets_no_number_of_the_paper_beside_a_reduced_run():
-    lines = tables.readme_table([record(30.0, epochs=2), record(23.0)]).splitlines()[2:]
-    full, reduced = lines
-    assert "| 23.88 |" in full and "reduced" not in full
-    assert "2 of 164 (reduced)" in reduced and "23.88" not in reduced and "| — |" in reduced
+def test_the_readme_lists_full_runs_alone_and_names_their_precision():
+    full, fast = tables.readme_table([record(30.0, epochs=2), record(23.0), record(24.0, amp="bf16")]).splitlines()[2:]
+    assert full.startswith("| CIFAR-10 | AlexNet | Baseline | 23.00 (n=1) | 23.88 |")
+    assert fast.startswith("| CIFAR-10 | AlexNet | Baseline bf16 | 24.00 (n=1) |")
 
 
 def test_variants_in_one_cell_are_told_apart():
@@ -102,8 +101,8 @@ def test_a_run_off_its_regime_says_so_in_the_readme_and_stands_beside_no_number_
 
 def test_a_record_of_another_machine_does_not_count_twice():
     rows = [record(23.0, identifier="a"), record(23.1, identifier="b"), record(24.0, seed=1, identifier="c")]
-    (row,) = tables.summary(rows)
-    assert row["cell"].ids == ("a", "c")
+    (one,) = averages.averages(rows)
+    assert one.ids == ("a", "c")
 
 
 def test_the_generated_table_stays_between_its_markers(tmp_path):
@@ -122,29 +121,22 @@ def test_the_generated_table_stays_between_its_markers(tmp_path):
     assert path.read_text() == "no markers"
 
 
-def test_hyperparameters_name_what_is_not_the_default():
-    settings = make_run("cifar10", "alexnet", "sba", eta=0.1, detach=False).settings()
-    assert tables.hyperparameters(settings) == "η=0.1, ω=1.047, M=32, detach=False"
-    assert tables.hyperparameters(make_run("cifar10", "alexnet").settings()) == ""
+def test_settings_name_what_is_not_the_default():
+    run = make_run("cifar10", "alexnet", "sba", eta=0.1, detach=False)
+    assert averages.settings(run) == "η=0.1, ω=1.047, M=32, detach=False"
+    assert averages.settings(make_run("cifar10", "alexnet")) == ""
+    assert averages.settings(make_run("cifar10", "alexnet", views=2, chunked=True)) == "2 views, chunked"
 
 
-def test_a_record_older_than_a_field_is_one_variant_with_a_newer_one():
+def test_a_record_older_than_a_field_is_averaged_with_a_newer_one():
     old, new = record(20.0, "sba"), record(21.0, "sba", seed=1)
-    del old["settings"]["method"]["update"], old["settings"]["vote"]
-    assert tables.cell([old, new]).n == 2
+    settings = {k: v for k, v in old.settings.items() if k != "views"}
+    settings["method"] = {k: v for k, v in settings["method"].items() if k != "update"}
+    assert average([changed(old, settings=settings), new]).n == 2
 
 
 def test_seconds_of_two_devices_are_not_averaged():
-    slow = [record(20.0, seed=i) | {"seconds_per_epoch": v} for i, v in enumerate((40.0, 44.0, 60.0))]
-    fast = record(20.0, seed=3) | {"seconds_per_epoch": 1.25, "device_name": "a card"}
-    assert tables.cell([*slow, fast]).seconds == {"a processor": 44.0, "a card": 1.25}
+    slow = [changed(record(20.0, seed=i), seconds_per_epoch=v) for i, v in enumerate((40.0, 44.0, 60.0))]
+    fast = changed(record(20.0, seed=3), seconds_per_epoch=1.25, device_name="a card")
+    assert average([*slow, fast]).seconds == {"a processor": 44.0, "a card": 1.25}
     assert "| 44.0 (a processor), 1.2 (a card) |" in tables.readme_table([*slow, fast])
-
-
-def test_seconds_to_an_error_are_those_of_the_steps_until_then():
-    epochs = [{"seconds": 2.0, "error": e} for e in (50.0, 30.0, 21.1, 20.4, 20.6)]
-    run = {"error": 20.6, "epochs": epochs}
-    assert tables.seconds_to(run, 30.0) == 4.0
-    assert tables.seconds_to(run) == 8.0
-    assert tables.seconds_to(run, margin=0.5) == 6.0
-    assert tables.seconds_to(run, 5.0) is None

@@ -1,11 +1,12 @@
 """A verdict follows from the records: what turns it is tried on records made up for that."""
 
 import pytest
-from helpers import record
+from helpers import bench, changed, epochs, record
 
 from sba.records.file import book_folder, read
 from sba.report import verdicts
-from sba.report.verdicts import FAILS, HOLDS, NOT_RUN, OPEN, epochs_to
+from sba.report.convergence import epochs_to
+from sba.report.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
 from sba.studies import paper
 from sba.studies.paper_runs import HOLDOUT
 
@@ -22,7 +23,7 @@ def pairs(sba, erm):
 
 
 def with_epochs(one, errors):
-    return one | {"epochs": [{"epoch": i + 1, "error": e} for i, e in enumerate(errors)]}
+    return changed(one, epochs=epochs(errors))
 
 
 LEARNT = [30.0, 20.0]
@@ -77,7 +78,7 @@ def eta_runs(errors, seeds):
     for eta, error in zip(paper.ETA_GRID, errors, strict=True):
         for s in range(seeds):
             options = {"method": "sba", "folds": 32, "eta": eta} if eta else {"method": "erm"}
-            found.append(record(error + 0.1 * s, seed=s, holdout=HOLDOUT, evaluated_on="holdout", **options))
+            found.append(record(error + 0.1 * s, seed=s, holdout=HOLDOUT, **options))
     return found
 
 
@@ -109,18 +110,8 @@ def test_what_the_paper_says_of_its_own_table(monkeypatch):
 
 
 def cost(layer, low, value, high, date):
-    return {
-        "id": f"{layer}-{date}",
-        "kind": "bench",
-        "name": f"resnet44: cost, layer {layer}",
-        "sweep": "layer",
-        "x": layer,
-        "low": low,
-        "value": value,
-        "high": high,
-        "rounds": 5,
-        "date": date,
-    }
+    name = f"resnet44: cost, layer {layer}, M=4, B=32, Hadamard, ω=0.0000, over a plain step"
+    return bench(name, value, f"{layer}-{date}", date, low=low, high=high)
 
 
 def test_the_cost_near_the_input_is_that_of_the_newest_measurement_of_each_layer():
@@ -128,14 +119,14 @@ def test_the_cost_near_the_input_is_that_of_the_newest_measurement_of_each_layer
     new = [cost("conv1", 4.5, 4.9, 5, "2026"), cost("pool", 1, 1.01, 1.2, "2026")]
     verdict = about("close to the input", new + old)
     assert verdict.outcome == HOLDS and verdict.ids == ("conv1-2026", "pool-2026")
-    assert about("close to the input", [new[0] | {"low": 1.1}, new[1]]).outcome == OPEN
+    assert about("close to the input", [changed(new[0], low=1.1), new[1]]).outcome == OPEN
     assert about("close to the input", [cost("conv1", 1, 1, 1, "1"), cost("pool", 4, 5, 6, "1")]).outcome == OPEN
     assert about("close to the input", []).outcome == NOT_RUN
 
 
 def test_every_verdict_of_the_books_records_can_be_traced_and_nothing_is_claimed_without_evidence():
     known = read(book_folder())
-    ids = {r["id"] for r in known}
+    ids = {r.id for r in known}
     found = verdicts.verdicts(known)
     assert all(v.outcome in (HOLDS, FAILS, OPEN, NOT_RUN) and set(v.ids) <= ids for v in found)
     assert len({v.claim for v in found}) == len(found)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import bench, changed, content
 from scipy import stats
 
 from sba.records.file import append, read
+from sba.records.schema import parse
 from sba.studies import ablations
 from sba.studies.ablations import GROUPS
 from sba.studies.planned import planned_runs
@@ -13,10 +15,8 @@ from sba.training.run import make_run
 
 def made(run, error, nll=0.1, vote=0.0):
     """A record as a training would leave it."""
-    content = {"id": f"{run.key}-{error}", "kind": "train", "study": "switches", "key": run.key, "fingerprint": "f"}
-    epochs = [{"nll": nll}] * 5
-    numbers = {"error": error, "error_last": error, "error_vote": error + vote, "epochs": epochs}
-    return content | numbers | {"settings": run.settings()}
+    whole = content(run, error, study="switches", error_vote=error + vote)
+    return parse(whole | {"epochs": [epoch | {"nll": nll} for epoch in whole["epochs"]] * 5})
 
 
 def test_every_variant_differs_from_its_reference_in_what_it_says_and_in_nothing_else():
@@ -52,7 +52,7 @@ def test_differences_are_paired_by_seed_with_students_interval():
         for seed, error in enumerate(values)
     ]
     found.append(made(make_run(**group.parameters(variant), seed=3), 50.0))  # without a partner
-    rows = ablations.compare([*found, {"kind": "bench"}])
+    rows = ablations.compare([*found, bench("a")])
     assert [r["label"] for r in rows] == ["reference", variant.label]
     difference = np.subtract(after, before)
     low, high = stats.t.interval(0.95, 2, loc=difference.mean(), scale=stats.sem(difference))
@@ -67,12 +67,8 @@ def test_differences_are_paired_by_seed_with_students_interval():
 def test_records_of_a_study_stay_out_of_the_tables(tmp_path):
     from sba.report.tables import readme_table
 
-    run = make_run("cifar10", "alexnet")
-    epoch = {"epoch": 1, "error": 12.34, "nll": 0.1, "seconds": 1.0, "images": 1, "terms": {}, "counts": {}}
-    machine = {"device": "cpu", "device_name": "one", "threads": 1, "versions": {}, "date": "2020-01-01T00:00:00Z"}
-    record = made(run, 12.34) | {"evaluated_on": "test", "reduced": False, "seconds_per_epoch": 1.0}
-    record |= machine | {"epochs": [epoch] * 5}
+    record = made(make_run("cifar10", "alexnet"), 12.34)
     path = tmp_path / "r.jsonl"
     append(path, record)
     assert "12.34" not in readme_table(read(path))
-    assert "12.34" in readme_table([{**record, "study": ""}])
+    assert "12.34" in readme_table([changed(record, study="")])

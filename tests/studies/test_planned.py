@@ -4,12 +4,15 @@ import math
 from collections import Counter
 
 import pytest
+from helpers import content
 
 from sba import build, make_run
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged
-from sba.records.compare import key_of
-from sba.report.tables import column, deviations, table1
+from sba.records.names import column
+from sba.records.schema import parse
+from sba.report.averages import deviations
+from sba.report.tables import table1
 from sba.studies.catalogue import STUDIES, study_named
 from sba.studies.paper import ADOPTED_ETA, COLUMNS, ETA_GRID, TABLE1
 from sba.studies.paper_runs import HOLDOUT, LAYERS, ROWS
@@ -71,39 +74,26 @@ def test_a_part_of_a_study_is_chosen_by_data_set_and_network():
 # ------------------------------------------------------------------------------------------------ Table 1 and its figures
 
 
-def finished(cell: PlannedRun, error=10.0):
-    """A record of a cell, as far as tables read it."""
-    return {
-        "id": cell.run.key,
-        "kind": "train",
-        "settings": cell.run.settings(),
-        "reduced": cell.reduced,
-        "fingerprint": "f",
-        "evaluated_on": "holdout" if cell.run.holdout else "test",
-        "error": error,
-        "seconds_per_epoch": 1.0,
-        "device_name": "a processor",
-    } | ({"study": cell.study} if cell.study else {})
+def finished(planned: PlannedRun, error=10.0, **more):
+    """A record of a planned run."""
+    study = {"study": planned.study} if planned.study else {}
+    return parse(content(planned.run, error, id=planned.run.key, reduced=planned.reduced, **study | more))
 
 
 def test_table1_is_filled_by_its_study_and_by_it_alone():
     """Every column of the paper in every row on CIFAR gets one variant; the figures' other runs add none."""
     everything = [cell for study in STUDIES.values() for cell in planned_runs(study, [0])]
-    rows = [r for r in table1(map(finished, everything)) if r["dataset"] != "imagenet"]
-    assert [(r["dataset"], r["network"]) for r in rows] == list(
-        dict.fromkeys((r.dataset, r.network) for r in TABLE1 if r.dataset != "imagenet")
-    )
-    for row in rows:
+    rows = {where: row for where, row in table1(map(finished, everything)).items() if where[0] != "imagenet"}
+    assert list(rows) == list(dict.fromkeys((r.dataset, r.network) for r in TABLE1 if r.dataset != "imagenet"))
+    for where, row in rows.items():
         for name in (*COLUMNS, "cutout+sba"):
-            assert len(row[name]["ours"]) == 1, (row["dataset"], row["network"], name)
-            (((_, cell)),) = row[name]["ours"]
-            assert cell.n == 1
+            assert [one.n for one in row[name].ours] == [1], (where, name)
 
 
 def test_table1_has_the_papers_eta_and_m_and_the_regime_of_each_network():
     for cell in planned_runs(STUDIES["table1-cifar"], [0]):
         run = cell.run
-        assert not cell.reduced and cell.study == "" and deviations(run.settings()) == []
+        assert not cell.reduced and cell.study == "" and deviations(run) == []
         if run.method.name == "sba":
             assert run.method.eta == ADOPTED_ETA[run.dataset, run.network]
             assert run.method.omega == math.pi / 3
@@ -111,7 +101,7 @@ def test_table1_has_the_papers_eta_and_m_and_the_regime_of_each_network():
 
 
 def test_what_the_paper_asks_comes_before_what_it_does_not_and_what_is_costly_comes_last():
-    found = [(column(finished(c)), c.run.network) for c in planned_runs(STUDIES["table1-cifar"], [0])]
+    found = [(column(c.run), c.run.network) for c in planned_runs(STUDIES["table1-cifar"], [0])]
     names = list(dict.fromkeys(name for name, _ in found))
     assert names[:5] == ["erm", "sba", "cutout", "cutout+sba", "implicit-sba"] and names[-1] == "cutout+ba"
     assert [n for n, _ in found[: 5 * len(ROWS)]] == names[:5] * len(ROWS)
@@ -205,26 +195,19 @@ def one(exclusive=False):
 
 def test_a_result_of_the_tables_may_serve_a_study_but_not_the_other_way_round():
     cell, record = one()
-    plain = {k: v for k, v in record.items() if k != "study"}
+    plain = finished(cell, study="")
     assert cell.counts(record, False) and cell.counts(plain, False)
     assert cell.counts(record, True) and not cell.counts(plain, True)
-    assert not cell.counts({**record, "study": "other"}, False)
+    assert not cell.counts(finished(cell, study="other"), False)
     result = PlannedRun(cell.run, "", False)
     assert result.counts(plain, False) and not result.counts(record, False)
-    assert not cell.counts({**record, "kind": "bench"}, False)
-    assert cell.counts({**record, "kind": "diverged"}, False)
 
 
 def test_a_record_older_than_a_field_has_the_key_with_the_fields_default():
     run = make_run(method="sba")
     settings = run.settings()
     del settings["method"]["update"], settings["views"]
-    assert key_of({"settings": settings, "key": "older"}) == run.key
-
-
-def test_a_record_of_settings_from_another_version_keeps_its_key():
-    settings = make_run().settings() | {"invented": 1}
-    assert key_of({"settings": settings, "key": "theirs"}) == "theirs"
+    assert parse(content(run, settings=settings, key="older")).key == run.key
 
 
 def test_a_study_is_limited_to_columns_of_its_table():

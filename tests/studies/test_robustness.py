@@ -1,11 +1,13 @@
 """The study of robustness: what it runs, in which order, and that every line is what its label says."""
 
 import pytest
+from helpers import bench, content
 
 from sba.book.style import colour
 from sba.core.errors import ConfigError
+from sba.records.schema import parse
 from sba.studies import robustness
-from sba.studies.planned import place, planned_runs
+from sba.studies.planned import planned_runs, where_of
 from sba.studies.robustness import (
     LINES,
     PROBLEMS,
@@ -23,7 +25,7 @@ METHODS = {"erm", "sba", "implicit-sba", "mixup", "manifold-mixup", "isda", "dec
 
 
 def test_digits_come_before_cifar_and_the_baseline_before_all():
-    places = [place(setting) for setting in robustness.settings()]
+    places = [where_of(setting) for setting in robustness.settings()]
     assert places == ["digits/digits"] * len(LINES) + ["cifar10/alexnet"] * len(LINES)
     assert LINES[0].changes == {"method": "erm"}
     assert {line.changes["method"] for line in LINES} == METHODS
@@ -67,24 +69,22 @@ def test_its_measure_takes_the_radii_of_the_problem(monkeypatch):
 
 def made(line, seed, study="robustness", **more):
     run = make_run(**PROBLEMS[0].parameters(line), seed=seed)
-    content = {"id": f"{run.key}-{study}", "kind": "train", "key": run.key, "settings": run.settings(), "study": study}
-    return content | more
+    return parse(content(run, id=f"{run.key}-{study}", study=study, **more))
 
 
 def test_records_are_sorted_by_line_and_seed_and_those_of_other_studies_left_out():
     """The study of the open points holds equal runs, which measured less."""
-    found = [made(LINES[0], 3, "switches"), made(LINES[0], 3), made(LINES[2], 12), made(LINES[2], 3), {"kind": "bench"}]
+    found = [made(LINES[0], 3, "switches"), made(LINES[0], 3), made(LINES[2], 12), made(LINES[2], 3), bench("a")]
     own = runs_on(PROBLEMS[0], found)
-    assert {k: list(v) for k, v in own.items()} == {"baseline": [3], "SBA": [3, 12]}
-    assert own["baseline"][3] is found[1]
+    assert {k: sorted(v) for k, v in own.items()} == {"baseline": [3], "SBA": [3, 12]}
+    assert own["baseline"][3] == found[1]
     assert runs_on(PROBLEMS[1], found) == {}
 
 
 def test_numbers_are_read_from_where_they_stand():
-    record = {
-        "attacks": {"fgsm": {"radii": [0.1, 0.2], "error": [7.0, 9.0]}},
-        "corruptions": {"jpeg": [1, 2, 3, 4, 5], "contrast": [10, 10, 10, 10, 20]},
-    }
+    attacks = {"fgsm": {"radii": [0.1, 0.2], "error": [7.0, 9.0]}}
+    corruptions = {"jpeg": [1, 2, 3, 4, 5], "contrast": [10, 10, 10, 10, 20]}
+    record = made(LINES[0], 0, attacks=attacks, corruptions=corruptions)
     assert at_radius("fgsm", 0.2)(record) == 9.0
     assert mean_corrupted(record) == 7.5
 

@@ -11,6 +11,7 @@ from tiny_study import CELLS, FEW, TINY, store, stored
 
 from sba.core.errors import CheckpointError, ResultsError
 from sba.records.file import TornRecordWarning, append, read
+from sba.records.schema import parse
 from sba.studies.executors import sweep
 from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import CLAIM, Store, claimed, taken, writer
@@ -28,7 +29,7 @@ def undisturbed(tmp_path_factory):
     """The records of a sweep that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     events = list(work(TINY, CELLS, store(folder), Options()))
-    assert [e.cell for e in done(events)] == list(range(6))
+    assert [e.index for e in done(events)] == list(range(6))
     return stored(folder)
 
 
@@ -37,8 +38,8 @@ def undisturbed(tmp_path_factory):
 
 def test_cells_are_done_in_order_and_a_second_sweep_does_nothing(tmp_path, undisturbed):
     events = list(work(TINY, CELLS, store(tmp_path), Options()))
-    assert [e.cell for e in events if e.kind == "started"] == list(range(6))
-    assert [e.epoch for e in events if e.kind == "epoch" and e.cell == 0] == [1, 2, 3, 4, 5, 6]
+    assert [e.index for e in events if e.kind == "started"] == list(range(6))
+    assert [e.epoch for e in events if e.kind == "epoch" and e.index == 0] == [1, 2, 3, 4, 5, 6]
     assert stored(tmp_path) == undisturbed and len(undisturbed) == 6
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     again = list(work(TINY, CELLS, store(tmp_path), Options()))
@@ -57,7 +58,7 @@ def test_records_say_what_they_are_and_keep_what_the_study_measures(undisturbed)
 def whole(record, **changes):
     """A record with the times that :func:`stored` leaves out."""
     epochs = [e | {"seconds": 1.0} for e in record["epochs"]]
-    return record | {"epochs": epochs, "seconds_per_epoch": 1.0, "date": "2020-01-01T00:00:00Z"} | changes
+    return parse(record | {"epochs": epochs, "seconds_per_epoch": 1.0, "date": "2020-01-01T00:00:00Z"} | changes)
 
 
 def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undisturbed):
@@ -67,8 +68,8 @@ def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undistu
     append(tmp_path / "given.jsonl", made[2])
     own = Store(tmp_path / "store", "tiny", tmp_path / "given.jsonl", beside=[tmp_path / "book"])
     events = list(work(TINY, CELLS, own, Options()))
-    assert [e.cell for e in events if e.kind == "found"] == [1, 2, 4]
-    assert [e.cell for e in done(events)] == [0, 3, 5]
+    assert [e.index for e in events if e.kind == "found"] == [1, 2, 4]
+    assert [e.index for e in done(events)] == [0, 3, 5]
     assert len(read(tmp_path / "given.jsonl")) == 4
 
 
@@ -79,7 +80,7 @@ def test_a_record_of_other_data_or_settings_does_not_count(tmp_path, undisturbed
     append(tmp_path / "a.jsonl", whole(record, id="3", study="another"))
     assert store(tmp_path).found(CELLS[0], record["fingerprint"], False) is None
     append(tmp_path / "a.jsonl", whole(record, id="4"))
-    assert store(tmp_path).found(CELLS[0], record["fingerprint"], False)["id"] == "4"
+    assert store(tmp_path).found(CELLS[0], record["fingerprint"], False).id == "4"
 
 
 def test_a_finished_run_leaves_no_checkpoint_unless_it_is_to_be_kept(tmp_path):
@@ -94,7 +95,7 @@ def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
     events = list(work(wild, found, store(tmp_path), Options()))
     assert [e.kind for e in events if e.kind in ("diverged", "done")] == ["diverged", "done"]
     first, second = read(tmp_path / store(tmp_path).results.name)
-    assert (first["kind"], second["kind"]) == ("diverged", "train") and "the loss is not finite" in first["reason"]
+    assert (first.kind, second.kind) == ("diverged", "train") and "the loss is not finite" in first.reason
     assert [e.kind for e in work(wild, found, store(tmp_path), Options())] == ["found", "found"]
 
 
@@ -102,8 +103,8 @@ def test_a_run_that_fails_is_said_once_and_the_others_are_done(tmp_path):
     strange = Study("strange", "", lambda: [Setting(FEW | {"batch_size": 10**6}, ""), Setting(FEW, "")])
     events = list(work(strange, planned_runs(strange, [0]), store(tmp_path), Options()))
     (failed,) = [e for e in events if e.kind == "failed"]
-    assert failed.cell == 0 and "batch_size: 1000000 exceeds" in failed.text
-    assert [e.cell for e in done(events)] == [1]
+    assert failed.index == 0 and "batch_size: 1000000 exceeds" in failed.text
+    assert [e.index for e in done(events)] == [1]
 
 
 # ----------------------------------------------------------------------------------------------------- stopped and killed
@@ -229,7 +230,7 @@ def test_two_sweeps_at_once_do_no_run_twice_and_tear_no_line(tmp_path, undisturb
     for process, _ in pair:
         process.join()
         assert process.exitcode == 0
-    assert sorted(e.cell for part in events for e in done(part)) == list(range(6))
+    assert sorted(e.index for part in events for e in done(part)) == list(range(6))
     assert stored(tmp_path) == undisturbed
 
 
@@ -255,9 +256,9 @@ def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
             assert not second
         assert own.state(CELLS[1], "", False) == ("under way", "under way")
         events = list(work(TINY, CELLS[:3], own, Options()))
-        assert [e.cell for e in done(events)] == [0, 2]
+        assert [e.index for e in done(events)] == [0, 2]
     assert not taken(place)
-    assert [e.cell for e in done(work(TINY, CELLS[:3], own, Options()))] == [1]
+    assert [e.index for e in done(work(TINY, CELLS[:3], own, Options()))] == [1]
 
 
 # ------------------------------------------------------------------------------------------------------------- the store

@@ -101,7 +101,7 @@ def test_a_compiled_run_is_the_run(stages, run, small, parameters):
         assert a.counts == b.counts and a.terms.keys() == b.terms.keys()
         assert all(math.isclose(a.terms[k], b.terms[k], rel_tol=1e-3, abs_tol=1e-6) for k in a.terms), (a, b)
     assert stages() > 0
-    assert record_of(compiled)["compiled"] is True and "compiled" not in record_of(usual)
+    assert record_of(compiled).compiled is True and "compiled" not in record_of(usual).as_json()
 
 
 def test_a_network_without_a_convolution_has_nothing_to_compile(run):

@@ -174,9 +174,9 @@ def test_a_record_has_the_votes_error_where_the_run_asks_for_it(run, small, para
     method = electorate(training.run.method)
     expected = vote(training.network, small, method, seed=training.run.seed).error
     record = record_of(training)
-    assert record["error_vote"] == vote_of(training) == expected
-    assert record["settings"]["vote"] is True
-    assert record["error_last"] == training.history[-1].error
+    assert record.error_vote == vote_of(training) == expected
+    assert record.settings["vote"] is True
+    assert record.error_last == training.history[-1].error
 
 
 def test_a_vote_that_cannot_be_held_is_refused_before_the_training(run, small, monkeypatch):

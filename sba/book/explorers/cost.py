@@ -15,9 +15,9 @@ from sba.core.scheduler import probability
 from sba.methods import SBA, Method
 from sba.models.flops import multiply_adds, share_behind, step_cost
 from sba.models.registry import build
-from sba.records.names import title
-from sba.report.tables import column
-from sba.training.run import from_settings
+from sba.records.names import column, title
+from sba.records.schema import BenchRecord, Record, TrainRecord
+from sba.report.averages import plain
 
 HINT = (
     "Go from the first layer of a network to its last: where does the cost of SBA leave BA's line, and how much is left for ω to "
@@ -28,15 +28,11 @@ ALT = (
     "layer and ω by count as a dashed line and measured as dots. Right: test error of recorded runs against training time."
 )
 METHODS = ("erm", "sba", "ba")
-OWN = ("method", "views", "chunked", "adapt_norm", "vote")
-"""Settings of a run that belong to its method: how many views, and how they go through the network."""
 FREE = ("omega", "eta", "folds", "layers", "basis")
 """What a run of SBA may set and still be called SBA here."""
 
 
-def cost(
-    records: Sequence[dict[str, Any]], layer: str = "", omega: float | None = None, folds: int | None = None
-) -> Explorer:
+def cost(records: Sequence[Record], layer: str = "", omega: float | None = None, folds: int | None = None) -> Explorer:
     """Explore time per step and error per time of SBA, Batch Augmentation and plain training, from records (Fig. 3's question).
 
     The times of steps are those of ``make bench``; between measurements a line counts multiply–adds. The errors are those of
@@ -64,53 +60,57 @@ def cost(
     return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(layers[at], runs, start["omega"]))
 
 
-def timed_layers(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the layers whose augmented steps were timed, from input to output, each with its newest measurements and its count."""
-    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for record in sorted((r for r in records if r["kind"] == "bench" and r.get("sweep")), key=lambda r: r["date"]):
-        network, text = record["name"].split(": cost, ")
-        words = dict(word.split("=") if "=" in word else word.rsplit(" ", 1) for word in text.split(", ")[:2])
-        at = found.setdefault((network, words["layer"]), {})
-        details = record["details"]
-        at[int(words["M"])] = {
-            "folds": int(words["M"]),
-            "value": record["value"],
-            "low": details.get("lower quartile", record["low"]),
-            "high": details.get("upper quartile", record["high"]),
-            "id": record["id"],
-            "basis": "hadamard" if "Hadamard" in text else SBA().basis,
-        }
+def timed_layers(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return the layers whose augmented steps were timed, from input to output, each with its newest timings and its count."""
+    found: dict[tuple[str, str], dict[int, BenchRecord]] = {}
+    steps = [r for r in records if isinstance(r, BenchRecord) and r.compared.family in ("folds", "layers")]
+    for record in sorted(steps, key=lambda r: r.date):
+        found.setdefault((record.compared.network, record.compared.layer), {})[record.compared.folds] = record
     if not found:
         raise ResultsError("results: no record of the cost of a step; run make bench with --results FILE")
     layers = []
     for network in dict.fromkeys(name for name, _ in found):
         counted = multiply_adds(build(network, 10, 3, 32))
         for one in counted:
-            if steps := found.get((network, one.layer)):
-                # a layer with several measurements is counted with the basis of most of them
-                basis = max((s["basis"] for s in steps.values()), key=[s["basis"] for s in steps.values()].count)
-                share = share_behind(one, counted[0].behind, basis)
-                points = [steps[m] for m in sorted(steps)]
-                layers.append({"name": f"{title(network)}, {one.layer}", "share": share, "timed": points})
+            if at := found.get((network, one.layer)):
+                points = [at[m] for m in sorted(at)]
+                bases = [r.compared.basis for r in points]
+                # a layer with several timings is counted with the basis of most of them
+                share = share_behind(one, counted[0].behind, max(bases, key=bases.count))
+                layers.append(
+                    {"name": f"{title(network)}, {one.layer}", "share": share, "timed": [drawn(r) for r in points]}
+                )
     return layers
 
 
-def comparable_runs(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[dict[str, Any]]]:
+def drawn(record: BenchRecord) -> dict[str, Any]:
+    """Return what is drawn of one timing."""
+    low, high = record.quartiles
+    about = record.compared
+    return {
+        "folds": about.folds,
+        "value": record.value,
+        "low": low,
+        "high": high,
+        "id": record.id,
+        "basis": about.basis,
+    }
+
+
+def comparable_runs(records: Sequence[Record]) -> tuple[str, int, list[dict[str, Any]]]:
     """Return the network, the number of epochs and the runs of the longest comparison of all three methods on CIFAR-10.
 
-    Runs are comparable when they differ in the method alone: same network, epochs, regime, seed, precision, test images and
-    type of device. A run of SBA counts when it departs from the defaults in no other field than those of `FREE`.
+    Runs are comparable if they differ in the method alone: same network, epochs, regime, seed, precision, test images and
+    device. A run of SBA counts if it departs from the defaults in no other field than those of `FREE`.
     """
-    groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], dict[str, TrainRecord]] = {}
     for record in records:
-        if record["kind"] != "train" or record["settings"]["dataset"] != "cifar10" or record.get("study"):
+        if not isinstance(record, TrainRecord) or record.run.dataset != "cifar10" or record.study:
             continue
-        whole = from_settings(record["settings"])
-        method = column(record)
-        if method not in METHODS or (method == "sba" and not usual(whole.method)):
+        run, method = record.run, column(record.run)
+        if method not in METHODS or (method == "sba" and not usual(run.method)):
             continue
-        regime = [f"{name}={value}" for name, value in whole.settings().items() if name not in OWN]
-        same = (whole.epochs, whole.network, *regime, record["evaluated_on"], record["device_name"])
+        same = (run.epochs, run.network, plain(run).key, record.evaluated_on, record.device_name)
         groups.setdefault(same, {}).setdefault(method, record)
     comparable = [key for key, runs in groups.items() if set(METHODS) <= set(runs)]
     if not comparable:
@@ -122,9 +122,9 @@ def comparable_runs(records: Sequence[dict[str, Any]]) -> tuple[str, int, list[d
         {
             "method": method,
             "name": title(method),
-            "views": record["settings"].get("views") or 1,
-            "errors": [epoch["error"] for epoch in record["epochs"]],
-            "id": record["id"],
+            "views": record.run.views,
+            "errors": [epoch.error for epoch in record.epochs],
+            "id": record.id,
         }
         for method in METHODS
         for record in [groups[longest][method]]

@@ -15,7 +15,9 @@ from sba.book.widgets import Explorer, KernelOnly, Picture, choice, packed, slid
 from sba.core.errors import SBAError
 from sba.data.datasets import load
 from sba.methods import SBA
-from sba.report.grid import Grid, grid, half_width, mean
+from sba.records.schema import Record
+from sba.records.stats import half_width, mean
+from sba.report.grid import Grid, grid
 from sba.studies.omega_eta import PROBLEMS
 from sba.training.loop import train
 from sba.training.run import make_run
@@ -33,7 +35,7 @@ NOTE = "In Jupyter a button stands here that trains this network at the ω and �
 LAST = 5
 
 
-def omega_eta(records: Sequence[dict[str, Any]], problem: str = "digits", **first: float) -> Explorer:
+def omega_eta(records: Sequence[Record], problem: str = "digits", **first: float) -> Explorer:
     """Explore networks trained on a grid of ω and η (Fig. 2's question, on small problems).
 
     The sliders move freely; what is shown was measured at the nearest pair, whose record the readout names.

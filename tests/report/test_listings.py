@@ -5,23 +5,16 @@ import shlex
 
 import pytest
 from click.testing import CliRunner
-from helpers import record
+from helpers import bench, changed, record
 from scipy import stats
 
 from sba.cli.commands import main
-from sba.records.commands import link
-from sba.report import compared
+from sba.report import listings
+from sba.report.html import link
 
 
 def full(error, *arguments, **options):
-    return record(error, *arguments, **options) | {
-        "error_last": error + 0.1,
-        "device": "cpu",
-        "device_name": "a processor",
-        "threads": 2,
-        "versions": {"torch": "9.9"},
-        "source": "abc",
-    }
+    return changed(record(error, *arguments, **options), error_last=error + 0.1, threads=2, source="abc")
 
 
 RECORDS = [
@@ -30,8 +23,8 @@ RECORDS = [
     full(21.0, "erm", 1, cutout=16),
     full(60.0, "erm", 0, epochs=5),
     full(50.0, "sba", 0, epochs=5),
-    full(1.0, "erm", 0, holdout=5000, evaluated_on="holdout"),
-    full(2.0, "sba", 0, eta=3.0) | {"study": "fig2"},
+    full(1.0, "erm", 0, holdout=5000),
+    changed(full(2.0, "sba", 0, eta=3.0), study="fig2"),
 ]
 
 
@@ -41,25 +34,22 @@ def rows_of(html):
 
 
 def test_a_setting_stands_with_its_difference_from_plain_training_at_equal_seeds():
-    rows = rows_of(compared.settings_html(RECORDS))
+    rows = rows_of(listings.settings_html(RECORDS))
     assert [re.sub("<.*?>", "", r[0]).split()[0] for r in rows[::2]] == ["Baseline", "Cutout", "SBA"]
     low, high = stats.ttest_rel([22.0, 22.9], [23.0, 23.4]).confidence_interval(0.95)
     half, (erm, cutout, sba) = (high - low) / 2, rows[::2]
     assert sba[3] == f"−0.75 ± {half:.2f} (n=2)" and erm[3] == "—" and cutout[3] == "−2.40 (n=1)"
     assert cutout[1:3] == ["21.00 (n=1)", "21.10"]
-    assert (
-        f"seed 0 {link(RECORDS[3]['id'])}, seed 1 {link(RECORDS[4]['id'])}; 164 epochs, 2.00 s per epoch on "
-        in rows[5][0]
-    )
+    assert f"seed 0 {link(RECORDS[3].id)}, seed 1 {link(RECORDS[4].id)}; 164 epochs, 2.00 s per epoch on " in rows[5][0]
 
 
 def test_settings_stand_under_their_network_and_data():
-    html = compared.settings_html([*RECORDS, full(7.0, "erm", 0, network="resnet44")])
+    html = listings.settings_html([*RECORDS, full(7.0, "erm", 0, network="resnet44")])
     assert re.findall(r'<th scope="rowgroup".*?>(.*?)</th>', html) == ["AlexNet on CIFAR-10", "ResNet-44 on CIFAR-10"]
 
 
 def test_shortened_runs_are_compared_among_themselves():
-    rows = rows_of(compared.settings_html(RECORDS, reduced=True))
+    rows = rows_of(listings.settings_html(RECORDS, reduced=True))
     assert all("5 of 164 epochs" in row[0] for row in rows[1::2])
     rows = rows[::2]
     assert [r[1] for r in rows] == ["60.00 (n=1)", "50.00 (n=1)"]
@@ -69,32 +59,39 @@ def test_shortened_runs_are_compared_among_themselves():
 def test_under_each_setting_stands_a_command_that_runs_it(monkeypatch):
     made = []
     monkeypatch.setattr("sba.cli.commands.train_once", lambda run, *_, **__: made.append(run) or ("", 0))
-    for row in rows_of(compared.settings_html(RECORDS))[1::2]:
+    for row in rows_of(listings.settings_html(RECORDS))[1::2]:
         text = re.findall(r"<code>(.*?)</code>", row[0])[0]
         words = shlex.split(text)
         assert words[:4] == ["python", "-m", "sba", "train"]
         assert CliRunner().invoke(main, words[3:]).exit_code == 0
-    assert [run.settings() for run in made] == [RECORDS[i]["settings"] for i in (0, 5, 3)]
+    assert [run.settings() for run in made] == [RECORDS[i].settings for i in (0, 5, 3)]
 
 
 @pytest.mark.parametrize("what", ["a processor", "torch 9.9", "source abc"])
 def test_it_says_on_what_the_runs_were_made(what):
-    assert what in rows_of(compared.settings_html(RECORDS))[1][0]
+    assert what in rows_of(listings.settings_html(RECORDS))[1][0]
 
 
 def test_seconds_of_runs_that_shared_a_machine_say_so():
-    alone, shared = (rows_of(compared.settings_html([full(7.0) | more]))[1][0] for more in ({}, {"jobs": 6}))
+    alone, shared = (rows_of(listings.settings_html([changed(full(7.0), **more)]))[1][0] for more in ({}, {"jobs": 6}))
     assert ", 2.00 s per epoch on " in alone and ", 2.00 s per epoch beside 5 others on " in shared
 
 
 def test_seconds_of_different_devices_are_never_mixed():
     slow = [
-        full(7.0, seed=s) | {"device_name": "a processor", "seconds_per_epoch": v} for s, v in ((0, 40.0), (1, 44.0))
+        changed(full(7.0, seed=s), device_name="a processor", seconds_per_epoch=v) for s, v in ((0, 40.0), (1, 44.0))
     ]
-    fast = full(7.0, seed=2) | {"device_name": "a card", "seconds_per_epoch": 1.0}
-    text = rows_of(compared.settings_html([*slow, fast]))[1][0]
+    fast = changed(full(7.0, seed=2), device_name="a card", seconds_per_epoch=1.0)
+    text = rows_of(listings.settings_html([*slow, fast]))[1][0]
     assert "42.00 s per epoch on a processor, 1.00 s per epoch on a card; " in text
 
 
 def test_without_records_there_is_a_head_alone():
-    assert rows_of(compared.settings_html([])) == []
+    assert rows_of(listings.settings_html([])) == []
+
+
+def test_every_link_to_a_record_finds_its_row():
+    page = listings.records_html([changed(RECORDS[0], id="abc", file="x.jsonl", line=7), bench("other")])
+    target = re.search(r'href="#([^"]+)"', link("abc"))[1]
+    assert f'id="{target}"' in page
+    assert "x.jsonl, 7" in page and "other" not in page

@@ -1,0 +1,155 @@
+"""Records averaged over seeds: what stands in a row of a table. Reduced runs never stand among full ones."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sba.core.errors import ResultsError
+from sba.methods import ERM, METHODS
+from sba.records.compare import Difference, Runs, paired
+from sba.records.names import column, title
+from sba.records.schema import Record, TrainRecord, setting_of
+from sba.records.stats import interval
+from sba.training.run import Run, make_run
+
+SYMBOLS = {"eta": "η", "omega": "ω", "folds": "M"}
+"""The hyper-parameters that decide what a method is."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """Records that differ in nothing but the seed.
+
+    Attributes:
+        records: in their order.
+        mean: of the runs' errors in per cent; an error is the median over the last five epochs.
+        half: half the width of the 95 % interval of the mean (Student's t), None for one run.
+    """
+
+    records: tuple[TrainRecord, ...]
+    mean: float
+    half: float | None
+
+    @property
+    def run(self) -> Run:
+        """The first of the runs."""
+        return self.records[0].run
+
+    @property
+    def column(self) -> str:
+        """The column of Table 1 that the runs belong to."""
+        return column(self.run)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the runs were shorter than their regime."""
+        return self.records[0].reduced
+
+    @property
+    def n(self) -> int:
+        """The number of runs, of different seeds."""
+        return len(self.records)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The records."""
+        return tuple(r.id for r in self.records)
+
+    @property
+    def by_seed(self) -> Runs:
+        """Seed → record."""
+        return {r.seed: r for r in self.records}
+
+    @property
+    def label(self) -> str:
+        """The method, its hyper-parameters, what departs from the regime, and a precision other than float32."""
+        precision = [] if self.run.amp == "none" else [self.run.amp]
+        return " ".join(filter(None, [title(self.column), settings(self.run), *deviations(self.run), *precision]))
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Name of a device → median time of an epoch's training steps there: devices are not to be averaged."""
+        found: dict[str, list[float]] = {}
+        for record in self.records:
+            found.setdefault(record.device_name, []).append(record.seconds_per_epoch)
+        return {name: statistics.median(values) for name, values in found.items()}
+
+    def __str__(self) -> str:
+        return f"{written(self.mean, self.half)} (n={self.n})"
+
+
+def written(mean: float, half: float | None) -> str:
+    """Write a mean with half of its interval, if there is one."""
+    return f"{mean:.2f}" + ("" if half is None else f" ± {half:.2f}")
+
+
+def average(records: Sequence[TrainRecord]) -> Average | None:
+    """Average records that differ in nothing but the seed; None for no records.
+
+    Raises:
+        ResultsError: they differ in more than the seed, or a seed stands twice.
+    """
+    if not records:
+        return None
+    if len({(r.setting, r.fingerprint) for r in records}) > 1 or len({r.seed for r in records}) < len(records):
+        raise ResultsError(
+            f"records: {', '.join(r.id for r in records)} are not one run at different seeds; choose among them"
+        )
+    return Average(tuple(records), *interval([r.error for r in records]))
+
+
+def evidence(records: Iterable[Record]) -> list[TrainRecord]:
+    """Keep the training records that were evaluated on a test set and belong to no study of their own."""
+    return [r for r in records if isinstance(r, TrainRecord) and r.evaluated_on == "test" and not r.study]
+
+
+def averages(records: Iterable[TrainRecord]) -> list[Average]:
+    """Average records over their seeds, full regimes first, then by data set, network, method and length.
+
+    Of several records of one run and data the first counts.
+    """
+    found: dict[tuple[str, str], dict[int, TrainRecord]] = {}
+    for record in records:
+        found.setdefault((record.setting, record.fingerprint), {}).setdefault(record.seed, record)
+    every = [one for seeds in found.values() if (one := average(list(seeds.values())))]
+    return sorted(
+        every, key=lambda one: (one.reduced, one.run.dataset, one.run.network, *place(one.run), one.run.epochs)
+    )
+
+
+def place(run: Run) -> tuple[int, bool, bool]:
+    """Say where in a table a run's method stands: in the order of the registry, first alone, then with Cutout, then on views."""
+    return list(METHODS).index(run.method.name), run.views > 1, run.cutout > 0
+
+
+def plain(run: Run) -> Run:
+    """Return plain training in the same regime at the same seed: what a method is compared with."""
+    return dataclasses.replace(run, method=ERM(), cutout=0, views=1, chunked=False, adapt_norm=False)
+
+
+def over_plain(one: Average, others: Iterable[Average]) -> Difference | None:
+    """Return the difference of an average from plain training in the same regime and on the same data; None for plain training."""
+    wanted = (setting_of(plain(one.run)), one.records[0].fingerprint)
+    if wanted == (one.records[0].setting, wanted[1]):
+        return None
+    found = [o for o in others if (o.records[0].setting, o.records[0].fingerprint) == wanted]
+    return paired(one.by_seed, found[0].by_seed) if found else None
+
+
+def deviations(run: Run) -> list[str]:
+    """List in what a run departs from its network's regime, as "lr=0.5"; epochs and precision are not counted."""
+    usual = make_run(run.dataset, run.network, epochs=run.epochs).settings()
+    free = {"seed", "amp", "channels_last", "holdout", "vote"}
+    own = plain(run).settings()
+    return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
+
+
+def settings(run: Run) -> str:
+    """Write what a run's method is set to: η, ω and M if it has them, and what is not the default; views are among them."""
+    method, usual = run.method.settings(), type(run.method)().settings()
+    own = [f"{s}={method[name]:.4g}" for name, s in SYMBOLS.items() if name in method]
+    if run.views > 1:
+        how = [k.replace("_", " ") for k in ("chunked", "adapt_norm") if getattr(run, k)]
+        own.append(", ".join([f"{run.views} views", *how]))
+    return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in SYMBOLS and v != usual[k]])

@@ -1,0 +1,55 @@
+"""HTML tables for pages of the book, and links between a number and its record."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NOT_RUN = "—"
+
+
+@dataclass(frozen=True)
+class Across:
+    """A row of one cell over all columns.
+
+    Attributes:
+        text: HTML.
+        heading: whether it names the rows below it, or else says where the row above it comes from.
+    """
+
+    text: str
+    heading: bool = False
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str:
+    """Write a table that scrolls sideways if the page is narrow.
+
+    Args:
+        columns: their headings.
+        rows: of cells in HTML, as many as there are columns, or one cell across.
+    """
+    n = len(columns)
+    written = []
+    for row in rows:
+        if not isinstance(row, Across):
+            written.append("".join(f"<td>{cell}</td>" for cell in row))
+        elif row.heading:
+            written.append(f'<th scope="rowgroup" colspan="{n}">{row.text}</th>')
+        else:
+            written.append(f'<td colspan="{n}" class="provenance">{row.text}</td>')
+    header = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    body = "".join(f"<tr>{row}</tr>" for row in written)
+    return f'<div class="table-box"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def anchor(identifier: str) -> str:
+    """Name the place of a record on the page that lists them."""
+    return f"record-{identifier}"
+
+
+def target(identifier: str) -> str:
+    """Write a record's identifier so that :func:`link` finds it."""
+    return f'<span id="{anchor(identifier)}"><code>{identifier}</code></span>'
+
+
+def link(identifier: str) -> str:
+    """Link to a record from the page that lists them."""
+    return f'<a href="#{anchor(identifier)}"><code>{identifier}</code></a>'
