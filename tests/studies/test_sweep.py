@@ -121,7 +121,7 @@ def test_stopped_between_two_steps_a_sweep_goes_on_bit_for_bit(tmp_path, undistu
     assert events[-1].kind == "stopped" and list(tmp_path.rglob(FILE))
     later = list(work(TINY, CELLS, store(tmp_path), Options()))
     (first, *_) = [e for e in later if e.kind == "started"]
-    assert (first.cell, first.epoch) == (events[-1].cell, events[-1].epoch)
+    assert (first.index, first.epoch) == (events[-1].index, events[-1].epoch)
     assert stored(tmp_path) == undisturbed
 
 
@@ -160,7 +160,7 @@ def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_pa
 
 
 def test_what_a_killed_process_left_of_a_checkpoint_is_cleaned_up(tmp_path):
-    place = store(tmp_path).place(CELLS[0].run)
+    place = store(tmp_path).folder_of(CELLS[0].run)
     place.mkdir(parents=True)
     (place / f"{FILE}.123.partial").write_bytes(b"half")
     list(work(TINY, CELLS[:1], store(tmp_path), Options()))
@@ -248,7 +248,7 @@ def test_a_process_that_is_killed_leaves_its_run_to_another(tmp_path, undisturbe
 
 def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
     own = store(tmp_path)
-    place = own.place(CELLS[1].run)
+    place = own.folder_of(CELLS[1].run)
     assert not taken(place)
     with claimed(place) as mine:
         assert mine and taken(place)
