@@ -120,6 +120,7 @@ def main() -> None:
 @click.option("--method", default="erm", help=", ".join(METHODS))
 @click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
 @hyper_options
+@click.option("--vote", is_flag=True, help="at the end, evaluate by the majority vote of raw and virtual points, too")
 @machine_options()
 @click.option(
     "--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default"
@@ -129,6 +130,7 @@ def main() -> None:
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     machine: Machine,
+    vote: bool,
     folder: pathlib.Path | None,
     results: pathlib.Path,
     budget: float | None,
@@ -150,6 +152,7 @@ def train(
             run,
             results,
             quiet or ranks.rank() > 0,
+            vote,
             machine=dataclasses.replace(machine, device=own),
             folder=folder or pathlib.Path("runs") / run.title,
             budget=budget,
@@ -161,28 +164,31 @@ def train(
         sys.exit(status if ranks.world() == 1 else 0)
 
 
-def train_once(run: Run, results: pathlib.Path, quiet: bool, **options: Any) -> tuple[str, int]:
+def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool, **options: Any) -> tuple[str, int]:
     """Train a run that has no record yet; return what to say and the exit status."""
     from sba.cli.progress import follow
     from sba.records.file import append, check_writable, made_before
     from sba.records.record import record_of
     from sba.studies.store import claimed
     from sba.training.loop import Training
+    from sba.training.vote import check_vote, vote_error
 
     check_writable(results)
     training = Training(run, **options)
     assert training.folder is not None
+    if vote:
+        check_vote(training)
     with claimed(training.folder) if ranks.rank() == 0 else contextlib.nullcontext() as mine:
         if not ranks.of_first(mine):
             return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3
-        if found := ranks.of_first(made_before(results, training)):
+        if found := ranks.of_first(made_before(results, training, vote)):
             return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
         follow(training, quiet)
         if not training.finished:
             return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
         if ranks.rank():
             return "", 0
-        record = record_of(training)
+        record = record_of(training, more={"error_vote": vote_error(training)} if vote else {})
         append(results, record)
         error = f"error {record.error:.2f} % (median of the last five epochs)"
         return f"record {record.id} appended to {results}: {error}", 0

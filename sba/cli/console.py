@@ -69,7 +69,7 @@ class Sweep:
         threads = machine.threads if machine.device == "cpu" else None
         for planned, (_, text) in zip(self.planned, self.states(), strict=True):
             yield f"{text}: {described(planned)}"
-            yield f"    {command_of(planned.run, machine.device, threads)}"
+            yield f"    {command_of(planned.run, machine.device, threads)}" + " --vote" * self.study.vote
 
     def lines(self, stop: Callable[[], bool] = lambda: False) -> Iterator[str]:
         """Do what is left to do, and say what happens.

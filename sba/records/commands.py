@@ -3,7 +3,7 @@
 import shlex
 
 from sba.core.hyper import definitions
-from sba.records.schema import RunRecord
+from sba.records.schema import RunRecord, TrainRecord
 from sba.training.run import Run, make_run
 
 
@@ -12,7 +12,11 @@ def command(record: RunRecord) -> str:
     # the order of floating-point sums on a CPU depends on the threads
     threads = record.threads if record.device == "cpu" else None
     told = command_of(record.run, record.device, threads, record.processes)
-    return f"{told} --compile" if record.compiled else told
+    asked = {
+        "--compile": record.compiled,
+        "--vote": isinstance(record, TrainRecord) and record.written_vote is not None,
+    }
+    return " ".join([told, *(flag for flag, given in asked.items() if given)])
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None, processes: int = 1) -> str:

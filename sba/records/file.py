@@ -104,17 +104,20 @@ def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> l
     return list(found.values())
 
 
-def made_before(results: pathlib.Path, training: Training) -> str | None:
-    """Return the id of the record that a run already has in a results file: same code, data and machine; None for none."""
+def made_before(results: pathlib.Path, training: Training, vote: bool = False) -> str | None:
+    """Return the id of the record that a run already has in a results file: same code, data and machine; None for none.
+
+    Args:
+        results: the file.
+        training: the run.
+        vote: count only records that hold the error of the vote.
+    """
     made = provenance(training.device)
     same = (training.run.key, training.data.fingerprint, made["source"], made["device_name"])
     for record in read(results) if results.exists() else []:
-        if isinstance(record, RunRecord) and same == (
-            record.key,
-            record.fingerprint,
-            record.source,
-            record.device_name,
-        ):
+        if not isinstance(record, RunRecord) or (vote and getattr(record, "error_vote", None) is None):
+            continue
+        if same == (record.key, record.fingerprint, record.source, record.device_name):
             return record.id
     return None
 
@@ -123,4 +126,10 @@ def load(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> "
     """Read the training records into a data frame, one row each; settings are columns like ``settings.method.eta``."""
     import pandas as pd
 
-    return pd.json_normalize([record.as_json() for record in read(paths) if isinstance(record, TrainRecord)])
+    return pd.json_normalize(
+        [
+            record.as_json() | {"error_vote": record.error_vote}
+            for record in read(paths)
+            if isinstance(record, TrainRecord)
+        ]
+    )

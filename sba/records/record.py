@@ -15,7 +15,6 @@ from sba.core import ranks
 from sba.core.errors import ResultsError
 from sba.records.schema import DivergedRecord, Record, TrainRecord, parse
 from sba.training.loop import Training
-from sba.training.vote import electorate, majority_vote
 
 SCHEMA = 1
 SOURCES = pathlib.Path(__file__).parents[1]
@@ -95,7 +94,7 @@ def record_of(
         study: what the run was made for, if its number must not stand among the results of the book's tables.
         last: how many of its epochs are kept, from the end; None for all.
         reduced: mark it as shorter than it should be, whatever its network's regime says.
-        more: what is kept beside.
+        more: what is kept beside, as ``error_vote``: what :func:`sba.training.vote.vote_error` returns.
 
     Raises:
         ResultsError: the run is not finished.
@@ -109,7 +108,6 @@ def record_of(
         **of_run(training, "train", study, reduced),
         "error": statistics.median(r.error for r in history[-5:]),
         "error_last": history[-1].error,
-        **({"error_vote": vote_of(training)} if training.run.vote else {}),
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
         "epochs": [r.as_json() for r in (history[-last:] if last else history)],
         **(more or {}),
@@ -143,10 +141,3 @@ def of_run(training: Training, kind: str, study: str, reduced: bool) -> dict[str
         "fingerprint": training.data.fingerprint,
         "evaluated_on": training.data.evaluated_on,
     }
-
-
-def vote_of(training: Training) -> float:
-    """Return the error of the majority vote at the last epoch, in per cent."""
-    run, data = training.run, training.data
-    with training.precision():
-        return majority_vote(training.network, data.test, data.mean, data.std, electorate(run.method), run.seed).error

@@ -140,7 +140,7 @@ def over_plain(one: Average, others: Iterable[Average]) -> Difference | None:
 def deviations(run: Run) -> list[str]:
     """List in what a run departs from its network's regime, as "lr=0.5"; epochs and precision are not counted."""
     usual = make_run(run.dataset, run.network, epochs=run.epochs).settings()
-    free = {"seed", "amp", "channels_last", "holdout", "vote"}
+    free = {"seed", "amp", "channels_last", "holdout"}
     own = plain(run).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 

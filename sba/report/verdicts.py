@@ -16,6 +16,7 @@ from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.report.convergence import MARGIN, epochs_to
 from sba.studies import paper
 from sba.studies.ablations import compare
+from sba.studies.catalogue import shared
 from sba.studies.paper_runs import HOLDOUT, IMAGENET_ROWS, ROWS, imagenet_row, published, row
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "open", "not run"
@@ -241,7 +242,7 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
     Args:
         records: as :func:`sba.records.file.read` reads them.
     """
-    index = indexed(records)
+    index = indexed(shared(records))
     parts: list[Callable[[], list[Verdict]]] = [
         lambda: generalisation(index),
         lambda: convergence(index),

@@ -59,7 +59,7 @@ class Group:
 
 FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 120, "milestones": (60, 96), "lr": 0.02}
 """A hundred images to learn from and all others to evaluate on: enough is left to learn that regularisation matters."""
-COMMON = FEW | {"method": "sba", "eta": 1.0, "vote": True}
+COMMON = FEW | {"method": "sba", "eta": 1.0}
 
 GROUPS: tuple[Group, ...] = (
     Group(
@@ -177,4 +177,6 @@ def vote_gain(record: TrainRecord) -> float:
     return math.nan if record.error_vote is None else record.error_vote - record.error_last
 
 
-STUDY = Study(NAME, "what the paper's open points change, on a hundred digits", settings, last=5, exclusive=True)
+STUDY = Study(
+    NAME, "what the paper's open points change, on a hundred digits", settings, last=5, vote=True, exclusive=True
+)

@@ -1,7 +1,10 @@
 """The studies by name."""
 
+from collections.abc import Iterable
+
 from sba.core.errors import ConfigError
 from sba.core.hyper import suggestion
+from sba.records.schema import Record, RunRecord
 from sba.studies.ablations import STUDY as SWITCHES
 from sba.studies.omega_eta import STUDY as OMEGA_ETA
 from sba.studies.paper_runs import FIG2, FIG3, IMAGENETTE, TABLE1, TABLE1_IMAGENET, VGG_BASELINE
@@ -13,6 +16,12 @@ STUDIES: dict[str, Study] = {
     for study in (TABLE1, FIG2, FIG3, VGG_BASELINE, TABLE1_IMAGENET, IMAGENETTE, OMEGA_ETA, SWITCHES, ROBUSTNESS)
 }
 """Name on the command line → study."""
+
+
+def shared(records: Iterable[Record]) -> list[Record]:
+    """Leave out the records of exclusive studies: they were made for those alone, and stand in no other table."""
+    exclusive = {name for name, study in STUDIES.items() if study.exclusive}
+    return [r for r in records if not (isinstance(r, RunRecord) and r.study in exclusive)]
 
 
 def study_named(name: str) -> Study:

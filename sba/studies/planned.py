@@ -36,6 +36,7 @@ class Study:
         seeds: how many, unless told otherwise.
         last: how many epochs a record keeps, from the end; None for all.
         measure: what a record keeps beside the usual, from the finished training.
+        vote: keep the error of the majority vote, too.
         exclusive: only records made for this study count, since others keep less.
     """
 
@@ -45,6 +46,7 @@ class Study:
     seeds: int = 5
     last: int | None = None
     measure: Callable[[Training], dict[str, Any]] | None = None
+    vote: bool = False
     exclusive: bool = False
 
 

@@ -79,9 +79,9 @@ class Problem:
 
 PROBLEMS = (
     # η as in the study of the open points, so that the second term matters
-    Problem(FEW | {"network": "digits", "vote": True}, 1.0, (0.02, 0.05, 0.1, 0.15), (0.1, 0.25, 0.5, 0.75), 0.1),
+    Problem(FEW | {"network": "digits"}, 1.0, (0.02, 0.05, 0.1, 0.15), (0.1, 0.25, 0.5, 0.75), 0.1),
     Problem(
-        {"dataset": "cifar10", "network": "alexnet", "vote": True},
+        {"dataset": "cifar10", "network": "alexnet"},
         ADOPTED_ETA["cifar10", "alexnet"],
         tuple(levels / 255 for levels in (1, 2, 4, 8)),
         (0.1, 0.25, 0.5, 1.0),
@@ -149,5 +149,6 @@ STUDY = Study(
     seeds=10,
     last=5,
     measure=measure,
+    vote=True,
     exclusive=True,
 )

@@ -21,6 +21,7 @@ from sba.studies.store import Store, claimed
 from sba.training.loop import Diverged, Training
 from sba.training.machine import HERE, Machine
 from sba.training.run import Run
+from sba.training.vote import check_vote, vote_error
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def perform(
         budget=options.left,
         stop=stop,
     )
+    if study.vote:
+        check_vote(training)
     yield Event("started", index, len(training.history))
     done = len(training.history)
     try:
@@ -156,6 +159,8 @@ def perform(
         yield Event("stopped", index, len(training.history), f"stopped at step {training.step}")
         return
     more: dict[str, Any] = study.measure(training) if study.measure else {}
+    if study.vote:
+        more["error_vote"] = vote_error(training)
     if options.jobs > 1:
         more["jobs"] = options.jobs
     record = record_of(training, planned.study, study.last, planned.reduced, more)

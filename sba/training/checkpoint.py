@@ -16,8 +16,6 @@ from sba.training.run import Run, from_settings
 
 FORMAT = 1
 FILE = "checkpoint.pt"
-LATE = ("vote",)
-"""Settings that count after the last epoch alone: a finished run may be given the vote that it was trained without."""
 
 
 def prepare(folder: pathlib.Path) -> None:
@@ -89,7 +87,7 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
             f"folder: {path} is not a checkpoint of this version of the program ({type(error).__name__}); move it away, "
             "or give another --folder"
         ) from error
-    if differing := [d for d in differences(known(settings), run.settings()) if d[0] not in LATE]:
+    if differing := differences(known(settings), run.settings()):
         raise CheckpointError(
             f"folder: {folder} holds a run of another configuration:\n"
             + "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)

@@ -64,6 +64,10 @@ REGIMES: dict[str, Regime] = {
 """The full regime of each network."""
 
 
+FORMER = {"vote": False}
+"""What was a field of a run once, and is a measurement now. Keys still hash its default, so that they stay what they were."""
+
+
 @configuration
 class Run:
     """One training run. Two runs with equal fields on equal hardware give equal numbers."""
@@ -100,7 +104,6 @@ class Run:
         source="--adapt-grad-norm of Hoffer et al.'s code",
     )
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
-    vote: bool = hyper(False, "after the last epoch, evaluate by the majority vote of raw and virtual predictions, too")
     side: int = hyper(0, "side to which images of files are brought; 0 for images that have one", unit="pixels", ge=0)
     unreadable: Literal["refuse", "skip"] = hyper(
         "refuse", "stop at an image file that cannot be read, or leave it out and count it", source="ours"
@@ -151,7 +154,8 @@ class Run:
     @property
     def key(self) -> str:
         """Hash of the configuration, 12 hexadecimal digits: equal for equal runs."""
-        return hashlib.blake2b(json.dumps(self.settings(), sort_keys=True).encode(), digest_size=6).hexdigest()
+        text = json.dumps(self.settings() | FORMER, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property
     def title(self) -> str:
@@ -160,7 +164,7 @@ class Run:
 
 
 def from_settings(values: dict[str, Any]) -> Run:
-    """Rebuild a run from :meth:`Run.settings`.
+    """Rebuild a run from :meth:`Run.settings`, of this version or an older one.
 
     Raises:
         ConfigError: a field is unknown or out of range.
@@ -171,6 +175,7 @@ def from_settings(values: dict[str, Any]) -> Run:
     if not isinstance(method, dict) or not isinstance(method.get("name"), str):
         raise ConfigError(f"method: {method!r} is not allowed; give its name and hyper-parameters")
     own = {str(name): value for name, value in method.items() if name != "name"}
+    values = {name: value for name, value in values.items() if name not in FORMER}
     return Run(**{**values, "method": method_named(method["name"])(**own)})
 
 

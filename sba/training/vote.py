@@ -16,13 +16,9 @@ from sba.core.staged import Staged
 from sba.data.augment import normalise
 from sba.data.in_files import Stream, Views
 from sba.data.in_memory import Split
-from sba.methods import SBA, Method
+from sba.methods import SBA
 from sba.training.evaluation import EVALUATION_BATCH, Evaluation
-
-
-def electorate(method: Method) -> SBA:
-    """Return the SBA whose virtual points vote for networks trained by ``method``."""
-    return method.voting_vicinity()
+from sba.training.loop import Training
 
 
 def winners(predictions: Tensor) -> Tensor:
@@ -68,7 +64,7 @@ def majority_vote(
         split: images and labels.
         mean: of each channel in [0, 1].
         std: likewise.
-        method: whose vicinity and layers are used (:func:`electorate`); η and ω play no part.
+        method: whose vicinity and layers are used (:meth:`sba.core.method.Method.voting_vicinity`); η and ω play no part.
         seed: of the virtual points.
         batch: images per pass of the raw points, whose spread is the unit of σ; by default as many as evaluation takes, or fewer
             where their virtual points would not fit into :data:`LIMIT`.
@@ -96,3 +92,16 @@ def majority_vote(
     finally:
         network.train(was_training)
     return Evaluation(100 * wrong / n, nll / n, n, skipped=skipped)
+
+
+def check_vote(training: Training) -> None:
+    """Raise :class:`sba.core.errors.ConfigError` if the network of a training cannot hold a vote: asked before it is trained."""
+    training.run.method.voting_vicinity().check(training.network)
+
+
+def vote_error(training: Training) -> float:
+    """Return the error of the majority vote of a finished training, in per cent."""
+    run = training.run
+    with training.precision():
+        result = majority_vote(training.network, *training.data.evaluated, run.method.voting_vicinity(), run.seed)
+    return result.error

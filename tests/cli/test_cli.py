@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from sba.cli.commands import main
 from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA, ImplicitSBA
+from sba.records.commands import command
 from sba.records.file import append, read
 from sba.records.schema import parse
 from sba.training.checkpoint import FILE
@@ -129,10 +130,7 @@ def test_flags_reach_the_run_and_the_method():
 def test_every_hyper_parameter_has_a_flag_with_its_range():
     text = CliRunner().invoke(main, ["train", "--help"], terminal_width=500).output
     assert "--omega" in text and "[sba, implicit-sba, sba+isda] angle of the scheduler" in text and "[0, π/2" in text
-    assert (
-        "[sba, bamboo, sba+isda] virtual points per raw point; an integer in [1, ∞)" in text
-        and "--vote / --no-vote" in text
-    )
+    assert "[sba, bamboo, sba+isda] virtual points per raw point; an integer in [1, ∞)" in text and "--vote" in text
     assert "[run] raw images per step; an integer in [1, ∞)" in text
 
 
@@ -160,8 +158,24 @@ def test_a_preset_and_what_goes_before_it():
 def test_implicit_sba_trains_and_votes():
     call("--epochs", 1, "--method", "implicit-sba", "--omega", 0, "--expectation", "bound", "--vote")
     (record,) = read("runs/results.jsonl")
-    assert record.settings["method"]["name"] == "implicit-sba" and record.settings["vote"]
+    assert record.run.method.name == "implicit-sba"
+    assert command(record).endswith(" --device cpu --threads 1 --vote")
     assert 0 <= record.error_vote <= 100 and record.epochs[0].terms["virtual"] > 0
+
+
+def test_a_finished_run_may_be_given_a_vote_later(monkeypatch):
+    call(*SHORT)
+    monkeypatch.setattr(Training, "run_step", lambda *_: pytest.fail("a step was made"))
+    call(*SHORT, "--vote")
+    plain, voted = read("runs/results.jsonl")
+    assert plain.key == voted.key and plain.error_vote is None and voted.error_vote is not None
+    assert "has this run already" in call(*SHORT, "--vote")
+
+
+def test_a_vote_that_cannot_be_held_is_refused_before_the_first_step(monkeypatch):
+    monkeypatch.setattr("sba.core.bases.DENSE_LIMIT", 1)
+    monkeypatch.setattr(Training, "run_step", lambda *_: pytest.fail("a step was made"))
+    assert "give basis 'hadamard'" in call("--vote", expect=2)
 
 
 def test_an_epoch_without_a_cross_entropy_has_a_bar_and_a_record():

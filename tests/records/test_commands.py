@@ -25,7 +25,7 @@ from sba.records.schema import parse
             "digits", None, "sba", layers=("flatten", "fc1"), lr=0.01, milestones=(3, 7), epochs=9, channels_last=False
         ),
         make_run("moons", None, "erm", nesterov=True, batch_size=20),
-        make_run("digits", None, "sba", preset="paper", eta=0.3, vote=True),
+        make_run("digits", None, "sba", preset="paper", eta=0.3),
         make_run(
             "digits",
             "digits_dropout",

@@ -36,7 +36,8 @@ def test_all_runs_differ_and_each_belongs_to_its_problem():
     found = [cell.run for cell in planned_runs(STUDY, range(2))]
     assert len({run.key for run in found}) == len(found) == 4 * len(LINES)
     for run in found:
-        assert problem_of(run).base["network"] == run.network and run.vote
+        assert problem_of(run).base["network"] == run.network
+    assert STUDY.vote and STUDY.exclusive
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.base["dataset"])

@@ -55,7 +55,6 @@ runs = st.builds(
     cutout=st.sampled_from([0, *range(2, 33)]),
     amp=st.sampled_from(["none", "bf16"]),
     flip=st.booleans(),
-    vote=st.booleans(),
 )
 
 
@@ -76,7 +75,7 @@ def test_settings_hold_every_field():
 def test_key_is_stable():
     """It depends on the values alone, so that a record is found again by another process and another day."""
     run = make_run("cifar10", method="sba", eta=0.01)
-    text = json.dumps(run.settings(), sort_keys=True)
+    text = json.dumps(run.settings() | {"vote": False}, sort_keys=True)
     assert run.key == hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
     assert make_run(eta=1e-2, method="sba", dataset="cifar10", network=None).key == run.key
 
@@ -196,9 +195,12 @@ def test_methods_that_share_a_parameter_share_its_definition():
         make_run(method="implicit-sba", folds=3)
 
 
-def test_a_vote_is_part_of_the_run():
-    assert make_run(vote=True).vote and not make_run().vote
-    assert make_run(vote=True).key != make_run().key
+@pytest.mark.parametrize("vote", [True, False])
+def test_settings_that_hold_a_vote_are_those_of_the_run_without(vote):
+    run = make_run(method="sba")
+    assert from_settings(run.settings() | {"vote": vote}) == run and "vote" not in run.settings()
+    with pytest.raises(ConfigError, match="vote: neither a run nor the method 'erm' has this parameter"):
+        make_run(vote=vote)
 
 
 def test_the_papers_reading_is_the_default():
@@ -227,7 +229,6 @@ BAD = [
     ("teacher", "ema", r"teacher: 'ema' is not allowed; give one of training, evaluation"),
     ("batch_norm", "frozen", r"batch_norm: 'frozen' is not allowed; give one of raw, tracked, untracked, running"),
     ("update", "two", r"update: 'two' is not allowed; give one of joint, sequential_stale, sequential_fresh"),
-    ("vote", "maybe", r"vote: 'maybe' is not allowed; give true or false"),
     ("layers", "fc1", r"layers \(S\): 'fc1' is not allowed; give a list"),
     ("seed", -1, r"seed: -1 is not allowed"),
     ("lr", 0.0, r"lr: 0.0 is not allowed; give a number in \(0, ∞\)"),

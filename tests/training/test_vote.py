@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from sba import SBA, Step, build, evaluate, train
 from sba.core.errors import ConfigError
 from sba.data.augment import normalise
-from sba.records.record import record_of, vote_of
-from sba.training.vote import electorate, majority_vote, winners
+from sba.records.record import record_of
+from sba.training.vote import check_vote, majority_vote, vote_error, winners
 
 
 @pytest.fixture
@@ -168,34 +168,24 @@ def test_certain_and_wrong_predictions_have_a_finite_likelihood(small):
      {"method": "sba", "layers": ("conv1", "input"), "basis": "channel", "folds": 2}],
     ids=["erm", "sba", "running", "implicit", "maps"],
 )  # fmt: skip
-def test_a_record_has_the_votes_error_where_the_run_asks_for_it(run, small, parameters):
-    training = train(run(epochs=1, vote=True, **parameters), small)
-    list(training)
-    method = electorate(training.run.method)
+def test_the_votes_error_of_a_training_is_that_of_its_methods_points(run, small, parameters):
+    training = train(run(epochs=1, **parameters), small)
+    before = [r.terms for r in training]
+    weights = [p.clone() for p in training.network.parameters()]
+    method = training.run.method.voting_vicinity()
     expected = vote(training.network, small, method, seed=training.run.seed).error
-    record = record_of(training)
-    assert record.error_vote == vote_of(training) == expected
-    assert record.settings["vote"] is True
-    assert record.error_last == training.history[-1].error
+    assert vote_error(training) == expected
+    record = record_of(training, more={"error_vote": expected})
+    assert record.error_vote == expected and record.error_last == training.history[-1].error
+    # nothing of the training has changed
+    assert [r.terms for r in training] == before and record_of(training).error_vote is None
+    assert all(map(torch.equal, weights, training.network.parameters()))
 
 
 def test_a_vote_that_cannot_be_held_is_refused_before_the_training(run, small, monkeypatch):
     """Else its record would be refused at the end of a run, even of one whose method draws no virtual points."""
     monkeypatch.setattr("sba.core.bases.DENSE_LIMIT", 100)
     for parameters in ({}, {"method": "implicit-sba"}, {"method": "mixup"}):
-        train(run(**parameters), small)
+        training = train(run(**parameters), small)
         with pytest.raises(ConfigError, match=r"for flatten of shape \(512,\); give basis 'hadamard'"):
-            train(run(vote=True, **parameters), small)
-
-
-def test_a_record_has_none_otherwise(run, small):
-    training = train(run(epochs=1), small)
-    list(training)
-    assert "error_vote" not in record_of(training)
-
-
-def test_the_vote_does_not_change_the_training(run, small):
-    plain, voted = (train(run(epochs=1, vote=v), small) for v in (False, True))
-    assert [r.terms for r in plain] == [r.terms for r in voted]
-    record_of(voted)
-    assert all(torch.equal(a, b) for a, b in zip(plain.network.parameters(), voted.network.parameters(), strict=True))
+            check_vote(training)
