@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from sba.book import style
 from sba.core.errors import ConfigError
-from sba.core.hyper import facts
+from sba.records.names import facts
 
 FOLDER = pathlib.Path(__file__).parent / "explorers"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)

@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from sba import __version__
-from sba.core import ranks
 from sba.core.errors import SBAError
 from sba.core.hyper import allowed, choices, definitions
 from sba.data.datasets import DATASETS
@@ -151,17 +150,17 @@ def train(
         message, status = train_once(
             run,
             results,
-            quiet or ranks.rank() > 0,
+            quiet or distributed.rank() > 0,
             vote,
             machine=dataclasses.replace(machine, device=own),
             folder=folder or pathlib.Path("runs") / run.title,
             budget=budget,
             stop=lambda: bool(stopped),
         )
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             click.echo(message, err=status != 0)
         # torchrun takes any other status for a crash and would start a run anew that was to stop
-        sys.exit(status if ranks.world() == 1 else 0)
+        sys.exit(status if distributed.world() == 1 else 0)
 
 
 def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool, **options: Any) -> tuple[str, int]:
@@ -170,6 +169,7 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool, **optio
     from sba.records.file import append, check_writable, made_before
     from sba.records.record import record_of
     from sba.studies.store import claimed
+    from sba.training import distributed
     from sba.training.loop import Training
     from sba.training.vote import check_vote, vote_error
 
@@ -178,15 +178,15 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool, **optio
     assert training.folder is not None
     if vote:
         check_vote(training)
-    with claimed(training.folder) if ranks.rank() == 0 else contextlib.nullcontext() as mine:
-        if not ranks.of_first(mine):
+    with claimed(training.folder) if distributed.rank() == 0 else contextlib.nullcontext() as mine:
+        if not distributed.of_first(mine):
             return f"another process is at work in {training.folder}; wait for it, or give another --folder", 3
-        if found := ranks.of_first(made_before(results, training, vote)):
+        if found := distributed.of_first(made_before(results, training, vote)):
             return f"{results} has this run already, made by the same code on the same data and machine: {found}", 0
         follow(training, quiet)
         if not training.finished:
             return f"stopped at step {training.step}; the same command goes on from {training.folder}", 3
-        if ranks.rank():
+        if distributed.rank():
             return "", 0
         record = record_of(training, more={"error_vote": vote_error(training)} if vote else {})
         append(results, record)

@@ -43,11 +43,7 @@ class Identity(Basis):
 
 @dataclass(frozen=True)
 class Dense(Basis):
-    """A stored matrix.
-
-    Args:
-        entries: Σ of shape (Q, Q).
-    """
+    """A stored matrix, ``entries`` of shape (Q, Q)."""
 
     entries: Tensor
 
@@ -57,11 +53,7 @@ class Dense(Basis):
 
 @dataclass(frozen=True)
 class PerChannel(Basis):
-    """One small matrix that mixes the channels, the same at every position of a feature map: Σ = Σ_c ⊗ I.
-
-    Args:
-        entries: Σ_c of shape (channels, channels).
-    """
+    """One small matrix, ``entries`` of shape (C, C), mixes the channels at every position of a feature map: Σ = Σ_c ⊗ I."""
 
     entries: Tensor
 
@@ -100,11 +92,7 @@ def powers_of_two(width: int) -> list[int]:
 def walsh_hadamard(x: Tensor) -> Tensor:
     """Multiply the last dimension, a power of two, by the normalised Walsh–Hadamard matrix in Sylvester's order.
 
-    Args:
-        x: shape (…, 2ᵃ).
-
-    Returns:
-        The same shape; applying it twice gives ``x`` back.
+    ``x`` has the shape (…, 2ᵃ), and so has the result; applied twice it gives ``x`` back.
     """
     width, half = x.shape[-1], 1
     while half < width:
@@ -141,29 +129,19 @@ KINDS = get_args(Kind)
 
 
 def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
-    """Refuse what does not exist or does not fit.
+    """Raise :class:`ConfigError`, with the size of Σ and the alternatives, for a basis that does not exist or does not fit.
 
-    Args:
-        kind: see :func:`basis`.
-        shape: of one activation, without the batch.
-        layer: its name, for the message.
-
-    Raises:
-        ConfigError: with the size of Σ and the alternatives.
+    Arguments as for :func:`basis`; ``layer`` is the name of the layer, for the message.
     """
-    if any(n < 1 for n in shape) or not shape:
-        raise ConfigError(
-            f"basis (Σ): an activation of shape {tuple(shape)} has no features; give a layer that has some"
-        )
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"basis (Σ): an activation of shape {tuple(shape)} has no features; give another layer")
     check_choice("basis (Σ)", kind, Kind)
     rows = {"colnorm": math.prod(shape), "orthogonal": math.prod(shape), "channel": shape[0]}.get(kind, 0)
     limit = ORTHOGONAL_LIMIT if kind == "orthogonal" else DENSE_LIMIT
     if rows > limit:
-        others = (
-            "'hadamard' or 'identity'"
-            if kind == "channel" or len(shape) == 1
-            else "'hadamard', 'channel' or 'identity'"
-        )
+        others = "'hadamard' or 'identity'"
+        if kind != "channel" and len(shape) > 1:
+            others = "'hadamard', 'channel' or 'identity'"
         work = ", and their QR at every augmented step" if kind == "orthogonal" else ""
         raise ConfigError(
             f"basis (Σ): {kind!r} needs {rows}×{rows} numbers, {rows**2 * 4 / 2**30:.1f} GiB{work}, for "
@@ -188,7 +166,7 @@ def basis(kind: str, shape: int | Sequence[int], generator: torch.Generator) -> 
     check_basis(kind, shape)
     width = math.prod(shape)
     draws = {
-        "identity": lambda: Identity(),
+        "identity": Identity,
         "colnorm": lambda: Dense(colnorm(width, generator)),
         "orthogonal": lambda: Dense(orthogonal(width, generator)),
         "hadamard": lambda: hadamard(width, generator),

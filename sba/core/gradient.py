@@ -23,8 +23,7 @@ def divergence_gradient(reference: Tensor, virtual: Tensor) -> tuple[Tensor, Ten
         virtual: logits z′ of the virtual points, of shape (…, C), broadcast against ``reference``.
 
     Returns:
-        The derivatives in z and in z′, each of the broadcast shape (…, C). A teacher that is a constant (open point 15) drops
-        the first.
+        The derivatives in z and in z′, each of shape (…, C). A teacher that is a constant (open point 15) drops the first.
     """
     log_y = full_precision(reference).log_softmax(-1)
     log_v = full_precision(virtual).log_softmax(-1)
@@ -44,7 +43,7 @@ def log_linear(y: Tensor, delta: Tensor, base: float = math.e) -> Tensor:
     Returns:
         Shape (…, C). A probability below the smallest normal number of its type counts as that number.
     """
-    y = _positive(y)
+    y = positive(y)
     return (y.log() + full_precision(delta) / y) / math.log(base)
 
 
@@ -55,12 +54,9 @@ def inconsistency(y: Tensor, y_virtual: Tensor, base: float = math.e) -> Tensor:
     point 20). Per class they are signed.
 
     Args:
-        y: probabilities Y, of shape (…, C).
+        y: probabilities Y, of shape (…, C), as the result.
         y_virtual: probabilities Y′, of shape (…, C), broadcast against ``y``.
         base: b; e for nats, 2 for the equation as printed.
-
-    Returns:
-        Shape (…, C).
     """
     return (full_precision(y) - full_precision(y_virtual)) / math.log(base)
 
@@ -73,28 +69,25 @@ def half_chi_square(y: Tensor, y_virtual: Tensor) -> Tensor:
         y_virtual: probabilities Y′, of shape (…, C), broadcast against ``y``.
 
     Returns:
-        Shape (…), never below 0. A Y below the smallest normal number of its type counts as that number, so that a class which
-        neither prediction sees adds 0.
+        Shape (…), never below 0. A class that neither prediction sees adds 0.
     """
     delta = full_precision(y_virtual) - full_precision(y)
-    return 0.5 * (delta.square() / _positive(y)).sum(-1)
+    return 0.5 * (delta.square() / positive(y)).sum(-1)
 
 
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     """Eq. 15 with the minus sign it lacks (open point 18), in logits: (Y − 1_y)/B, the derivative of the mean cross-entropy.
 
     Args:
-        logits: of the raw points, shape (B, C).
+        logits: of the raw points, shape (B, C), as the result in nats.
         labels: classes of shape (B,).
-
-    Returns:
-        Shape (B, C), in nats.
     """
     y = full_precision(logits).softmax(-1)
     one_hot = torch.zeros_like(y).scatter_(1, labels[:, None], 1)
     return (y - one_hot) / len(labels)
 
 
-def _positive(y: Tensor) -> Tensor:
+def positive(y: Tensor) -> Tensor:
+    """Return probabilities in float32 at least, none below the smallest normal number of its type."""
     y = full_precision(y)
     return y.clamp_min(torch.finfo(y.dtype).tiny)

@@ -53,13 +53,7 @@ def definitions(cls: Any) -> dict[str, Any]:
 
 
 def shared(cls: type, name: str, note: str = "") -> Any:
-    """Define a field as the one of the same name of another :func:`configuration` class: one definition for several methods.
-
-    Args:
-        cls: the other class.
-        name: of the field.
-        note: what is different here, to be added to the description.
-    """
+    """Define a field as another :func:`configuration` class does; ``note`` says what is different here, after the description."""
     field = copy.copy(definitions(cls)[name])
     field.description = f"{field.description}; {note}" if note else field.description
     return field
@@ -101,25 +95,6 @@ def check_choice(name: str, value: object, options: Any) -> None:
         raise ConfigError(f"{name}: {value!r} is not allowed; give one of {', '.join(known)}")
 
 
-def facts(cls: type, name: str) -> dict[str, Any]:
-    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices.
-
-    >>> from sba import SBA
-    >>> known = facts(SBA, "omega")
-    >>> known["symbol"], known["range"]
-    ('ω', 'a number in [0, π/2 ≈ 1.570796]')
-    """
-    field = definitions(cls)[name]
-    return {
-        "name": name,
-        "default": field.default,
-        "description": field.description or "",
-        **(field.json_schema_extra or {}),
-        "range": allowed(field),
-        "choices": choices(field),
-    }
-
-
 def choices(field: Any) -> tuple[Any, ...]:
     """Return the values of a ``Literal`` definition, or nothing."""
     return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
@@ -129,10 +104,8 @@ def bounds(field: Any) -> tuple[float | None, float | None]:
     """Return the lowest and the highest value of a numeric definition, None if it is open."""
     low = high = None
     for item in field.metadata:
-        if isinstance(item, annotated_types.Ge | annotated_types.Gt):
-            low = getattr(item, "ge", getattr(item, "gt", None))
-        if isinstance(item, annotated_types.Le | annotated_types.Lt):
-            high = getattr(item, "le", getattr(item, "lt", None))
+        low = getattr(item, "ge", getattr(item, "gt", low))
+        high = getattr(item, "le", getattr(item, "lt", high))
     return low, high
 
 
@@ -177,12 +150,10 @@ def explain(cls: type, error: pydantic.ValidationError) -> str:
             lines.append(str(cause))
             continue
         name = str(item["loc"][0]) if item["loc"] else cls.__name__
-        if name not in definitions(cls):
+        field = definitions(cls).get(name)
+        if field is None:
             lines.append(f"{name}: {cls.__name__} has no such parameter; {suggestion(name, definitions(cls))}")
             continue
-        field = definitions(cls)[name]
-        symbol = (field.json_schema_extra or {}).get("symbol")
-        lines.append(
-            f"{name}{f' ({symbol})' if symbol else ''}: {item['input']!r} is not allowed; give {allowed(field)}"
-        )
+        symbol = f" ({field.json_schema_extra['symbol']})" if (field.json_schema_extra or {}).get("symbol") else ""
+        lines.append(f"{name}{symbol}: {item['input']!r} is not allowed; give {allowed(field)}")
     return "\n".join(dict.fromkeys(lines))

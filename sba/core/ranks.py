@@ -1,6 +1,4 @@
-"""The processes of a distributed run, as a method or a loop meets them; a single process is a run of one."""
-
-from typing import Any
+"""The processes of a distributed run as a method meets them; a single process is a run of one."""
 
 import torch.distributed as dist
 from torch import Tensor
@@ -26,17 +24,3 @@ def total(part: Tensor) -> Tensor:
     if joined():
         dist.all_reduce(part)
     return part
-
-
-def gathered(value: Any) -> list[Any]:
-    """Return the values of all ranks, in their order, on every rank; they travel on the host."""
-    if world() == 1:
-        return [value]
-    values: list[Any] = [None] * world()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def of_first(value: Any) -> Any:
-    """Return the first rank's value on every rank."""
-    return gathered(value)[0]

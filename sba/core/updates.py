@@ -5,13 +5,14 @@ The loss of a step may be cut into chunks, whose mean it is: functions that comp
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
 from sba.core.errors import ConfigError
+from sba.core.ranks import world
 
 Terms = dict[str, Tensor]
 Chunks = Sequence[Callable[[], Terms]]
@@ -36,17 +37,10 @@ def halves(terms: Terms) -> tuple[Terms, Terms]:
     return {k: v for k, v in terms.items() if k == FIRST}, {k: v for k, v in terms.items() if k != FIRST}
 
 
-def joint(
-    chunks: Chunks,
-    optimizer: Optimizer,
-    no_sync: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
-) -> Terms:
+def joint(chunks: Chunks, optimizer: Optimizer, no_sync: Callable[[], Any] = contextlib.nullcontext) -> Terms:
     """Do one step on the sum: Eq. 11. Of several chunks, whose gradients add up, only one graph is held at a time.
 
-    Args:
-        chunks: see above.
-        optimizer: of the weights.
-        no_sync: that of a data-parallel wrapper, in which gradients stay in their process: the last chunk's pass sends their sum.
+    In ``no_sync`` of a data-parallel wrapper gradients stay in their process: the last chunk's pass sends their sum.
     """
     optimizer.zero_grad(set_to_none=True)
     means: Terms = {}
@@ -66,10 +60,8 @@ def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     """Do Algorithm 1's two updates, both gradients taken before the first.
 
     Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
-    time through the buffer; weight decay acts twice on every parameter that the second term reaches.
-
-    Raises:
-        ConfigError: in a run of several processes.
+    time through the buffer; weight decay acts twice on every parameter that the second term reaches. Several processes are
+    refused with a :class:`ConfigError`.
     """
     (compute,) = chunks
     terms = compute()
@@ -77,7 +69,7 @@ def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     if not first or not second:
         descend(total(terms), optimizer)
         return terms
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if world() > 1:
         # a data-parallel wrapper averages the gradients of one backward pass for each forward pass
         raise ConfigError("update: 'sequential_stale' cannot be spread over processes; give joint or sequential_fresh")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

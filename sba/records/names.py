@@ -1,5 +1,8 @@
-"""How data sets, networks and methods are written for people: in tables, in figures and in the README."""
+"""How data sets, networks, methods and hyper-parameters are written for people: in tables, in figures and in the README."""
 
+from typing import Any
+
+from sba.core.hyper import allowed, choices, definitions
 from sba.methods import METHODS
 from sba.training.run import Run
 
@@ -38,3 +41,22 @@ def column(run: Run) -> str:
     name = run.method.name
     parts = [*(["cutout"] if run.cutout else []), *(["ba"] if run.views > 1 else [])]
     return "+".join([*parts, *([name] if name != "erm" or not parts else [])])
+
+
+def facts(cls: type, name: str) -> dict[str, Any]:
+    """Return what is known of one hyper-parameter: name, default, description, symbol, source, unit, slider, range, choices.
+
+    >>> from sba import SBA
+    >>> omega = facts(SBA, "omega")
+    >>> omega["symbol"], omega["range"]
+    ('ω', 'a number in [0, π/2 ≈ 1.570796]')
+    """
+    field = definitions(cls)[name]
+    return {
+        "name": name,
+        "default": field.default,
+        "description": field.description or "",
+        **(field.json_schema_extra or {}),
+        "range": allowed(field),
+        "choices": choices(field),
+    }

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sba.core.hyper import definitions, facts
+from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA
-from sba.records.names import column, title
+from sba.records.names import column, facts, title
 from sba.records.schema import BenchRecord, Record
 from sba.report.averages import averages, evidence, settings, written
 from sba.report.html import NOT_RUN, table
@@ -32,7 +32,7 @@ class Card:
         sentence: what it does.
         formula: the loss of an iteration, in TeX.
         cited: keys of ``book/references.bib``.
-        fields: hyper-parameters, as :func:`sba.core.hyper.facts` gives them.
+        fields: hyper-parameters, as :func:`sba.records.names.facts` gives them.
         owns: whether a run belongs to it; each belongs to one card.
     """
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,20 @@ def share(n: int, name: str) -> slice:
         )
     part = n // world()
     return slice(rank() * part, (rank() + 1) * part)
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return the values of all ranks, in their order, on every rank; they travel on the host."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def of_first(value: Any) -> Any:
+    """Return the first rank's value on every rank."""
+    return gathered(value)[0]
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sba.core import ranks
 from sba.core.updates import Terms
+from sba.training import distributed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +73,16 @@ class Tally:
 
     def means(self) -> dict[str, float]:
         """Return the mean of each term over its steps and over all processes."""
-        parts = ranks.gathered({name: total.item() / self.counts[name] for name, total in self.sums.items()})
+        parts = distributed.gathered({name: total.item() / self.counts[name] for name, total in self.sums.items()})
         return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of all processes: their sums, stacked if there are several, and the rest."""
-        sums = ranks.gathered({name: total.cpu() for name, total in self.sums.items()})
+        sums = distributed.gathered({name: total.cpu() for name, total in self.sums.items()})
         return {
             "sums": sums[0] if len(sums) == 1 else {name: torch.stack([s[name] for s in sums]) for name in sums[0]},
             "counts": self.counts,
-            "skipped": sum(ranks.gathered(self.skipped)),
+            "skipped": sum(distributed.gathered(self.skipped)),
             "seconds": self.seconds,
         }
 
@@ -91,8 +91,8 @@ def tally_from(state: Mapping[str, Any], device: torch.device) -> Tally:
     """Return this process's part of what :meth:`Tally.state` kept; an equal part if the number of processes has changed."""
 
     def own(total: Tensor) -> Tensor:
-        return (total[ranks.rank()] if total.shape == (ranks.world(),) else total.mean()).to(device)
+        return (total[distributed.rank()] if total.shape == (distributed.world(),) else total.mean()).to(device)
 
     sums = {name: own(total) for name, total in state["sums"].items()}
-    skipped = state.get("skipped", 0) if ranks.rank() == 0 else 0
+    skipped = state.get("skipped", 0) if distributed.rank() == 0 else 0
     return Tally(sums, dict(state["counts"]), skipped, state["seconds"])

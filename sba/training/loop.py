@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sba.core import ranks
 from sba.core.errors import SBAError
 from sba.core.rng import Step, fold_in
 from sba.core.updates import Terms
 from sba.data.datasets import Data
 from sba.data.in_files import Stream, Views
 from sba.data.in_memory import Split
-from sba.training import checkpoint
+from sba.training import checkpoint, distributed
 from sba.training.epoch import EpochRecord, Tally, tally_from
 from sba.training.evaluation import evaluate
 from sba.training.graphs import Graphs
@@ -120,7 +119,7 @@ class Training:
     def now(self) -> Step:
         """Return the next step."""
         total = self.run.epochs * self.steps_per_epoch
-        return Step(self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total, ranks.rank())
+        return Step(self.run.seed, self.step, self.step // self.steps_per_epoch, self.step / total, distributed.rank())
 
     def __iter__(self) -> Iterator[EpochRecord]:
         deadline = time.monotonic() + (math.inf if self.budget is None else self.budget)
@@ -130,7 +129,7 @@ class Training:
                 self.save()
                 return
             self.history.append(self.close_epoch())
-            if self.finished or ranks.of_first(time.monotonic() - self.saved_at > SAVE_SECONDS):
+            if self.finished or distributed.of_first(time.monotonic() - self.saved_at > SAVE_SECONDS):
                 self.save()
             yield self.history[-1]
 
@@ -160,11 +159,11 @@ class Training:
 
     def must_stop(self, deadline: float) -> bool:
         """Say whether to stop before the next step; all processes give the same answer."""
-        if ranks.world() == 1:
+        if distributed.world() == 1:
             return time.monotonic() > deadline or self.stop()
         if self.step % AGREE_STEPS:
             return False
-        return any(ranks.gathered(time.monotonic() > deadline or self.stop()))
+        return any(distributed.gathered(time.monotonic() > deadline or self.stop()))
 
     def run_step(self, rows: Any) -> None:
         """Train on this process's share of a batch, as ``supply`` names it."""
@@ -211,11 +210,11 @@ class Training:
 
     def close_epoch(self) -> EpochRecord:
         """Evaluate, and turn what was summed up into a record."""
-        terms, skipped = self.tally.means(), sum(ranks.gathered(self.tally.skipped))
+        terms, skipped = self.tally.means(), sum(distributed.gathered(self.tally.skipped))
         # buffers differ between ranks until the next pass: the first one's network is the one that is saved
         with self.precision(), autotuned(self.device):
-            first = ranks.rank() == 0
-            result = ranks.of_first(evaluate(self.network, *self.data.evaluated) if first else None)
+            first = distributed.rank() == 0
+            result = distributed.of_first(evaluate(self.network, *self.data.evaluated) if first else None)
         if not all(map(math.isfinite, [*terms.values(), result.nll])):
             raise Diverged(
                 f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} "
@@ -248,7 +247,7 @@ class Training:
         if self.folder is None:
             return
         summed = self.tally.state()
-        if ranks.rank():
+        if distributed.rank():
             return
         state = {
             "step": self.step,

@@ -15,13 +15,14 @@ import sba
 from sba.core.bases import Dense
 from sba.core.divergence import kl, sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import bounds, definitions, facts
+from sba.core.hyper import bounds, definitions
 from sba.core.rng import uniform
 from sba.core.scheduler import PURPOSE, probability
 from sba.core.vicinity import bounded_noise, dropout_points, gaussian_points
 from sba.methods import METHODS
 from sba.models.flops import Counted, multiply_adds, share_behind, step_cost
 from sba.records.file import book_folder, read
+from sba.records.names import facts
 from sba.studies.omega_eta import PROBLEMS
 
 widgets = pytest.importorskip("sba.book.widgets", reason="the book's packages are missing: pip install -e '.[book]'")

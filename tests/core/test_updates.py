@@ -268,8 +268,7 @@ def test_stale_equals_joint_whatever_the_memory_order_of_the_weights(memory_form
 
 
 def test_stale_gradients_are_refused_where_the_wrapper_could_not_average_them(monkeypatch):
-    monkeypatch.setattr("sba.core.updates.dist.is_initialized", lambda: True)
-    monkeypatch.setattr("sba.core.updates.dist.get_world_size", lambda: 2)
+    monkeypatch.setattr("sba.core.updates.world", lambda: 2)
     weight = torch.nn.Parameter(torch.ones(2))
     terms = {"cross_entropy": weight.sum(), "virtual": weight.square().sum()}
     with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be spread over processes; give joint"):

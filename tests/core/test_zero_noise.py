@@ -1,6 +1,7 @@
 """Zero noise gives zero divergence, whatever a network does behind the layer: in place, frozen, twice, at random, or masked."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torchvision.ops import StochasticDepth
 
 from sba import SBA, Staged, Step
 from sba.core.divergence import kl
-from sba.core.tail import MODES, Tail
+from sba.core.tail import BatchNorm, Tail
 from sba.methods import SBAISDA
 from sba.methods.bamboo import Bamboo
 
@@ -137,7 +138,7 @@ def test_the_input_of_the_caller_is_not_changed():
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("batch_norm", MODES)
+@pytest.mark.parametrize("batch_norm", get_args(BatchNorm))
 def test_frozen_normalisation_is_left_alone_in_every_mode(batch_norm):
     network = chain(frozen(nn.BatchNorm1d(8)))
     state = copy.deepcopy(network.state_dict())

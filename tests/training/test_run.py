@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sba import ERM, METHODS, NETWORKS, SBA, ImplicitSBA, Run, make_run
 from sba.core.errors import ConfigError, DataError
-from sba.core.hyper import choices, definitions, facts
+from sba.core.hyper import choices, definitions
+from sba.records.names import facts
 from sba.training.run import REGIMES, from_settings
 
 LENGTHS = st.integers(1, 10_000)
