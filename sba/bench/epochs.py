@@ -111,7 +111,7 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
     for name in ("plain", "plain, compiled"):
         details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)
     where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
-    comparisons = (
+    comparisons: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         (f"speed over a plain loop with {WORKERS} workers", "loader", "plain", {"method": "erm"}),
         ("speed of the compiled one over it", "plain", "plain, compiled", {"method": "erm", "variant": "compiled"}),
         ("SBA over plain", "SBA", "plain", {"method": "sba"}),

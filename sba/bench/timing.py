@@ -3,7 +3,6 @@
 The pixels are random: no operation's time depends on them.
 """
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -59,13 +58,30 @@ class Ratio:
         return f"{self.name}: {self.value:.3f}{verdict} ({self.low:.3f} … {self.high:.3f} over {self.rounds} rounds; {details})"
 
 
-def ratio(name: str, top: list[float], bottom: list[float], details: dict[str, float], **about: Any) -> Ratio:
-    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details. What is compared is in
-    ``about``: fields of :class:`sba.records.comparison.Comparison`."""
+def ratio(
+    name: str,
+    top: list[float],
+    bottom: list[float],
+    details: dict[str, float],
+    limit: float | None = None,
+    **about: Any,
+) -> Ratio:
+    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details.
+
+    Args:
+        name: for people.
+        top: seconds of what is compared.
+        bottom: of what it is compared with.
+        details: medians of what was timed.
+        limit: of the ratio.
+        about: fields of :class:`sba.records.comparison.Comparison`.
+    """
     pairs = [a / b for a, b in zip(top, bottom, strict=True)]
     lower, upper = np.quantile(pairs, [0.25, 0.75]).tolist()
     details = details | {"lower quartile": lower, "upper quartile": upper}
-    return Ratio(name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details, Comparison(**about))
+    return Ratio(
+        name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details, Comparison(**about), limit
+    )
 
 
 class RandomImages(Dataset):
@@ -157,9 +173,7 @@ def expected_cost(name: str, augmented: list[float], plain: list[float], omega: 
     return ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details, **about)
 
 
-def in_turns(
-    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, limit: float, **about: Any
-) -> Ratio:
+def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, **about: Any) -> Ratio:
     """Compare two functions that take turns, ten calls at a time."""
     timed(ours, 2), timed(theirs, 2)
     top, bottom = [], []
@@ -167,4 +181,4 @@ def in_turns(
         top.append(timed(ours, 10))
         bottom.append(timed(theirs, 10))
     details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
-    return dataclasses.replace(ratio(name, top, bottom, details, **about), limit=limit)
+    return ratio(name, top, bottom, details, **about)

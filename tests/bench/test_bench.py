@@ -1,24 +1,28 @@
 """The arithmetic of the measurements; how fast anything is belongs into `make bench`."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from sba.bench import contestants, timing
+from sba.bench import contestants, loop, timing
+from sba.models.registry import build
+from sba.training.loop import Training
+from sba.training.run import make_run
 
 
 def test_a_ratio_pairs_its_rounds():
-    found = contestants.ratio("a over b", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], {})
+    found = timing.ratio("a over b", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], {})
     assert (found.value, found.low, found.high, found.rounds) == (2.0, 1.0, 3.0, 3)
     assert (found.details["lower quartile"], found.details["upper quartile"]) == (1.5, 2.5)
     with pytest.raises(ValueError):
-        contestants.ratio("unpaired", [1.0], [1.0, 2.0], {})
+        timing.ratio("unpaired", [1.0], [1.0, 2.0], {})
 
 
 def test_both_contestants_see_the_same_pixels():
-    images = contestants.RandomImages(5)
-    data = contestants.on_device(images)
+    images = timing.RandomImages(5)
+    data = timing.on_device(images)
     images.transform = timing.v2.PILToTensor()
     for i in range(5):
         pixels, label = images[i]
@@ -26,16 +30,16 @@ def test_both_contestants_see_the_same_pixels():
 
 
 def test_the_loader_delivers_normalised_float_images():
-    pixels, _ = contestants.RandomImages(1)[0]
+    pixels, _ = timing.RandomImages(1)[0]
     assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.float32
     assert pixels.min() < 0 < pixels.max()
 
 
 def test_the_steps_of_a_contestant_train_its_network():
-    data = contestants.on_device(contestants.RandomImages(contestants.BATCH))
-    training = contestants.Training(contestants.make_run("cifar10", "alexnet", batch_size=contestants.BATCH), data)
+    data = timing.on_device(timing.RandomImages(timing.BATCH))
+    training = Training(make_run("cifar10", "alexnet", batch_size=timing.BATCH), data)
     before = [p.clone() for p in training.network.parameters()]
-    contestants.steps_of(training)()
+    timing.steps_of(training)()
     assert training.step == 1
     assert any(not torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
 
@@ -43,15 +47,15 @@ def test_the_steps_of_a_contestant_train_its_network():
 def test_the_counted_operations_of_a_step_are_three_products_per_linear_layer_but_the_first():
     network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.Linear(30, 5))
     x = torch.randn(7, 20)
-    counted = contestants.step_gflop(lambda: network(x).sum().backward())
+    counted = loop.step_gflop(lambda: network(x).sum().backward())
     assert counted == pytest.approx(2 * 7 * (2 * 20 * 30 + 3 * 30 * 5) / 1e9)
 
 
 def test_the_expected_cost_weighs_augmented_and_plain_steps_by_the_cosine():
-    found = contestants.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, family="folds", folds=4)
+    found = timing.expected_cost("cost", [3.0, 5.0], [1.0, 1.0], math.pi / 3, family="folds", folds=4)
     assert found.value == pytest.approx((2.0 + 3.0) / 2) and (found.about.family, found.about.folds) == ("folds", 4)
-    assert contestants.expected_cost("cost", [3.0], [1.5], 0.0).value == pytest.approx(2.0)
-    assert contestants.expected_cost("cost", [3.0], [1.5], math.pi / 2).value == pytest.approx(1.0)
+    assert timing.expected_cost("cost", [3.0], [1.5], 0.0).value == pytest.approx(2.0)
+    assert timing.expected_cost("cost", [3.0], [1.5], math.pi / 2).value == pytest.approx(1.0)
 
 
 def test_all_contestants_take_as_many_steps_in_turns(monkeypatch):
@@ -77,19 +81,12 @@ def test_limits_are_for_one_network_and_forms_for_those_that_have_covariances(mo
     assert {name for name, given in asked["vgg16"].items() if given.get("form") == "diagonal"} == {"isda", "sba+isda"}
     assert all("form" not in given for given in asked["resnet44"].values())
     for given in asked["vgg16"].values():
-        contestants.make_run("cifar10", "vgg16", **given)
+        make_run("cifar10", "vgg16", **given)
 
 
-@pytest.mark.parametrize(
-    ("network", "layers"),
-    [
-        ("alexnet", contestants.ALEXNET_LAYERS),
-        ("resnet44", contestants.RESNET_LAYERS),
-        ("vgg16", contestants.VGG_LAYERS),
-    ],
-)
+@pytest.mark.parametrize(("network", "layers"), contestants.LAYERS.items())
 def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
-    stages = contestants.build(network, 10, 3, 32).stages
+    stages = build(network, 10, 3, 32).stages
     assert set(layers) <= set(stages[:-1])
 
 
@@ -97,7 +94,7 @@ def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
     """ISDA's table and its direct form leave equal gradients; both pairings match equal rows, up to the unsquared distance."""
     found = []
 
-    def once(name, ours, theirs, rounds, limit, **about):
+    def once(name, ours, theirs, rounds, **about):
         found.append((ours, theirs))
 
     monkeypatch.setattr(contestants, "in_turns", once)
@@ -114,7 +111,7 @@ def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
 
 
 def test_a_limit_is_judged():
-    found = contestants.ratio("a", [1.0], [2.0], {})
+    found = timing.ratio("a", [1.0], [2.0], {})
     assert "limit" not in str(found)
-    assert "limit 0.6 kept" in str(contestants.dataclasses.replace(found, limit=0.6))
-    assert "limit 0.4 MISSED" in str(contestants.dataclasses.replace(found, limit=0.4))
+    assert "limit 0.6 kept" in str(dataclasses.replace(found, limit=0.6))
+    assert "limit 0.4 MISSED" in str(dataclasses.replace(found, limit=0.4))
