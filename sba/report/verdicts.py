@@ -5,12 +5,12 @@ it lies on the other, and is open in between, or where there is one seed. Arithm
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sba.models.registry import build
-from sba.records.compare import Difference, Index, at_seeds, indexed, paired
+from sba.records.compare import Difference, Index, Runs, at_seeds, indexed, paired
 from sba.records.names import title
 from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.report.convergence import MARGIN, epochs_to
@@ -50,9 +50,22 @@ def lower(difference: Difference | None) -> str:
     return FAILS if difference.low > 0 else OPEN
 
 
+def judged(place: str, claim: str, difference: Difference | None, because: str = "{} points") -> Verdict:
+    """Judge the claim that a difference is below 0; the reason is written around it."""
+    if difference is None:
+        return Verdict(place, claim, NOT_RUN, "no pair of full runs at equal seeds")
+    return Verdict(place, claim, lower(difference), because.format(difference), difference.ids)
+
+
 def points(value: float) -> str:
     """Write a difference of errors."""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def sides(index: Index, dataset: str, network: str) -> tuple[Runs, Runs]:
+    """Find the runs of a row of Table 1 with SBA as published, and those of plain training."""
+    sba = at_seeds(index, row(dataset, network, method="sba", **published(dataset, network)))
+    return sba, at_seeds(index, row(dataset, network, method="erm"))
 
 
 def generalisation(index: Index) -> list[Verdict]:
@@ -61,43 +74,35 @@ def generalisation(index: Index) -> list[Verdict]:
     for dataset, network in ROWS:
         theirs, ours = (paper.stated(dataset, network, name) for name in ("erm", "sba"))
         claimed = ours.error - theirs.error
-        sba = at_seeds(index, row(dataset, network, method="sba", **published(dataset, network)))
-        difference = paired(sba, at_seeds(index, row(dataset, network, method="erm")))
+        difference = paired(*sides(index, dataset, network))
         claim = (
             f"SBA lowers the test error of {title(network)} on {title(dataset)} "
             f"from {theirs.error:.2f} to {ours.error:.2f} %, by {points(claimed)} points"
         )
-        because = "no pair of full runs at equal seeds"
-        if difference:
-            because = f"SBA minus baseline: {difference} points"
-            if difference.half is not None:
-                where = "inside" if difference.low <= claimed <= difference.high else "outside"
-                because += f"; the paper's {points(claimed)} lies {where} the interval"
-        found.append(
-            Verdict("Abstract, Table 1", claim, lower(difference), because, difference.ids if difference else ())
-        )
+        because = "SBA minus baseline: {} points"
+        if difference and difference.half is not None:
+            where = "inside" if difference.low <= claimed <= difference.high else "outside"
+            because += f"; the paper's {points(claimed)} lies {where} the interval"
+        found.append(judged("Abstract, Table 1", claim, difference, because))
     return found
 
 
 def convergence(index: Index) -> list[Verdict]:
     """Abstract: SBA speeds up convergence, in epochs of the same regime, to the baseline's own final error and a margin."""
     dataset, network = ROWS[0]
-    base = at_seeds(index, row(dataset, network, method="erm"))
-    sba = at_seeds(index, row(dataset, network, method="sba", **published(dataset, network)))
+    sba, base = sides(index, dataset, network)
 
     def until(record: TrainRecord) -> float:
         return epochs_to(record, base[record.seed].error + MARGIN)
 
-    difference = paired({s: r for s, r in sba.items() if s in base}, base, until)
+    both = {s: r for s, r in sba.items() if s in base}
+    never = sum(until(r) == len(r.epochs) for r in both.values())
+    because = (
+        f"epochs until the test error is within {MARGIN} points of the baseline's last, SBA minus baseline: {{}}; "
+        f"{never} of {len(both)} SBA runs never got there and count with all their epochs"
+    )
     claim = f"SBA speeds up convergence ({title(network)}, {title(dataset)})"
-    because = "no pair of full runs at equal seeds"
-    if difference:
-        never = sum(until(r) == len(r.epochs) for s, r in sba.items() if s in base)
-        because = (
-            f"epochs until the test error is within {MARGIN} points of the baseline's last, SBA minus baseline: {difference}; "
-            f"{never} of {difference.n} SBA runs never got there and count with all their epochs"
-        )
-    return [Verdict("Abstract", claim, lower(difference), because, difference.ids if difference else ())]
+    return [judged("Abstract", claim, paired(both, base, until), because)]
 
 
 def adopted_eta(index: Index) -> list[Verdict]:
@@ -105,25 +110,20 @@ def adopted_eta(index: Index) -> list[Verdict]:
     dataset, network = ROWS[0]
     adopted = paper.ADOPTED_ETA[dataset, network]
     runs = {eta: at_seeds(index, eta_parameters(dataset, network, eta)) for eta in paper.ETA_GRID}
-    shared = set.intersection(*(set(r) for r in runs.values()))
+    shared = sorted(set.intersection(*(set(r) for r in runs.values())))
     grid = ", ".join(f"{eta:g}" for eta in paper.ETA_GRID)
     claim = f"of η ∈ {{{grid}}}, {adopted:g} is the best for {title(network)} on {title(dataset)}"
     if not shared:
         return [Verdict("§4.2", claim, NOT_RUN, "no seed at which every η was run on held-out images")]
     means = {eta: statistics.mean(r[s].error for s in shared) for eta, r in runs.items()}
     best = min(means, key=lambda eta: means[eta])
-    ids = tuple(r[s].id for r in runs.values() for s in sorted(shared))
     because = (
         f"lowest error on {HOLDOUT} held-out images at η = {best:g}: {means[best]:.2f} %; at {adopted:g}: {means[adopted]:.2f} %, "
         f"at 0: {means[0.0]:.2f} % (n={len(shared)})"
     )
-    rivals = [paired(runs[adopted], r) for eta, r in runs.items() if eta != adopted]
-    outcome = OPEN
-    if all(d and d.high < 0 for d in rivals):
-        outcome = HOLDS
-    elif any(d and d.low > 0 for d in rivals):
-        outcome = FAILS
-    return [Verdict("§4.2", claim, outcome, because, ids)]
+    rivals = [lower(paired(runs[adopted], r)) for eta, r in runs.items() if eta != adopted]
+    outcome = HOLDS if set(rivals) == {HOLDS} else FAILS if FAILS in rivals else OPEN
+    return [Verdict("§4.2", claim, outcome, because, tuple(r[s].id for r in runs.values() for s in shared))]
 
 
 def eta_parameters(dataset: str, network: str, eta: float, holdout: int = HOLDOUT) -> dict[str, Any]:
@@ -138,15 +138,10 @@ def against_ba(index: Index) -> list[Verdict]:
     """§4.3: SBA outperforms Batch Augmentation at the same layer (Figure 3)."""
     dataset, network, layer = "cifar10", "alexnet", "flatten"
     at = row(dataset, network, method="sba", layers=(layer,), folds=4)
-    difference = paired(
-        at_seeds(index, at | {"eta": paper.ADOPTED_ETA[dataset, network]}),
-        at_seeds(index, at | {"preset": "latent-ba"}),
-    )
-    because = (
-        f"SBA minus BA, both with M = 4: {difference} points" if difference else "no pair of full runs at equal seeds"
-    )
+    sba = at_seeds(index, at | {"eta": paper.ADOPTED_ETA[dataset, network]})
     claim = f"SBA outperforms BA at the same layer (here {title(network)}'s {layer} on {title(dataset)})"
-    return [Verdict("§4.3", claim, lower(difference), because, difference.ids if difference else ())]
+    difference = paired(sba, at_seeds(index, at | {"preset": "latent-ba"}))
+    return [judged("§4.3", claim, difference, "SBA minus BA, both with M = 4: {} points")]
 
 
 def overhead(records: Sequence[Record]) -> list[Verdict]:
@@ -171,23 +166,19 @@ def overhead(records: Sequence[Record]) -> list[Verdict]:
 
 def small_problem(records: Sequence[Record]) -> list[Verdict]:
     """§2, §3.3: the vote and the soft label, where they were measured: on a hundred digits."""
-    rows = [r for r in compare(records) if r["group"] == "the default layers"]
-    by_label = {r["label"]: r for r in rows}
-    found = []
-    asked: list[tuple[str, str, str, str, int]] = [
+    by_label = {r["label"]: r for r in compare(records) if r["group"] == "the default layers"}
+    asked = (
         ("§1", "the majority vote of raw and virtual predictions lowers the error", "reference", "vote", 1),
         ("§3.3", "the soft label does better than the hard one", "hard label (Eq. 9)", "error", -1),
-    ]
+    )
+    found = []
     for place, claim, label, number, sign in asked:
-        claim += " (here 100 digits)"
-        if label not in by_label:
-            found.append(Verdict(place, claim, NOT_RUN, "no record"))
-            continue
-        one = by_label[label]
-        mean, half = one[number]
-        difference = Difference(sign * mean, half, one["n"], tuple(one["ids"]))
+        one, difference = by_label.get(label), None
+        if one:
+            mean, half = one[number]
+            difference = Difference(sign * mean, half, one["n"], tuple(one["ids"]))
         what = "vote minus single pass" if number == "vote" else "soft minus hard label"
-        found.append(Verdict(place, claim, lower(difference), f"{what}: {difference} points", difference.ids))
+        found.append(judged(place, f"{claim} (here 100 digits)", difference, what + ": {} points"))
     return found
 
 
@@ -223,10 +214,8 @@ def imagenet(index: Index) -> list[Verdict]:
     found = []
     for network in IMAGENET_ROWS:
         base, sba, _ = (at_seeds(index, parameters) for parameters in imagenet_row(network))
-        difference = paired(sba, base)
-        because = f"SBA minus baseline: {difference} points" if difference else "no pair of full runs at equal seeds"
         claim = f"SBA lowers the error of {title(network)} on ImageNet"
-        found.append(Verdict("Table 1", claim, lower(difference), because, difference.ids if difference else ()))
+        found.append(judged("Table 1", claim, paired(sba, base), "SBA minus baseline: {} points"))
     return found
 
 
@@ -243,15 +232,6 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
         records: as :func:`sba.records.file.read` reads them.
     """
     index = indexed(shared(records))
-    parts: list[Callable[[], list[Verdict]]] = [
-        lambda: generalisation(index),
-        lambda: convergence(index),
-        lambda: adopted_eta(index),
-        lambda: against_ba(index),
-        lambda: overhead(records),
-        lambda: small_problem(records),
-        arithmetic,
-        iterations,
-        lambda: imagenet(index),
-    ]
-    return [verdict for part in parts for verdict in part()]
+    of_runs = (generalisation, convergence, adopted_eta, against_ba)
+    found = [verdict for part in of_runs for verdict in part(index)]
+    return [*found, *overhead(records), *small_problem(records), *arithmetic(), *iterations(), *imagenet(index)]

@@ -9,8 +9,13 @@ from helpers import bench, changed, record
 from scipy import stats
 
 from sba.cli.commands import main
-from sba.report import listings
+from sba.records.compare import indexed
+from sba.records.file import book_folder, read
+from sba.records.schema import TrainRecord
+from sba.report import full_scale, listings
 from sba.report.html import link
+from sba.report.paper_figures import figure3
+from sba.studies.paper_runs import FOLDS
 
 
 def full(error, *arguments, **options):
@@ -95,3 +100,15 @@ def test_every_link_to_a_record_finds_its_row():
     target = re.search(r'href="#([^"]+)"', link("abc"))[1]
     assert f'id="{target}"' in page
     assert "x.jsonl, 7" in page and "other" not in page
+
+
+def test_every_reduced_record_of_the_book_is_listed_in_a_chapter():
+    """CIFAR lists those of no study, efficiency those of Figure 3, ImageNet those on ten classes."""
+    found = read(book_folder())
+    index, shortened = indexed(found), [r for r in found if isinstance(r, TrainRecord) and r.reduced]
+    listed = set(re.findall(r"#record-(\w+)", listings.settings_html(found, reduced=True)))
+    listed |= {one.record.id for one in full_scale.reduced(found)}
+    longest = max(r.run.epochs for r in shortened if r.study == "fig3")
+    for one in [x for m in FOLDS for x in figure3(index, "cifar10", "alexnet", m, epochs=longest)]:
+        listed |= {r.id for side in (one.sba, one.ba, one.base) for r in side.values()}
+    assert {r.id for r in shortened} <= listed

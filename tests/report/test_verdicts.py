@@ -1,14 +1,16 @@
 """A verdict follows from the records: what turns it is tried on records made up for that."""
 
 import pytest
-from helpers import bench, changed, epochs, record
+from helpers import bench, changed, content, epochs, record
 
 from sba.records.file import book_folder, read
+from sba.records.schema import parse
 from sba.report import verdicts
 from sba.report.convergence import epochs_to
 from sba.report.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
 from sba.studies import paper
-from sba.studies.paper_runs import HOLDOUT
+from sba.studies.paper_runs import HOLDOUT, imagenet_row
+from sba.training.run import make_run
 
 OWN = {"eta": 0.01, "folds": 32}
 
@@ -99,6 +101,14 @@ def test_the_adopted_eta_is_held_against_every_other(errors, seeds, outcome):
         assert f"held-out images at η = {best:g}" in verdict.because and f"(n={seeds})" in verdict.because
 
 
+def test_a_row_on_imagenet_is_judged_as_soon_as_it_was_run():
+    base, sba, _ = imagenet_row("resnet50")
+    found = [parse(content(make_run(**base, seed=s), 24.0 + s / 10)) for s in range(3)]
+    found += [parse(content(make_run(**sba, seed=s), 23.0 + s / 9)) for s in range(3)]
+    assert about("of ResNet-50 on ImageNet", found).outcome == HOLDS
+    assert about("of VGG-16 on ImageNet", found).outcome == NOT_RUN
+
+
 def test_what_the_paper_says_of_its_own_table(monkeypatch):
     assert about("relative improvements", []).outcome == HOLDS
     quoted = about("gains of Cutout + BA", [])
@@ -122,6 +132,9 @@ def test_the_cost_near_the_input_is_that_of_the_newest_measurement_of_each_layer
     assert about("close to the input", [changed(new[0], low=1.1), new[1]]).outcome == OPEN
     assert about("close to the input", [cost("conv1", 1, 1, 1, "1"), cost("pool", 4, 5, 6, "1")]).outcome == OPEN
     assert about("close to the input", []).outcome == NOT_RUN
+    # the layers' order is the network's, whichever was timed first
+    later = changed(new[0], date="2027")
+    assert [about("close to the input", found).outcome for found in ([later, new[1]], [new[1], later])] == [HOLDS] * 2
 
 
 def test_every_verdict_of_the_books_records_can_be_traced_and_nothing_is_claimed_without_evidence():
