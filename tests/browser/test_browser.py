@@ -68,7 +68,7 @@ class Visit:
         self.tab.on("console", lambda m: m.type in ("error", "warning") and self.faults.append(m.text))
         self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
         self.tab.on("request", self.begin)
-        self.tab.on("requestfinished", self.under_way.discard)
+        self.tab.on("requestfinished", lambda request: self.under_way.discard(request))
         self.tab.on("requestfailed", self.fail)
         self.tab.on("response", lambda r: r.status >= 400 and self.faults.append(f"{r.status}: {r.url}"))
 
@@ -246,7 +246,7 @@ def test_the_host_says_what_it_cannot_draw(visit, tmp_path):
     <p><script type="{VIEW}">{{"model_id": "m1"}}</script></p><script src="{HOST.as_uri()}" defer></script>"""
     (tmp_path / "page.html").write_text(f"<!doctype html><title>x</title>{scripts}", encoding="utf-8")
     reader = visit()
-    with reader.tab.expect_console_message(lambda m: "cannot draw DatePickerModel" in m.text):
+    with reader.tab.expect_event("pageerror", lambda error: "cannot draw DatePickerModel" in str(error)):
         reader.tab.goto((tmp_path / "page.html").as_uri())
     reader.tab.wait_for_selector("[role=alert]")
 
