@@ -10,7 +10,8 @@ import socket
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from sba.training import distributed
+from sba.cli import commands
+from sba.training import distributed, loop
 
 RANKS = 2
 
@@ -27,6 +28,19 @@ def kill_at(step, number):
     """Let this process send itself a signal behind one of its steps, counted from 1."""
     steps = itertools.count(1)
     register_optimizer_step_post_hook(lambda *_: os.kill(os.getpid(), number) if next(steps) == step else None)
+
+
+def command(folder, arguments, prepare=()):
+    """Be a command line in a folder, after a function was called with its arguments; what it says goes into the file ``said``."""
+    os.chdir(folder)
+    said = os.open("said", os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    # what was killed goes on from the end of an epoch
+    loop.SAVE_SECONDS = 0.0
+    if prepare:
+        prepare[0](*prepare[1:])
+    commands.main(arguments, prog_name="python -m sba")
 
 
 # --------------------------------------------------------------------------------------------------------- joined in twos

@@ -3,14 +3,13 @@
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from processes import command, context
 from tiny_study import CELLS, TINY, stored
 
 from sba.cli.commands import main
@@ -102,13 +101,16 @@ def test_the_list_says_what_each_cell_is_and_makes_nothing():
 def test_the_command_of_a_cell_does_that_very_run(name, options, monkeypatch):
     made = []
     monkeypatch.setattr("sba.cli.commands.train_once", lambda run, *_, **__: made.append(run) or ("", 0))
-    found = planned_runs(STUDIES[name], [2], **options)
-    for cell in found:
+    # one of those that differ in values only
+    found = {}
+    for cell in planned_runs(STUDIES[name], [2], **options):
         words = shlex.split(command_of(cell.run, "cpu", 1))
         assert words[:4] == ["python", "-m", "sba", "train"]
-        result = CliRunner().invoke(main, words[3:])
+        found[cell.run.method.name, *(word for word in words if word.startswith("--"))] = words[3:], cell.run.key
+    for words, _ in found.values():
+        result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
-    assert [run.key for run in made] == [cell.run.key for cell in found]
+    assert [run.key for run in made] == [key for _, key in found.values()]
 
 
 def test_its_help_names_every_study():
@@ -161,20 +163,18 @@ def test_train_leaves_a_run_alone_that_a_sweep_is_doing():
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
 def test_several_processes_end_with_their_parent(tmp_path, number, status):
     """Ctrl-C, and a kill that the parent cannot tell its processes of."""
-    command = [sys.executable, "-m", "sba", "sweep", "omega-eta", "--where", "moons", "--seeds", "1", "--jobs", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    options = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
-    with subprocess.Popen([*command, "--epochs-scale", "0.25"], start_new_session=True, **options) as process:
-        # reading has no time limit of its own
-        limit = threading.Timer(240, os.killpg, (process.pid, signal.SIGKILL))
-        limit.start()
-        try:
-            assert any(line.startswith("record ") for line in process.stdout), "it ended without a record"
-            process.send_signal(number)
-            process.stdout.read()
-            assert process.wait(timeout=60) == status
-        finally:
-            limit.cancel()
+    arguments = ["sweep", "omega-eta", "--where", "moons", "--seeds", "1", "--jobs", "2", "--epochs-scale", "0.25"]
+    process = context().Process(target=command, args=(tmp_path, arguments, (os.setsid,)))
+    process.start()
+    limit = threading.Timer(240, os.killpg, (process.pid, signal.SIGKILL))
+    limit.start()
+    while not ((said := tmp_path / "said").exists() and "\nrecord " in said.read_text()):
+        assert process.is_alive(), "it ended without a record"
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    process.join()
+    limit.cancel()
+    assert process.exitcode == status
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

@@ -2,11 +2,12 @@
 
 import json
 import multiprocessing
-import random
+import signal
 import time
 
 import pytest
 import torch
+from processes import context, kill_at
 from tiny_study import CELLS, FEW, TINY, store, stored
 
 from sba.core.errors import CheckpointError, ResultsError
@@ -167,23 +168,20 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_cleaned_up(tmp_path):
     assert [p.name for p in place.iterdir()] == [CLAIM]
 
 
-def work_alone(folder, sender):
-    """Sweep in a process of its own, with a checkpoint after every epoch, and send what happens."""
+def work_alone(folder, sender, last):
+    """Sweep in a process of its own, with a checkpoint after every epoch, killed behind a step; send what happens."""
     torch.set_num_threads(1)
     loop.SAVE_SECONDS = 0.0
+    kill_at(last, signal.SIGKILL)
     for event in work(TINY, CELLS, store(folder), Options()):
         sender.send(event)
     sender.close()
 
 
-def start(folder):
-    """Start such a process; those of this server have torch loaded already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["sba.studies.executors", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"]
-    )
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=work_alone, args=(str(folder), sender), daemon=True)
+def start(folder, last=None):
+    """Start such a process."""
+    receiver, sender = context().Pipe(duplex=False)
+    process = context().Process(target=work_alone, args=(str(folder), sender, last), daemon=True)
     process.start()
     sender.close()
     return process, receiver
@@ -198,27 +196,18 @@ def listen(receiver):
         return events
 
 
-def test_killed_at_five_random_moments_the_records_are_those_of_an_undisturbed_sweep(tmp_path, undisturbed):
-    process, receiver = start(tmp_path / "whole")
-    receiver.recv()
-    begin = time.perf_counter()
-    listen(receiver)
-    whole = time.perf_counter() - begin
-    process.join()
-    moments = random.Random(0)
-    for _ in range(5):
-        process, receiver = start(tmp_path / "killed")
-        receiver.recv()
-        # all together they leave a part of the work undone
-        time.sleep(moments.uniform(0, 0.18) * whole)
-        process.kill()
+def test_killed_at_five_steps_the_records_are_those_of_an_undisturbed_sweep(tmp_path, undisturbed):
+    # all together they leave a part of the work undone
+    for last in (1, 17, 6, 40, 25):
+        process, receiver = start(tmp_path, last)
+        listen(receiver)
         process.join()
-        assert process.exitcode == -9
-    process, receiver = start(tmp_path / "killed")
+        assert process.exitcode == -signal.SIGKILL
+    process, receiver = start(tmp_path)
     events = listen(receiver)
     process.join()
     assert process.exitcode == 0 and done(events)
-    assert stored(tmp_path / "killed") == undisturbed
+    assert stored(tmp_path) == undisturbed
 
 
 # --------------------------------------------------------------------------------------------------------- side by side

@@ -26,6 +26,7 @@ from sba.core.updates import joint
 from sba.methods.kmixup import pairs, shrinkage
 from sba.methods.mixup import beta
 from sba.training import distributed, loop
+from sba.training.machine import Machine
 from sba.training.run import make_run
 
 every_run = pytest.mark.parametrize("name", [*METHODS, *ON_THE_DATA])
@@ -269,7 +270,7 @@ def train_again(folder):
     """What the command of the test below says when it is given again."""
     os.chdir(folder)
     run = make_run(method="sba", epochs=1)
-    return train_once(run, Path("results.jsonl"), True, device="cpu", folder=Path("run"))
+    return train_once(run, Path("results.jsonl"), True, machine=Machine(), folder=Path("run"))
 
 
 def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path):
