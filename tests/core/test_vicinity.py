@@ -168,6 +168,16 @@ def test_one_basis_for_the_batch_drawn_anew_each_time(monkeypatch):
     assert len(drawn) == 2 and not torch.equal(*(d.entries for d in drawn))
 
 
+def test_each_process_has_a_basis_for_its_rows_at_a_layer_that_all_share(monkeypatch):
+    """Two ranks of one step: λ(t) and the layer agree, Σ, ε and the masks do not (open point 10)."""
+    drawn = []
+    monkeypatch.setattr("sba.core.vicinity.basis", lambda *args: drawn.append(basis(*args)) or drawn[-1])
+    steps = [Step(0, 5, rank=rank) for rank in range(2)]
+    points = [vicinity(folds=8).sample(normal(BATCH, WIDTH), now.generator("vicinity"), None) for now in steps]
+    assert len(drawn) == 2 and not torch.equal(*(d.entries for d in drawn)) and not torch.equal(*points)
+    assert len({(now.uniform("scheduler"), now.index("layer", 50)) for now in steps}) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bound", ["clip", "truncate"])
 def test_gaussian_points_lie_around_the_raw_point_with_the_bounded_noises_variance(kind, bound):
