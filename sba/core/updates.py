@@ -71,7 +71,7 @@ def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
         return terms
     if world() > 1:
         # a data-parallel wrapper averages the gradients of one backward pass for each forward pass
-        raise ConfigError("update: 'sequential_stale' cannot be spread over processes; give joint or sequential_fresh")
+        raise ConfigError("update: 'sequential_stale' cannot be shared by processes; give joint or sequential_fresh")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)
     # .backward() and not autograd.grad(): it gives gradients their parameters' memory order, which fused optimisers rely on

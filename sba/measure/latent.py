@@ -35,8 +35,8 @@ def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
         sigma: standard deviation of the noise in that unit.
         normal: standard normal draws of the same shape.
     """
-    spread = batch_variance(h).sqrt().view(h.shape[1:])
-    return h + sigma * spread * normal
+    feature_std = batch_variance(h).sqrt().view(h.shape[1:])
+    return h + sigma * feature_std * normal
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from sba.training.loop import Training
 from sba.training.run import Run
 
 SIGMAS = (0.25, 0.5, 1.0, 2.0)
-"""Strengths of the noise at layers, in units of each feature's spread."""
+"""Strengths of the noise at layers, in units of each feature's standard deviation."""
 ATTACKED = 500
 """Images that are attacked, the first of those the run is evaluated on; everything else is measured on all."""
 STEPS = 20

@@ -66,8 +66,8 @@ def majority_vote(
         std: likewise.
         method: whose vicinity and layers are used (:meth:`sba.core.method.Method.voting_vicinity`); η and ω play no part.
         seed: of the virtual points.
-        batch: images per pass of the raw points, whose spread is the unit of σ; by default as many as evaluation takes, or fewer
-            where their virtual points would not fit into :data:`LIMIT`.
+        batch: images per pass of the raw points, whose standard deviation is the unit of σ; by default as many as evaluation
+            takes, or fewer if their virtual points do not fit into :data:`LIMIT`.
 
     Returns:
         ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.

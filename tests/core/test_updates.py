@@ -271,5 +271,5 @@ def test_stale_gradients_are_refused_where_the_wrapper_could_not_average_them(mo
     monkeypatch.setattr("sba.core.updates.world", lambda: 2)
     weight = torch.nn.Parameter(torch.ones(2))
     terms = {"cross_entropy": weight.sum(), "virtual": weight.square().sum()}
-    with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be spread over processes; give joint"):
+    with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be shared by processes; give joint"):
         UPDATES["sequential_stale"]([lambda: terms], torch.optim.SGD([weight], lr=0.1))
