@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader
 
+from sba.bench.loop import plain_loop
 from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio
-from sba.models.registry import build
 from sba.training.loop import Training
 from sba.training.machine import Machine
 from sba.training.run import make_run
@@ -31,22 +29,13 @@ WORKERS = 8
 
 
 def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Callable[[], None]:
-    """Return a function that trains as most public code does: eager, float32, autotuned, a DataLoader with pinned memory."""
-    model = build(network, 10, 3, 32).to(device)
-    run = make_run("cifar10", network)
-    optimizer = torch.optim.SGD(model.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
-    loader = DataLoader(
-        images, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True, pin_memory=True
-    )
+    """Return a function that does as many steps of a plain loop as an epoch is timed by, with autotuned convolutions."""
+    steps = plain_loop(images, network, WORKERS, device)
 
     def epoch() -> None:
         with autotuned(device):
-            for x, y in loader:
-                x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
-                loss = F.cross_entropy(model(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+            for _ in range(STEPS):
+                next(steps)
 
     return epoch
 

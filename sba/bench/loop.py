@@ -18,14 +18,20 @@ PREFETCHED = 4
 """Batches that two loader workers have ready before a round begins: they are used up outside the timed part."""
 
 
-def plain_loop(images: RandomImages, network: str, workers: int = 2) -> Iterator[None]:
-    """Train as most public code does: eager, contiguous tensors, default SGD, a DataLoader; one step at each ``next``."""
-    model = build(network, 10, 3, 32)
+def plain_loop(
+    images: RandomImages, network: str, workers: int = 2, device: str | torch.device = "cpu"
+) -> Iterator[None]:
+    """Train as most public code does: eager, float32, contiguous tensors, default SGD, a DataLoader; one step at each ``next``."""
+    model = build(network, 10, 3, 32).to(device)
     run = make_run("cifar10", network)
     optimizer = torch.optim.SGD(model.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
-    loader = DataLoader(images, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True)
+    pinned = torch.device(device).type == "cuda"
+    loader = DataLoader(
+        images, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True, pin_memory=pinned
+    )
     while True:
         for x, y in loader:
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
             loss = F.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()

@@ -7,15 +7,11 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from sba.core.errors import ResultsError
 from sba.records.record import provenance
-from sba.records.schema import Record, RunRecord, TrainRecord, parse
+from sba.records.schema import Record, RunRecord, parse
 from sba.training.loop import Training
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FOLDER = pathlib.Path("book/results")
 """Where the book keeps its evidence, seen from the top of the project."""
@@ -120,16 +116,3 @@ def made_before(results: pathlib.Path, training: Training, vote: bool = False) -
         if same == (record.key, record.fingerprint, record.source, record.device_name):
             return record.id
     return None
-
-
-def load(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> "pd.DataFrame":
-    """Read the training records into a data frame, one row each; settings are columns like ``settings.method.eta``."""
-    import pandas as pd
-
-    return pd.json_normalize(
-        [
-            record.as_json() | {"error_vote": record.error_vote}
-            for record in read(paths)
-            if isinstance(record, TrainRecord)
-        ]
-    )

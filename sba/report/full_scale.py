@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 
@@ -15,50 +14,31 @@ from sba.records.names import column, title
 from sba.records.schema import Record, TrainRecord
 from sba.studies.paper import stated
 from sba.studies.paper_runs import IMAGENET_ROWS, IMAGENETTE
-from sba.training.run import REGIMES
+from sba.training.run import REGIMES, Run
 
 IMAGES = 1_281_167
 """Training images of ImageNet (Russakovsky et al., 2015, ILSVRC 2012)."""
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """A run on ten classes, and its record."""
-
-    record: TrainRecord
-
-    @property
-    def network(self) -> str:
-        """Name of the network."""
-        return self.record.run.network
-
-    @property
-    def method(self) -> str:
-        """Column of Table 1 that the run's method belongs to."""
-        return column(self.record.run)
-
-    @property
-    def title(self) -> str:
-        """The method with its M, as tables write it."""
-        run = self.record.run
-        folds = run.views if self.method == "ba" else getattr(run.method, "folds", None)
-        return f"{title(self.method)}, M = {folds}" if folds else title(self.method)
-
-    @property
-    def speed(self) -> float:
-        """Raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
-        return max(epoch.images / epoch.seconds for epoch in self.record.epochs)
-
-
-def reduced(records: Iterable[Record]) -> list[Reduced]:
+def reduced(records: Iterable[Record]) -> list[TrainRecord]:
     """Choose the runs on ten classes, in the order of the paper's rows and columns; of several of a kind the first."""
-    found: dict[tuple[str, str], Reduced] = {}
+    found: dict[tuple[str, str], TrainRecord] = {}
     for record in records:
         if isinstance(record, TrainRecord) and record.study == IMAGENETTE.name:
-            one = Reduced(record)
-            found.setdefault((one.network, one.method), one)
+            found.setdefault((record.run.network, column(record.run)), record)
     order = [(network, method) for network in IMAGENET_ROWS for method in ("erm", "sba", "ba")]
     return [found[key] for key in order if key in found]
+
+
+def with_folds(run: Run) -> str:
+    """Write the method of a run with its M."""
+    folds = run.views if run.views > 1 else getattr(run.method, "folds", None)
+    return f"{title(column(run))}, M = {folds}" if folds else title(column(run))
+
+
+def speed(record: TrainRecord) -> float:
+    """Return raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
+    return max(epoch.images / epoch.seconds for epoch in record.epochs)
 
 
 def growth(network: str, side: int) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sba import make_run
 from sba.core.errors import ResultsError
-from sba.records.file import FOLDER, TornRecordWarning, append, load, read
+from sba.records.file import FOLDER, TornRecordWarning, append, read
 from sba.records.record import identify
 from sba.records.schema import RunRecord, parse
 
@@ -104,16 +104,6 @@ def test_a_record_of_settings_that_this_version_lacks_is_left_out_by_name(tmp_pa
     (tmp_path / "r.jsonl").write_text(json.dumps(record | {"settings": record["settings"] | {"invented": 1}}))
     with pytest.warns(TornRecordWarning, match="line 1: not a record .*invented"):
         assert read(tmp_path) == []
-
-
-def test_the_data_frame_has_a_row_for_each_training(tmp_path):
-    record = parse(content(make_run("digits", method="sba", eta=0.1, layers=("fc1",)), 7.0))
-    append(tmp_path / "r.jsonl", record)
-    append(tmp_path / "r.jsonl", parse({"id": "note", "kind": "note"}))
-    (row,) = load(tmp_path).to_dict("records")
-    assert [row[f"settings.{name}"] for name in ("method.name", "method.eta", "network")] == ["sba", 0.1, "digits"]
-    assert row["error"] == 7.0 and row["settings.method.layers"] == ["fc1"]
-    assert row["epochs"] == record.as_json()["epochs"]
 
 
 def test_every_record_of_the_book_is_typed_and_written_again_as_it_stands():

@@ -4,8 +4,9 @@ import pytest
 from helpers import bench, content, epochs
 
 from sba.core.errors import ConfigError
+from sba.records.names import column
 from sba.records.schema import parse
-from sba.report.full_scale import IMAGES, cost, growth, hours, reduced
+from sba.report.full_scale import IMAGES, cost, growth, hours, reduced, speed, with_folds
 from sba.studies.paper_runs import IMAGENETTE, imagenette
 from sba.studies.planned import planned_runs
 from sba.training.run import REGIMES
@@ -22,18 +23,18 @@ FOUND = reduced([made(c, 10.0 + i) for i, c in reversed(list(enumerate(CELLS)))]
 
 
 def test_runs_come_in_the_order_of_the_table_and_others_are_left_out():
-    assert [(o.network, o.method) for o in FOUND[:4]] == [
+    assert [(r.run.network, column(r.run)) for r in FOUND[:4]] == [
         ("alexnet_imagenet", "erm"),
         ("alexnet_imagenet", "sba"),
         ("alexnet_imagenet", "ba"),
         ("resnet50", "erm"),
     ]
     assert len(FOUND) == 9 and reduced([made(CELLS[0], 1.0, study=""), bench("a")]) == []
-    assert [o.title for o in FOUND[:3]] == ["Baseline", "SBA, M = 8", "BA, M = 8"]
+    assert [with_folds(r.run) for r in FOUND[:3]] == ["Baseline", "SBA, M = 8", "BA, M = 8"]
 
 
 def test_speed_is_that_of_the_fastest_epoch():
-    assert FOUND[0].speed == pytest.approx(800 / 8)
+    assert speed(FOUND[0]) == pytest.approx(800 / 8)
 
 
 def test_hours_are_images_times_epochs_times_cost_over_speed():

@@ -107,7 +107,7 @@ def test_every_reduced_record_of_the_book_is_listed_in_a_chapter():
     found = read(book_folder())
     index, shortened = indexed(found), [r for r in found if isinstance(r, TrainRecord) and r.reduced]
     listed = set(re.findall(r"#record-(\w+)", listings.settings_html(found, reduced=True)))
-    listed |= {one.record.id for one in full_scale.reduced(found)}
+    listed |= {r.id for r in full_scale.reduced(found)}
     longest = max(r.run.epochs for r in shortened if r.study == "fig3")
     for one in [x for m in FOLDS for x in figure3(index, "cifar10", "alexnet", m, epochs=longest)]:
         listed |= {r.id for side in (one.sba, one.ba, one.base) for r in side.values()}
