@@ -55,6 +55,15 @@ class Comma(click.ParamType):
             self.fail(f"{value!r} is not a list of {self.item.__name__} separated by commas", param, context)
 
 
+class Auto(click.ParamType):
+    """A whole number, or "auto"."""
+
+    name = "INTEGER|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        return value if value == "auto" else click.INT.convert(value, param, context)
+
+
 def option(name: str, field: Any, about: str) -> Callable:
     """Return the option of a field, from its definition; without it the value is None."""
     flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
@@ -65,6 +74,8 @@ def option(name: str, field: Any, about: str) -> Callable:
         return click.option(flag, name, type=click.Choice(choices(field)), help=about)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
+    if name == "cutout":
+        return click.option(flag, name, type=Auto(), help=f"{about}; auto for the side that its authors use")
     if kind in (int, float, str):
         return click.option(flag, name, type=kind, help=about)
     if kind is pathlib.Path:

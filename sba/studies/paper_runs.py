@@ -49,8 +49,8 @@ def table1_core(dataset: str, network: str) -> Iterator[dict[str, Any]]:
     own = published(dataset, network)
     yield row(dataset, network, method="erm")
     yield row(dataset, network, method="sba", **own)
-    yield row(dataset, network, method="erm", cutout=-1)
-    yield row(dataset, network, method="sba", cutout=-1, **own)
+    yield row(dataset, network, method="erm", cutout="auto")
+    yield row(dataset, network, method="sba", cutout="auto", **own)
     yield row(dataset, network, method="implicit-sba", eta=own["eta"])
 
 
@@ -68,7 +68,7 @@ def table1_relatives(dataset: str, network: str) -> Iterator[dict[str, Any]]:
 def table1_costly(dataset: str, network: str) -> Iterator[dict[str, Any]]:
     """List what costs several times a plain run: balls at the input, and Batch Augmentation with the M of Table 1."""
     yield row(dataset, network, method="bamboo")
-    yield row(dataset, network, method="erm", cutout=-1, views=published(dataset, network)["folds"])
+    yield row(dataset, network, method="erm", cutout="auto", views=published(dataset, network)["folds"])
 
 
 def table1() -> Iterator[Setting]:

@@ -41,7 +41,7 @@ class Line:
 
 LINES = (
     Line("baseline", "erm", {"method": "erm"}),
-    Line("Cutout", "cutout", {"method": "erm", "cutout": -1}),
+    Line("Cutout", "cutout", {"method": "erm", "cutout": "auto"}),
     Line("SBA", "sba", {"method": "sba"}, weight=1.0),
     Line("SBA, 10 η", "sba", {"method": "sba"}, weight=10.0),
     Line("SBA at the input", "sba", {"method": "sba", "layers": ("input",)}, weight=1.0),

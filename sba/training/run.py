@@ -207,7 +207,7 @@ def make_run(
     """Build a run from flat parameters: those of the run and those of its method, by name; None means not given.
 
     What is not given comes from the data set (crop, flip) and from the network's regime. With ``epochs`` alone the milestones
-    move in proportion. ``cutout=-1`` takes the side its authors use for the data set. ``preset`` names one of the method's
+    move in proportion. ``cutout="auto"`` takes the side that its authors use for the data set. ``preset`` names one of the method's
     presets; what is given besides goes before it.
 
     Raises:
@@ -241,6 +241,8 @@ def make_run(
     if isinstance(given.get("epochs"), int | float) and math.isfinite(given["epochs"]):
         scaled = (round(m * given["epochs"] / regime.epochs) for m in regime.milestones)
         defaults["milestones"] = tuple(sorted({m for m in scaled if m > 0}))
-    if given.get("cutout") == -1:
+    if given.get("cutout") == "auto":
         given["cutout"] = origin.cutout
+    elif given.get("cutout") == -1:
+        raise ConfigError("cutout: -1 is not allowed; give auto for the side that its authors use, or 0 for none")
     return Run(**{**defaults, **given, "dataset": dataset, "network": network, "method": cls(**own)})

@@ -155,6 +155,11 @@ def test_a_preset_and_what_goes_before_it():
     }  # fmt: skip
 
 
+def test_the_side_of_cutout_may_be_left_to_its_authors():
+    call("--dataset", "digits", "--epochs", 1, "--cutout", "auto")
+    assert read("runs/results.jsonl")[0].run.cutout == 4
+
+
 def test_implicit_sba_trains_and_votes():
     call("--epochs", 1, "--method", "implicit-sba", "--omega", 0, "--expectation", "bound", "--vote")
     (record,) = read("runs/results.jsonl")
@@ -234,6 +239,8 @@ def test_an_empty_budget_stops_at_once_and_loses_nothing():
         ),
         (["--preset", "paper"], "error: preset: 'paper' is not known to erm"),
         (["--method", "sbaa"], "error: method: 'sbaa' is not known"),
+        (["--cutout", "-1"], "error: cutout: -1 is not allowed; give auto"),
+        (["--cutout", "half"], "'half' is not a valid integer"),
         (["--milestones", "1,x"], "'1,x' is not a list of int separated by commas"),
         (
             ["--dataset", "cifar10", "--data-root", "nowhere"],

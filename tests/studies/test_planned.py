@@ -113,8 +113,8 @@ def test_what_the_paper_asks_comes_before_what_it_does_not_and_what_is_costly_co
     [
         ("erm", {}),
         ("sba", {"omega": 1.0471975511965976, "eta": 0.01, "folds": 32}),
-        ("erm", {"cutout": -1}),
-        ("sba", {"omega": 1.0471975511965976, "eta": 0.01, "folds": 32, "cutout": -1}),
+        ("erm", {"cutout": "auto"}),
+        ("sba", {"omega": 1.0471975511965976, "eta": 0.01, "folds": 32, "cutout": "auto"}),
     ],
 )
 def test_a_run_typed_by_hand_is_the_tables_own(method, options):

@@ -124,7 +124,7 @@ def test_rate_falls_at_the_milestones():
 def test_augmentation_comes_from_the_data_set():
     run = make_run("cifar10")
     assert (run.network, run.padding, run.flip, run.cutout) == ("alexnet", 4, True, 0)
-    assert make_run("cifar10", cutout=-1).cutout == 16 and make_run("cifar100", cutout=-1).cutout == 8
+    assert make_run("cifar10", cutout="auto").cutout == 16 and make_run("cifar100", cutout="auto").cutout == 8
     augmentation = make_run("cifar10", padding=2, flip=False, cutout=5).augmentation
     assert (augmentation.padding, augmentation.flip, augmentation.cutout) == (2, False, 5)
 
@@ -240,6 +240,8 @@ BAD = [
     ("batch_size", 0, r"batch_size \(B\): 0"),
     ("momentum", 1.0, r"momentum: 1.0"),
     ("cutout", -2, r"cutout: -2"),
+    ("cutout", -1, "cutout: -1 is not allowed; give auto for the side that its authors use, or 0 for none"),
+    ("cutout", "half", "cutout: 'half' is not allowed; give an integer"),
     ("cutout", 1, r"cutout: a square of side 1 has no pixel"),
     ("milestones", (5, 3), r"milestones: \(5, 3\) must increase"),
     ("milestones", (3, 3), r"milestones: \(3, 3\) must increase"),
