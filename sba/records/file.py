@@ -1,12 +1,13 @@
 """Results files: append-only JSON lines. Every table and figure of the book is drawn from them."""
 
-import fcntl
 import json
 import os
 import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterable
+
+from filelock import FileLock
 
 from sba.core.errors import ResultsError
 from sba.records.record import provenance
@@ -38,7 +39,7 @@ def check_writable(path: str | pathlib.Path) -> None:
 
 
 def append(path: str | pathlib.Path, record: Record) -> None:
-    """Append a record to a results file, whole, under a lock; a torn last line is closed first and kept.
+    """Append a record to a results file, whole, under a lock beside it; a torn last line is closed first and kept.
 
     Raises:
         ResultsError: the file cannot be written to, or JSON lacks a number of the record; nothing in the file is lost.
@@ -50,8 +51,7 @@ def append(path: str | pathlib.Path, record: Record) -> None:
         raise ResultsError(f"results: the record {record.id} cannot be written ({error}); it holds NaN or ∞") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(f"{path}.lock"), path.open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":

@@ -5,16 +5,16 @@ releases it when that process ends, however it ends.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
 import pathlib
 import platform
 import secrets
-import time
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sba.core.errors import ResultsError
 from sba.records.file import append, book_folder, read
@@ -24,7 +24,7 @@ from sba.training.checkpoint import FILE, clean, epochs_done, prepare
 from sba.training.run import Run
 
 CLAIM = "claim"
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.02
 Shelf = dict[tuple[str, str], list[RunRecord]]
 """Key of a run and fingerprint of its data → records."""
 
@@ -104,38 +104,35 @@ class Store:
 
 @contextlib.contextmanager
 def claimed(folder: pathlib.Path) -> Iterator[bool]:
-    """Hold the folder of a run for as long as the context lasts; false where another process holds it.
+    """Hold the folder of a run for as long as the context lasts; false if another process holds it.
 
     Raises:
         CheckpointError: it cannot be written to.
     """
     prepare(folder)
-    with (folder / CLAIM).open("ab") as file:
-        # a process that only looks whether it is taken holds it for a moment
-        mine = locked(file)
-        if not mine:
-            time.sleep(LOOK_SECONDS)
-            mine = locked(file)
-        if mine:
-            clean(folder)
-        yield mine
-
-
-def locked(file: IO[bytes]) -> bool:
-    """Lock an open file until it is closed; false where another process has it."""
+    lock = FileLock(folder / CLAIM)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        # a process that only looks whether it is taken holds it for a moment
+        lock.acquire(timeout=LOOK_SECONDS, poll_interval=LOOK_SECONDS / 2)
+    except Timeout:
+        yield False
+        return
+    try:
+        clean(folder)
+        yield True
+    finally:
+        lock.release()
 
 
 def taken(folder: pathlib.Path) -> bool:
     """Whether another process holds the folder of a run; nothing is made."""
     if not (folder / CLAIM).exists():
         return False
-    with (folder / CLAIM).open("rb") as file:
-        return not locked(file)
+    try:
+        with FileLock(folder / CLAIM).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def indexed(file: pathlib.Path) -> Shelf:

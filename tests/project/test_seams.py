@@ -4,6 +4,7 @@ import doctest
 import importlib.metadata
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -173,3 +174,9 @@ def test_there_are_examples():
         "sba.data.datasets.load",
         "sba.core.scheduler.Scheduler",
     } <= set(found)
+
+
+def test_nothing_is_imported_that_one_system_alone_has():
+    """Locks are filelock's, so that Windows has them, too."""
+    alone = re.compile(r"^\s*(import|from) (fcntl|resource|msvcrt|pwd|grp|termios)\b", re.MULTILINE)
+    assert not [path for path in (ROOT / "sba").rglob("*.py") if alone.search(path.read_text())]
