@@ -1,5 +1,6 @@
 """A sweep does each run once: stopped, killed, or several at a time, its records are those of an undisturbed one."""
 
+import dataclasses
 import json
 import multiprocessing
 import signal
@@ -108,6 +109,20 @@ def test_a_run_that_fails_is_said_once_and_the_others_are_done(tmp_path):
     assert [e.index for e in done(events)] == [1]
 
 
+def unmeasurable(training):
+    """What JSON has no number for, where the data are digits."""
+    return {"weights": float("nan") if training.data.name == "digits" else 1.0}
+
+
+def test_a_measurement_that_is_not_finite_fails_alone_and_the_others_are_done(tmp_path):
+    odd = dataclasses.replace(TINY, measure=unmeasurable)
+    events = list(work(odd, CELLS[:3], store(tmp_path), Options()))
+    failed = [e for e in events if e.kind == "failed"]
+    assert [e.index for e in failed] == [0, 1] and all("it holds NaN or ∞" in e.text for e in failed)
+    assert [e.index for e in done(events)] == [2] and len(read(tmp_path)) == 1
+    assert len(list(tmp_path.rglob(FILE))) == 2
+
+
 # ----------------------------------------------------------------------------------------------------- stopped and killed
 
 
@@ -146,7 +161,7 @@ def test_killed_around_the_moment_of_recording_nothing_is_lost_or_doubled(tmp_pa
 
 def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_path, undisturbed, monkeypatch):
     def tear(self, record):
-        self.results.write_bytes(json.dumps(record).encode()[:100])
+        self.results.write_bytes(json.dumps(record.as_json()).encode()[:100])
         raise Killed
 
     with monkeypatch.context() as patch:
