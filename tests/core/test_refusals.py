@@ -8,7 +8,7 @@ import torch
 from sba import Vicinity, build
 from sba.core.bases import basis
 from sba.core.divergence import sba_objective
-from sba.core.errors import ConfigError
+from sba.core.errors import ConfigError, MissingExtraError, require
 from sba.core.feature_std import RunningFeatureStd
 from sba.core.tail import Tail
 from sba.core.vicinity import bounded_noise
@@ -57,3 +57,12 @@ from sba.methods.closed_form import noise_variance
 def test_refused_with_field_value_and_fix(call, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         call()
+
+
+def test_a_missing_package_is_named_with_its_extra():
+    require("sba.data", "train", "torch", "json")
+    with pytest.raises(
+        MissingExtraError, match=re.escape("sba.data imports no_such, not installed: pip install 'sba-torch[train]'")
+    ):
+        require("sba.data", "train", "torch", "no_such")
+    assert issubclass(MissingExtraError, ImportError)
