@@ -71,7 +71,7 @@ def augmented(
         family: of ``FAMILIES``.
         entrants: name → parameters of the run.
         pairs: steps of each, and of the plain one.
-        omega: what the cost is expected at; each step that is timed is augmented.
+        omega: at which the cost is expected; every step that is timed is augmented.
         batch: images per step.
         limits: method → what its step should cost at most.
     """

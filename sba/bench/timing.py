@@ -36,9 +36,9 @@ class Ratio:
         low: smallest round.
         high: largest round.
         rounds: number of rounds.
-        details: medians of what was measured, with their units in the names.
+        details: medians of what was timed, with their units in the names.
         about: what was compared, as fields.
-        limit: what the project wants it to be at most; None where it wants nothing.
+        limit: what the project wants it to be at most; None for no limit.
     """
 
     name: str

@@ -11,11 +11,11 @@ class Comparison(BaseModel):
 
     Attributes:
         family: of :data:`sba.bench.contestants.FAMILIES`; "" for what is none of them.
-        network: trained on images of CIFAR's shape; "" where no network is trained.
-        method: whose time is above the line, as cards name it.
+        network: trained on images of CIFAR's shape; "" if none is trained.
+        method: whose time is divided by the other, as cards name it.
         variant: of the method, "" for the usual one.
-        layer: where virtual points were made.
-        folds: M, 0 where the method has none.
+        layer: at which virtual points were made.
+        folds: M, 0 if the method has none.
         basis: of the noise.
         amp: precision of our loop.
     """

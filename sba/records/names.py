@@ -14,7 +14,7 @@ NAMES = {
     "digits": "digits",
     "moons": "moons",
     "alexnet": "AlexNet",
-    "alexnet_fc": "AlexNet (4096 head)",
+    "alexnet_fc": "AlexNet (4096 units)",
     "alexnet_imagenet": "AlexNet",
     "vgg16": "VGG-16",
     "vgg16_imagenet": "VGG-16",

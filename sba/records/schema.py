@@ -43,8 +43,8 @@ class Record(Part):
     Attributes:
         id: what the book cites it by.
         kind: "train", "diverged" or "bench"; records of other kinds are left to the caller.
-        file: where it was read from; not written.
-        line: likewise, from 1.
+        file: it was read from; not written.
+        line: in that file, from 1.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Record(Part):
 
 
 class RunRecord(Record):
-    """What is known of a run, whatever came of it.
+    """A run, whatever came of it.
 
     Attributes:
         written_key: the key of the run by the version that made it.
@@ -66,7 +66,7 @@ class RunRecord(Record):
         reduced: whether the run was shorter than its regime.
         fingerprint: of the data.
         epochs: the last ones, as many as its study keeps.
-        study: what the run was made for; "" where it stands among the results of the book's tables.
+        study: what the run was made for; "" if it stands among the results of the book's tables.
         processes: that shared each batch.
         jobs: runs that shared the machine, which decides what its seconds mean.
         graphs: whether steps were captured as CUDA graphs.
@@ -93,7 +93,7 @@ class RunRecord(Record):
     compiled: bool = False
 
     @model_validator(mode="after")
-    def known_here(self) -> "RunRecord":
+    def repeatable(self) -> "RunRecord":
         """Refuse a run that this version cannot repeat."""
         if missing := [name for name in WRITTEN if name not in self.settings]:
             raise ValueError(f"settings.{missing[0]}: Field required")
@@ -122,7 +122,7 @@ class RunRecord(Record):
 
 
 class DivergedRecord(RunRecord):
-    """A run whose loss became infinite; ``reason`` says where."""
+    """A run whose loss became infinite; ``reason`` names the step."""
 
     kind: Literal["diverged"]
     reason: str = ""

@@ -114,12 +114,12 @@ def averages(records: Iterable[TrainRecord]) -> list[Average]:
         found.setdefault((record.setting, record.fingerprint), {}).setdefault(record.seed, record)
     every = [one for seeds in found.values() if (one := average(list(seeds.values())))]
     return sorted(
-        every, key=lambda one: (one.reduced, one.run.dataset, one.run.network, *place(one.run), one.run.epochs)
+        every, key=lambda one: (one.reduced, one.run.dataset, one.run.network, *rank(one.run), one.run.epochs)
     )
 
 
-def place(run: Run) -> tuple[int, bool, bool]:
-    """Say where in a table a run's method stands: in the order of the registry, first alone, then with Cutout, then on views."""
+def rank(run: Run) -> tuple[int, bool, bool]:
+    """Order the rows of a table: methods as the registry has them, each alone, then with Cutout, then on several views."""
     return list(METHODS).index(run.method.name), run.views > 1, run.cutout > 0
 
 

@@ -1,4 +1,4 @@
-"""A card for each method: what it does, its loss, its hyper-parameters, what a step takes, what its records say, whose it is.
+"""A card for each method: what it does, its loss, its hyper-parameters, what a step takes, what its records say, who made it.
 
 Everything on a card comes from the code or from records. Cutout and Batch Augmentation belong to the data of a run and Batch
 Augmentation at a layer is a preset of SBA; they have cards as well.

@@ -32,10 +32,10 @@ class Grid:
         curves: "error" (test, per cent), "nll" (test, nats), "cross_entropy" (training, nats), each of shape (S, Ω, H, epochs).
         scores: "ece" (in [0, 1]), "brier" (in [0, 2]) after the last epoch, each of shape (S, Ω, H).
         bins: "count", "confidence", "accuracy" of the reliability bins after the last epoch, each of shape (S, Ω, H, bins).
-        decision: P(class 1) in [0, 1] over the plane, of shape (S, Ω, H, rows, columns), the first row lowest; None where the data
+        decision: P(class 1) in [0, 1] over the plane, of shape (S, Ω, H, rows, columns), the first row lowest; None if the data
             are no points of a plane.
         extent: left, right, lower and upper edge of that picture, or None.
-        ids: of the records, of shape (S, Ω, H); "" where there is none.
+        ids: of the records, of shape (S, Ω, H); "" if there is none.
     """
 
     problem: str
@@ -55,8 +55,8 @@ class Grid:
         return (~np.isnan(self.scores["ece"])).sum(0)
 
     def nearest(self, omega: float, eta: float) -> tuple[int, int]:
-        """Return the place of the pair nearest to one that is asked for: ω by angle, η by ratio; η = 0 is next to values below half
-        of the smallest one above it."""
+        """Return row and column of the pair nearest to another: ω by angle, η by ratio; η below half of the smallest positive one
+        is nearest to 0."""
         row = int(np.abs(np.array(self.omegas) - omega).argmin())
         positive = [(abs(math.log(eta / e)) if eta > 0 else math.inf, i) for i, e in enumerate(self.etas) if e > 0]
         smallest = min(e for e in self.etas if e > 0)
@@ -133,7 +133,7 @@ def grid(records: Iterable[Record], dataset: str) -> Grid:
 
 
 def key_at(problem: dict[str, Any], omega: float, eta: float, seed: int) -> str:
-    """Return the key of the run that stands for a pair: plain training's where SBA equals it."""
+    """Return the key of the run that stands for a pair: plain training's if SBA equals it."""
     plain = eta == 0 or omega == OMEGAS[-1]
     method = {"method": "erm"} if plain else {"method": "sba", "omega": omega, "eta": eta}
     return make_run(**problem, **method, seed=seed).key

@@ -12,7 +12,7 @@ class Across:
 
     Attributes:
         text: HTML.
-        heading: whether it names the rows below it, or else says where the row above it comes from.
+        heading: whether it names the rows below it; if not, it says how the row above it was made.
     """
 
     text: str
@@ -41,7 +41,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str
 
 
 def anchor(identifier: str) -> str:
-    """Name the place of a record on the page that lists them."""
+    """Name the anchor of a record on the page that lists them."""
     return f"record-{identifier}"
 
 

@@ -61,7 +61,7 @@ def seconds(one: Average) -> str:
 
 
 def records_html(records: Iterable[Record]) -> str:
-    """List training records: identifier, result, how and where each was made, and the command that repeats it."""
+    """List training records: identifier, result, how each was made, and the command that repeats it."""
     rows: list[list[str] | Across] = []
     for r in records:
         if isinstance(r, TrainRecord):
@@ -77,6 +77,6 @@ def records_html(records: Iterable[Record]) -> str:
                 ]
             )
             machine = f"{r.date[:10]}; {r.device_name}, {r.threads} thread(s)"
-            where = f"source {r.source}; data {r.fingerprint}; {r.file}, {r.line}"
-            rows.append(Across(f"<code>{command(r)}</code><br>{machine}; {versions(r)}; {where}"))
+            source = f"source {r.source}; data {r.fingerprint}; {r.file}, {r.line}"
+            rows.append(Across(f"<code>{command(r)}</code><br>{machine}; {versions(r)}; {source}"))
     return table(("Record", "What", "Seed", "Error, %", "Last, %", "Epochs"), rows)

@@ -94,7 +94,7 @@ def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
     Args:
         path: the file.
         table: Markdown.
-        check: write nothing, but complain where the file's table is another one.
+        check: write nothing, but complain if the file's table is another one.
 
     Raises:
         ResultsError: the file cannot be read or written, the markers are missing, or ``check`` found a difference.

@@ -1,7 +1,7 @@
 """What the paper claims, and what the records say to it: holds, does not hold, open, or not run.
 
-A verdict is computed, never written. A claim about a mean holds where the whole 95 % interval lies on its side, does not hold where
-it lies on the other, and is open in between, or where there is one seed. Arithmetic of the paper's own table needs no seeds.
+A verdict is computed, never written. A claim about a mean holds if the whole 95 % interval lies on its side, does not hold if it
+lies on the other, and is open in between, or if there is one seed. Arithmetic of the paper's own table needs no seeds.
 """
 
 import statistics
@@ -27,7 +27,7 @@ class Verdict:
     """What the records say to a claim.
 
     Attributes:
-        place: where the paper claims it.
+        place: in the paper.
         claim: what, in our words.
         outcome: one of "holds", "does not hold", "open", "not run".
         because: the numbers behind it.
@@ -165,7 +165,7 @@ def overhead(records: Sequence[Record]) -> list[Verdict]:
 
 
 def small_problem(records: Sequence[Record]) -> list[Verdict]:
-    """§2, §3.3: the vote and the soft label, where they were measured: on a hundred digits."""
+    """§2, §3.3: the vote and the soft label, on a hundred digits."""
     by_label = {r["label"]: r for r in compare(records) if r["group"] == "the default layers"}
     asked = (
         ("§1", "the majority vote of raw and virtual predictions lowers the error", "reference", "vote", 1),

@@ -25,7 +25,7 @@ class Variant:
     """One setting.
 
     Attributes:
-        point: of ``book/decisions.md``; 0 where none asks for it.
+        point: of ``book/decisions.md``; 0 if none asks for it.
         label: what it is, in the words of the fields.
         changes: to the parameters of its group's reference.
     """

@@ -32,7 +32,7 @@ def together(
         jobs: how many processes.
 
     Yields:
-        What happens, as it arrives; "lost" (with index −1) where a process died.
+        What happens, as it arrives; "lost" (with index −1) if a process died.
     """
     context = multiprocessing.get_context("spawn")
     workers: dict[Any, SpawnProcess] = {}
@@ -81,7 +81,7 @@ def undisturbed() -> Iterator[None]:
 def serve(
     sender: Connection, parent: int, study: Study, planned: Sequence[PlannedRun], store: Store, options: Options
 ) -> None:
-    """Do runs until none is left, and send what happens; stop where told to, and where the parent is gone."""
+    """Do runs until none is left, and send what happens; stop when told to, and when the parent is gone."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     options.machine.prepare()

@@ -49,7 +49,7 @@ def measure(training: Training) -> dict[str, Any]:
     Returns:
         ``curve``: of every epoch the test error in per cent, the test negative log-likelihood and the mean cross-entropy of the
         training steps in nats, as lists. ``calibration`` after the last epoch: ``ece``, ``brier``, and of each reliability bin
-        ``count``, ``confidence`` and ``accuracy``. ``decision``, where the data are points of a plane: :func:`decision`.
+        ``count``, ``confidence`` and ``accuracy``. ``decision``, if the data are points of a plane: :func:`decision`.
     """
     data, network = training.data, training.network
     scores = logits(network, data.test, data.mean, data.std)

@@ -20,8 +20,8 @@ class Reported:
         network: as :mod:`sba.models.registry` names the network it is compared with.
         method: "erm", "cutout", "cutout+ba" or "sba": a column of Table 1.
         error: top-1 error in per cent.
-        folds: M, where the method has one.
-        place: where in the paper.
+        folds: M, if the method has one.
+        place: in the paper.
     """
 
     dataset: str
@@ -84,7 +84,7 @@ PUBLISHED_ELSEWHERE = (
 
 
 def stated(dataset: str, network: str, method: str) -> Reported:
-    """Return the paper's number for a cell of Table 1.
+    """Return the paper's number in Table 1.
 
     Raises:
         ConfigError: it has none.
@@ -98,6 +98,6 @@ def stated(dataset: str, network: str, method: str) -> Reported:
 
 
 def reported(dataset: str, network: str, method: str) -> Reported | None:
-    """Return the paper's number for a cell of Table 1, or None where it has none."""
+    """Return the paper's number in Table 1, or None if it has none."""
     found = [r for r in TABLE1 if (r.dataset, r.network, r.method) == (dataset, network, method)]
     return found[0] if found else None

@@ -133,7 +133,7 @@ VGG_BASELINE = Study(
 IMAGENET_ROWS = ("alexnet_imagenet", "resnet50", "vgg16_imagenet")
 """Networks of Table 1's rows on ImageNet, the cheapest first."""
 NOT_GIVEN_ETA = 0.1
-"""η on ImageNet, where the paper gives none: what it adopts for its larger problems (§4.2)."""
+"""η on ImageNet, for which the paper gives none: what it adopts for its larger problems (§4.2)."""
 SMALL_SIDE, SMALL_BATCH, SMALL_EPOCHS = 112, 32, 5
 """Pixels, images per step and epochs of the runs on ten classes, a size that a processor can do."""
 
@@ -157,7 +157,7 @@ def imagenette() -> Iterator[Setting]:
     """List the same runs on ten of the classes, small: they show that the path works and what it costs, and rank nothing."""
     for network in IMAGENET_ROWS:
         regime = REGIMES[network]
-        # the rate goes with the batch (Goyal et al., 2017) where batch normalisation allows the large one
+        # the rate goes with the batch (Goyal et al., 2017) if batch normalisation allows the large one
         rate = regime.lr * SMALL_BATCH / regime.batch_size if network == "resnet50" else regime.lr
         small = {"side": SMALL_SIDE, "batch_size": SMALL_BATCH, "epochs": SMALL_EPOCHS, "lr": rate}
         for parameters in imagenet_row(network, "imagenette", **small):

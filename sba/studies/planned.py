@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sba.core.errors import ConfigError
-from sba.data.datasets import source
 from sba.records.names import column
 from sba.records.schema import RunRecord
 from sba.training.loop import Training
-from sba.training.run import REGIMES, Run, make_run
+from sba.training.run import Run, make_run
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Setting:
 
     Attributes:
         parameters: for :func:`sba.training.run.make_run`, without the seed.
-        study: what its records say that they were made for; "" where they stand among the results of the book's tables.
+        study: what its records say that they were made for; "" if they stand among the results of the book's tables.
     """
 
     parameters: dict[str, Any]
@@ -78,10 +77,10 @@ def planned_runs(
     given: dict[str, Any] | None = None,
     methods: Iterable[str] | None = None,
 ) -> list[PlannedRun]:
-    """List the runs of a study, one seed everywhere before a second seed anywhere; what stands twice comes once.
+    """List the runs of a study, every run at one seed before any at a second; a run that stands twice comes once.
 
     Args:
-        study: whose.
+        study: that they belong to.
         seeds: in their order.
         where: "dataset" or "dataset/network", to keep only these.
         scale: factor of the epochs of every run; below 1 all are marked as reduced.
@@ -116,8 +115,8 @@ def planned_runs(
 
 def where_of(setting: Setting) -> str:
     """Name data set and network of a setting, as "cifar10/alexnet"."""
-    dataset = setting.parameters["dataset"]
-    return f"{dataset}/{setting.parameters.get('network') or source(dataset).network}"
+    run = make_run(**setting.parameters)
+    return f"{run.dataset}/{run.network}"
 
 
 def column_of(setting: Setting) -> str:
@@ -129,8 +128,7 @@ def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:
     """Multiply the epochs of a run, given or the regime's, and its milestones if given."""
     if scale == 1:
         return parameters
-    network = parameters.get("network") or source(parameters["dataset"]).network
-    whole = parameters.get("epochs", REGIMES[network].epochs)
+    whole = make_run(**parameters).epochs
     changed: dict[str, Any] = {"epochs": max(1, round(scale * whole))}
     if "milestones" in parameters:
         moved = {round(m * changed["epochs"] / whole) for m in parameters["milestones"]}

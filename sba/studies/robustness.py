@@ -17,7 +17,6 @@ from sba.studies.ablations import FEW
 from sba.studies.paper import ADOPTED_ETA
 from sba.studies.planned import Setting, Study
 from sba.training.loop import Training
-from sba.training.run import Run
 
 NAME = "robustness"
 
@@ -28,9 +27,9 @@ class Line:
 
     Attributes:
         label: for tables.
-        look: whose colour of :mod:`sba.book.style` it has.
+        look: method in whose colour it is drawn.
         changes: parameters for :func:`sba.training.run.make_run`.
-        weight: of SBA's second term, as a multiple of the problem's η; 0 where the method has none, or sets it itself.
+        weight: of SBA's second term, as a multiple of the problem's η; 0 if the method has none, or sets it itself.
     """
 
     label: str
@@ -97,14 +96,9 @@ def settings() -> Iterator[Setting]:
             yield Setting(problem.parameters(line), NAME)
 
 
-def problem_of(run: Run) -> Problem:
-    """Return the problem that a run belongs to."""
-    return problem_named(run.dataset)
-
-
 def measure(training: Training) -> dict[str, Any]:
     """Return what a record of this study keeps beside the usual: :func:`sba.measure.stress.measured`."""
-    problem = problem_of(training.run)
+    problem = problem_named(training.run.dataset)
     return measured(training, problem.linf, problem.l2, problem.checked)
 
 

@@ -51,7 +51,7 @@ class Options:
     Attributes:
         machine: as for :class:`sba.training.loop.Training`; its threads and workers are those of each run.
         deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
-        keep: leave the checkpoints of finished runs where they are.
+        keep: keep the checkpoints of finished runs.
         jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
     """
 
@@ -85,9 +85,9 @@ def work(
     """Do the runs that have no record and that no other process is doing, until none is left or it is time to stop.
 
     Args:
-        study: whose runs they are.
+        study: they belong to.
         planned: in order.
-        store: where records and checkpoints are.
+        store: of records and checkpoints.
         options: how to run them.
         stop: called between two steps; says whether to stop.
 

@@ -16,7 +16,6 @@ from sba.studies.robustness import (
     mean_corrupted,
     measure,
     problem_named,
-    problem_of,
     runs_on,
 )
 from sba.training.run import make_run
@@ -36,7 +35,7 @@ def test_all_runs_differ_and_each_belongs_to_its_problem():
     found = [cell.run for cell in planned_runs(STUDY, range(2))]
     assert len({run.key for run in found}) == len(found) == 4 * len(LINES)
     for run in found:
-        assert problem_of(run).base["network"] == run.network
+        assert problem_named(run.dataset).base["network"] == run.network
     assert STUDY.vote and STUDY.exclusive
 
 
