@@ -69,9 +69,7 @@ class Hadamard(Basis):
     The signs stand on the left. On the right they would change nothing, since ε and −ε have one law. A width that is no power
     of two is cut, in random order, into blocks that are.
 
-    Args:
-        signs: ±1, of shape (Q,).
-        order: permutation of the features, of shape (Q,); None if one block suffices.
+    ``signs`` are ±1, of shape (Q,); ``order`` permutes the features, and is None if one block suffices.
     """
 
     signs: Tensor

@@ -59,14 +59,9 @@ def soft_loss(reference: Tensor, virtual: Tensor, detach: bool = True) -> Tensor
 
 
 def sba_objective(
-    logits: Tensor,
-    labels: Tensor,
-    virtual: Tensor | None,
-    eta: float,
-    detach: bool = True,
-    label: Label = "soft",
-    reference: Tensor | None = None,
-) -> dict[str, Tensor]:
+    logits: Tensor, labels: Tensor, virtual: Tensor | None, eta: float,
+    detach: bool = True, label: Label = "soft", reference: Tensor | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """Eq. 11: (1/B) Σ CE(1_{y_i}, Y_i) + η·λ(t)/(M·B) Σ Σ D_KL(Y_i ‖ Y_ij), as named terms whose sum is the loss.
 
     Args:
@@ -82,6 +77,7 @@ def sba_objective(
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
         teacher = logits if reference is None else reference
-        loss = soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
-        terms["virtual"] = eta * loss
+        terms["virtual"] = eta * (
+            soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
+        )
     return terms

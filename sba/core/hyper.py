@@ -12,7 +12,6 @@ import types
 import typing
 from typing import Any, TypeVar, dataclass_transform
 
-import annotated_types
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -20,16 +19,9 @@ from sba.core.errors import ConfigError
 
 
 def hyper(
-    default: Any,
-    description: str,
-    *,
-    symbol: str = "",
-    source: str = "",
-    unit: str = "",
-    slider: tuple[float, float, float] | None = None,
-    log: bool = False,
-    **bounds: float,
-) -> Any:
+    default: Any, description: str, *, symbol: str = "", source: str = "", unit: str = "",
+    slider: tuple[float, float, float] | None = None, log: bool = False, **bounds: float,
+) -> Any:  # fmt: skip
     """Define a field of a :func:`configuration` class.
 
     Args:
@@ -120,8 +112,7 @@ def allowed(field: Any) -> str:
     low, high = bounds(field)
     if low is None and high is None:
         return kind
-    opens = any(isinstance(item, annotated_types.Gt) for item in field.metadata)
-    closes = any(isinstance(item, annotated_types.Lt) for item in field.metadata)
+    opens, closes = (any(hasattr(item, name) for item in field.metadata) for name in ("gt", "lt"))
     left = "(−∞" if low is None else f"{'(' if opens else '['}{pretty(low)}"
     right = "∞)" if high is None else f"{pretty(high)}{')' if closes else ']'}"
     return f"{kind} in {left}, {right}"
@@ -145,15 +136,14 @@ def explain(cls: type, error: pydantic.ValidationError) -> str:
     """Say what is wrong with the fields of ``cls``, one line each: name, value, fix."""
     lines = []
     for item in error.errors():
-        cause = item.get("ctx", {}).get("error")
+        cause, name = item.get("ctx", {}).get("error"), str(item["loc"][0]) if item["loc"] else cls.__name__
+        field = definitions(cls).get(name)
         if isinstance(cause, ConfigError):
             lines.append(str(cause))
-            continue
-        name = str(item["loc"][0]) if item["loc"] else cls.__name__
-        field = definitions(cls).get(name)
-        if field is None:
+        elif field is None:
             lines.append(f"{name}: {cls.__name__} has no such parameter; {suggestion(name, definitions(cls))}")
-            continue
-        symbol = f" ({field.json_schema_extra['symbol']})" if (field.json_schema_extra or {}).get("symbol") else ""
-        lines.append(f"{name}{symbol}: {item['input']!r} is not allowed; give {allowed(field)}")
+        else:
+            symbol = (field.json_schema_extra or {}).get("symbol")
+            written = f"{name} ({symbol})" if symbol else name
+            lines.append(f"{written}: {item['input']!r} is not allowed; give {allowed(field)}")
     return "\n".join(dict.fromkeys(lines))

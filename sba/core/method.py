@@ -29,8 +29,8 @@ class Method(abc.ABC):
         presets: named choices of several hyper-parameters.
         colour: of its lines in figures, "#rrggbb".
         marker: of its points in figures, as matplotlib names it.
-        bench: hyper-parameters with which the bench times a step of it against a plain one; None if it is not among the relatives.
-        bench_limit: what such a step on ResNet-44 should cost at most, in plain steps; None for no limit.
+        bench: hyper-parameters of the step that is timed against a plain one; None if it is not timed as a relative.
+        bench_limit: what such a step on ResNet-44 should cost at most, in plain steps.
         update: how the terms become a step, one of :data:`sba.core.updates.UPDATES`; a method may make it a hyper-parameter.
     """
 
@@ -65,15 +65,10 @@ class Method(abc.ABC):
         return None
 
     def branch(self, network: Staged, now: Step) -> Hashable:
-        """Return all that the host decides in a step's terms: steps of one branch differ in data and random tensors alone.
+        """Return all that the host decides in a step's terms, such as the layer that is augmented.
 
-        Args:
-            network: in training mode.
-            now: the step.
-
-        Returns:
-            Anything hashable, such as the layer that is augmented; None if it is not known: then the step cannot be captured
-            (:mod:`sba.training.graphs`).
+        Steps of one branch differ in data and random tensors alone. A step whose branch is not known, None, cannot be captured
+        (:mod:`sba.training.graphs`).
         """
         return None
 
@@ -90,11 +85,9 @@ class Method(abc.ABC):
         """Raise :class:`sba.core.errors.ConfigError` if the method cannot work on this network."""
 
     def check_batch(self, rows: int, views: int) -> None:  # noqa: B027 - likewise
-        """Raise :class:`sba.core.errors.ConfigError` if the method cannot work on the rows of a pass.
+        """Raise :class:`sba.core.errors.ConfigError` if the method cannot work on the images of a pass.
 
-        Args:
-            rows: different images in the pass: of this process, if several share a batch.
-            views: copies of each of them in the same pass.
+        A pass has ``views`` copies of ``rows`` different images: those of this process, if several share a batch.
         """
 
     def settings(self) -> dict[str, Any]:
@@ -133,9 +126,7 @@ def check_layers(layers: tuple[str, ...], network: Staged) -> None:
     for layer in layers:
         network.position(layer)
         if layer == network.stages[-1]:
-            raise ConfigError(
-                f"layers: {layer!r} puts out the logits, and nothing comes after it; choose an earlier layer"
-            )
+            raise ConfigError(f"layers: {layer!r} puts out the logits, nothing comes after it; choose an earlier layer")
 
 
 def check_linear_end(name: str, network: Staged) -> None:

@@ -1,4 +1,4 @@
-"""Where training stands, and the random streams that belong to that place.
+"""The step of a training, and the random streams that belong to it.
 
 Randomness is a pure function of (seed, purpose, step, rank), as in JAX's ``fold_in``: there is no hidden generator whose state
 must be carried along. The scheduler can be replayed without a network, a resumed run continues exactly, every rank of a
@@ -12,16 +12,13 @@ import torch
 
 
 def fold_in(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
-    """Map (seed, purpose, step, rank) to 64 pseudo-random bits.
+    """Map (seed, purpose, step, rank) to 64 pseudo-random bits, an integer in [0, 2**64).
 
     Args:
         seed: the seed of the run, any integer.
         purpose: the name of the stream ("order", "crop", "scheduler", ...). Streams of different names are independent.
         step: what counts in this stream: the iteration, or the epoch for streams drawn once an epoch.
         rank: the process, for streams that must differ between processes; 0 for those that must agree.
-
-    Returns:
-        An integer in [0, 2**64).
 
     >>> fold_in(0, "order", 3) == fold_in(0, "order", 3), fold_in(0, "order", 3) == fold_in(0, "crop", 3)
     (True, False)

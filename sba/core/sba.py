@@ -71,10 +71,9 @@ class SBA(Method):
     )  # fmt: skip
     label: Label = hyper("soft", "what virtual points are pulled to", source="Eq. 10 or Eq. 9")
     teacher: Literal["training", "evaluation"] = hyper(
-        "training",
-        "the raw prediction is that of the cross-entropy's pass, or of one more pass behind k in evaluation mode",
+        "training", "the raw prediction is that of the cross-entropy's pass, or of one more pass behind k in evaluation mode",
         source="Figure 1 draws one pass",
-    )
+    )  # fmt: skip
     detach: bool = hyper(True, "treat the raw point's prediction as a constant", source="§3.3 calls it the teacher")
     virtual_dropout: bool = hyper(True, "the network's own dropout behind k acts on virtual points", source="ours")
     batch_norm: BatchNorm = hyper(
@@ -96,7 +95,7 @@ class SBA(Method):
 
     @property
     def vicinity(self) -> Vicinity:
-        """The vicinity distribution of §3.3 with this method's settings."""
+        """The vicinity distribution with this method's settings."""
         return Vicinity(**{name: getattr(self, name) for name in definitions(Vicinity)})
 
     def eligible(self, network: Staged) -> tuple[str, ...]:
@@ -135,12 +134,9 @@ class SBA(Method):
         return None if layer and self.basis == "orthogonal" and self.vicinity.gaussian else layer or "plain"
 
     def feature_std(self, h: Tensor, layer: str = "", memory: nn.Module | None = None) -> Tensor | None:
-        """Return the unit of σ for each feature, of shape (Q,), or None if σ is absolute.
+        """Return the unit of σ for each feature of activations of shape (B, …), of shape (Q,), or None if σ is absolute.
 
-        Args:
-            h: activations of shape (B, …).
-            layer: whose they are; matters for a running scale only.
-            memory: what :meth:`memory` returned; a running average takes the batch in.
+        A running scale asks for the layer and for what :meth:`memory` returned, which takes the batch in.
         """
         if self.scale == "absolute":
             return None
@@ -155,11 +151,7 @@ class SBA(Method):
     ) -> Tensor:
         """Draw the virtual points of a batch, of shape (M·B, …), as training does.
 
-        Args:
-            h: activations of shape (B, …).
-            generator: see :meth:`sba.core.vicinity.Vicinity.sample`.
-            layer: see :meth:`feature_std`.
-            memory: likewise.
+        Arguments as for :meth:`sba.core.vicinity.Vicinity.sample` and :meth:`feature_std`.
         """
         return self.vicinity.sample(h, generator, self.feature_std(h, layer, memory))
 

@@ -52,12 +52,8 @@ class Staged(nn.Sequential):
     @property
     def linear_inputs(self) -> tuple[str, ...]:
         """Names of the layers whose output a linear layer reads: the paper's usual set S (§4.3)."""
-        before = (INPUT, *self.stages)
-        return tuple(
-            before[i]
-            for i, stage in enumerate(self.links.values())
-            if any(isinstance(m, nn.Linear) for m in stage.modules())
-        )
+        linear = [any(isinstance(m, nn.Linear) for m in stage.modules()) for stage in self.links.values()]
+        return tuple(before for before, reads in zip((INPUT, *self.stages), linear, strict=False) if reads)
 
     @property
     def last_linear(self) -> nn.Linear:
@@ -79,14 +75,10 @@ class Staged(nn.Sequential):
         Raises:
             ConfigError: there is no such layer.
         """
-        if layer == INPUT:
-            return 0
-        try:
-            return self.stages.index(layer) + 1
-        except ValueError:
-            raise ConfigError(
-                f"layers: there is no layer {layer!r} in this network; choose from {INPUT}, {', '.join(self.stages)}"
-            ) from None
+        layers = (INPUT, *self.stages)
+        if layer not in layers:
+            raise ConfigError(f"layers: there is no layer {layer!r} in this network; choose from {', '.join(layers)}")
+        return layers.index(layer)
 
     def after(self, layer: str) -> list[nn.Module]:
         """Return the stages that follow ``layer``: g_{k+1}."""

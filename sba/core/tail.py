@@ -88,16 +88,9 @@ class Tail:
                             "batch_norm: 'raw' needs the raw batch's statistics; call raw() before virtual()"
                         )
 
-                own = [(norm.running_mean, norm.running_var) for norm in norms]
-                stack.callback(restore, norms, own)
+                stack.enter_context(switched(norms, running_mean=None, running_var=None))
                 stack.enter_context(hooked(norms, replay))
             return self.network(points, after=self.layer)
-
-
-def restore(norms: list[_BatchNorm], averages: list[tuple[Tensor | None, Tensor | None]]) -> None:
-    """Give batch normalisation its running averages back."""
-    for norm, (mean, variance) in zip(norms, averages, strict=True):
-        norm.running_mean, norm.running_var = mean, variance
 
 
 @contextlib.contextmanager

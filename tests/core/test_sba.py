@@ -344,7 +344,7 @@ def test_virtual_points_depend_on_the_moment_alone():
     ("layers", "message"),
     [
         (("fc9",), "layers: there is no layer 'fc9' in this network; choose from input, conv1"),
-        (("flatten", "fc2"), "layers: 'fc2' puts out the logits, and nothing comes after it"),
+        (("flatten", "fc2"), "layers: 'fc2' puts out the logits, nothing comes after it"),
     ],
     ids=["unknown", "last"],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from sba.core.divergence import kl, soft_loss
-from sba.core.gradient import cross_entropy_gradient, divergence_gradient, half_chi_square, inconsistency, log_linear
+from sba.measure.gradient import cross_entropy_gradient, divergence_gradient, half_chi_square, inconsistency, log_linear
 
 BATCH, FOLDS, CLASSES = 4, 3, 10
 SCALES = [2.0**-i for i in range(8, 14)]

@@ -1,7 +1,7 @@
 """The gradient of an iteration as §3.4 takes it apart: Eqs. 12–15, each as a function to examine it with.
 
-Training does not call this module. It differentiates the exact losses of :mod:`sba.core.divergence`; here are the closed forms of
-those derivatives, the paper's approximation of them, and the one that holds. Small differences of probabilities want float64.
+Training does not need them: it differentiates the exact losses of :mod:`sba.core.divergence`. Here are the closed forms of those
+derivatives, the paper's approximation of them, and the one that holds. Small differences of probabilities want float64.
 """
 
 import math
@@ -41,7 +41,7 @@ def log_linear(y: Tensor, delta: Tensor, base: float = math.e) -> Tensor:
         base: b; e for nats, 2 for the equation as printed (open point 19).
 
     Returns:
-        Shape (…, C). A probability below the smallest normal number of its type counts as that number.
+        Shape (…, C).
     """
     y = positive(y)
     return (y.log() + full_precision(delta) / y) / math.log(base)
