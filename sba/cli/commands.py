@@ -17,7 +17,7 @@ import click
 from sba import __version__
 from sba.core.errors import SBAError
 from sba.core.hyper import allowed, choices, definitions
-from sba.data.datasets import DATASETS
+from sba.data.sources import DATASETS
 from sba.methods import METHODS
 from sba.records.file import FOLDER
 from sba.training.machine import Machine

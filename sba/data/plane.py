@@ -7,7 +7,7 @@ from sba.data.augment import normalise
 from sba.data.datasets import Data
 
 LEVELS = 51.0
-"""A channel of a moon's pixel is 51 · (coordinate + 2): see :func:`sba.data.datasets.read_moons`."""
+"""A channel of a moon's pixel is 51 · (coordinate + 2): see :func:`sba.data.sources.read_moons`."""
 
 
 def to_network(points: Tensor, data: Data) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, definitions, hyper, suggestion
 from sba.data.augment import Augmentation
-from sba.data.datasets import source
+from sba.data.sources import source
 from sba.methods import ERM, METHODS, Method
 from sba.models.registry import NETWORKS
 

@@ -29,7 +29,7 @@ from sba.book.execution import check_parameters, unlike
 from sba.cli.commands import main
 from sba.core.errors import CheckpointError, ConfigError
 from sba.core.hyper import bounds, choices, definitions
-from sba.data.datasets import ROOT_VARIABLE
+from sba.data.sources import ROOT_VARIABLE
 from sba.methods import METHODS
 from sba.records.file import TornRecordWarning, append, read
 from sba.records.record import record_of

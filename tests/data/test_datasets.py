@@ -11,7 +11,8 @@ from torchvision import datasets
 
 from sba import load
 from sba.core.errors import DataError
-from sba.data.datasets import DATASETS, ROOT_VARIABLE, fingerprint
+from sba.data.datasets import fingerprint
+from sba.data.sources import DATASETS, ROOT_VARIABLE
 
 
 def rows(split):

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -20,8 +21,9 @@ from sba import load, make_run, train
 from sba.cli.commands import main
 from sba.core.errors import ConfigError, DataError
 from sba.core.rng import Step
-from sba.data.datasets import IMAGENETTE, in_files
+from sba.data.datasets import in_files
 from sba.data.in_files import MEAN, STD, Stream, centre_crop, random_crop
+from sba.data.sources import IMAGENETTE
 from sba.records.record import record_of
 from sba.training.evaluation import evaluate, logits
 
@@ -288,7 +290,7 @@ def test_the_command_line_names_the_file(own, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [*command.split(), "--unreadable", "skip", "--workers", "1"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "runs/results.jsonl").read_text())
-    assert record.epochs[0].skipped_test == 1 and str(own) not in json.dumps(record.as_json())
+    assert record["epochs"][0]["skipped_test"] == 1 and str(own) not in json.dumps(record)
 
 
 # -------------------------------------------------------------------------------------------------------------- lists
@@ -302,6 +304,24 @@ def test_the_fingerprint_is_that_of_names_sizes_labels_and_side(own, tmp_path):
     file = tmp_path / "elsewhere/imagenette2-160/train/n00000000/0.JPEG"
     os.truncate(file, file.stat().st_size - 1)
     assert load("imagenette", tmp_path / "elsewhere", side=8).fingerprint != first
+
+
+def test_all_images_at_128_pixels_come_before_a_part_of_them(photographs, tmp_path):
+    for name in ("imagenette128", "imagenette128_subset"):
+        shutil.copytree(photographs / "imagenette2-160", tmp_path / name)
+    shutil.rmtree(tmp_path / "imagenette128_subset" / "train" / "n00000001")
+    shutil.rmtree(tmp_path / "imagenette128_subset" / "val" / "n00000001")
+    assert len(load("imagenette", tmp_path, side=8).classes) == CLASSES
+    shutil.rmtree(tmp_path / "imagenette128")
+    assert len(load("imagenette", tmp_path, side=8).classes) == CLASSES - 1
+
+
+def test_views_of_a_file_differ_without_a_flip(photographs):
+    """Every view is another random crop; of images in memory the views would be equal."""
+    run = small(views=2, flip=False, epochs=1)
+    assert finished(run, photographs).finished
+    with pytest.raises(ConfigError, match="views: the 2 of an image would be equal; give padding, flip or cutout"):
+        train(make_run("digits", views=2, padding=0))
 
 
 def test_images_are_held_out(photographs):
@@ -358,9 +378,9 @@ def test_the_subset_of_real_photographs_loads():
     root = os.environ.get("SBA_DATA", "")
     if not os.path.isdir(os.path.join(root, "imagenette128_subset")):
         pytest.skip("SBA_DATA names no folder with imagenette128_subset")
-    data = load("imagenette", root, side=96)
-    assert (len(data.train), len(data.test), len(data.classes)) == (800, 250, 10)
-    part = next(data.test.parts(250))
+    training, test, classes = in_files(pathlib.Path(root, "imagenette128_subset"), 96)
+    assert (len(training), len(test), len(classes)) == (800, 250, 10)
+    part = next(test.parts(250))
     assert torch.bincount(part.labels).tolist() == [25] * 10
     # photographs have the moments of ImageNet, roughly
     scaled = (part.images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

@@ -1,0 +1,224 @@
+"""Where data sets come from: digits are embedded, moons drawn, CIFAR and small folders read, ImageNet and the like listed."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sba.core.errors import DataError
+
+ROOT_VARIABLE = "SBA_DATA"
+"""Environment variable that names the folder data is looked for in when none is given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """What a loader returns: images uint8 (N, C, H, W) and labels (N,) of both splits, and the names of the classes."""
+
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """What a loader returns whose images stay in files: a folder with ``train/<class>/*`` and ``val/<class>/*``."""
+
+    folder: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """How to get a data set, and what a run on it does unless told otherwise.
+
+    Attributes:
+        read: from (root, download, side) to :class:`Raw` or :class:`Listed`.
+        network: default network.
+        padding: default pixels of padding before the random crop.
+        flip: whether mirroring preserves its labels.
+        cutout: the side of Cutout's square that its authors use, or half the image's side.
+        side: to which images are brought unless told otherwise, in pixels; 0 where they have one side and keep it.
+    """
+
+    read: Callable[[pathlib.Path, bool, int], "Raw | Listed"]
+    network: str
+    padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+    side: int = 0
+
+
+def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:
+    """scikit-learn's 1,797 handwritten digits of 8×8 pixels; every class is split 2 : 1 by a fixed permutation."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    parts = train_test_split(images, digits.target, test_size=1 / 3, random_state=0, stratify=digits.target)
+    train_images, test_images, train_labels, test_labels = parts
+    return Raw((train_images, train_labels), (test_images, test_labels), tuple(map(str, range(10))))
+
+
+def read_moons(root: pathlib.Path, download: bool, side: int) -> Raw:
+    """Two interleaving half moons: points as images of 1×1 pixel and two channels, 256 levels each over [−2, 3] × [−2, 3]."""
+    from sklearn.datasets import make_moons
+
+    def draw(n: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+        points, labels = make_moons(n, noise=0.2, random_state=state)
+        return np.rint((points.clip(-2, 3) + 2) * 51).astype(np.uint8)[:, :, None, None], labels
+
+    return Raw(draw(200, 0), draw(2000, 1), ("upper", "lower"))
+
+
+def read_cifar(kind: str) -> Callable[[pathlib.Path, bool, int], Raw]:
+    """CIFAR-10 or CIFAR-100 through torchvision, with every file's checksum checked first."""
+
+    def read(root: pathlib.Path, download: bool, side: int) -> Raw:
+        from torchvision import datasets
+
+        cls = getattr(datasets, kind)
+        if download:
+            try:
+                cls(root, download=True)
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    f"data_root: {kind} cannot be downloaded to {root} ({error}); copy its files there instead"
+                ) from error
+        check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
+        train, test = (cls(root, train=train) for train in (True, False))
+
+        def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
+            return split.data.transpose(0, 3, 1, 2), np.array(split.targets)
+
+        return Raw(arrays(train), arrays(test), tuple(train.classes))
+
+    return read
+
+
+def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
+    """Raise :class:`DataError` where a file is missing or its MD5 is not the expected one, naming the file and both sums."""
+    for name, expected in files:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(
+                f"data_root: {path} is missing (expected md5 {expected}); add --download, or give the folder that holds "
+                f"{folder.name}/ with --data-root or {ROOT_VARIABLE}"
+            )
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise DataError(
+                f"data_root: {path} is corrupted (md5 {found}, expected {expected}); delete it and add --download, or copy it anew"
+            )
+
+
+def read_folder(folder: pathlib.Path, side: int) -> Raw:
+    """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    validation = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
+    if validation is None or not (folder / "train").is_dir():
+        raise DataError(
+            f"dataset: {folder} is not a folder that holds train/ and val/ (or test/), each with one folder per class; give one"
+        )
+    resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
+    try:
+        train, test = (ImageFolder(str(path), transform=resize) for path in (folder / "train", validation))
+    except FileNotFoundError as error:
+        raise DataError(f"dataset: {error}") from error
+    if train.classes != test.classes:
+        raise DataError(
+            f"dataset: {folder}/train has the classes {train.classes}, {validation} has {test.classes}; make them equal"
+        )
+
+    def image(split: ImageFolder, i: int) -> np.ndarray:
+        try:
+            return split[i][0].numpy()
+        except OSError as error:
+            raise DataError(
+                f"dataset: {split.samples[i][0]} cannot be read ({error}); copy it anew or remove it"
+            ) from error
+
+    def arrays(split: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([image(split, i) for i in range(len(split))]), np.array(split.targets)
+
+    return Raw(arrays(train), arrays(test), tuple(train.classes))
+
+
+def read_imagenet(root: pathlib.Path, download: bool, side: int) -> Listed:
+    """ImageNet as torchvision leaves it: ``train`` and ``val`` with a folder for each class, in the root or in ``imagenet``."""
+    if download:
+        raise DataError(
+            "download: ImageNet asks for an account; fetch its archives, unpack them with torchvision.datasets.ImageNet, and give "
+            "that folder with --data-root"
+        )
+    return listed("imagenet", [root, root / "imagenet"])
+
+
+IMAGENETTE = ("imagenette2", "imagenette2-320", "imagenette2-160", "imagenette128", "imagenette128_subset")
+"""Folders that hold ten classes of ImageNet: those of fastai's archives, as torchvision names them, then all images at 128 pixels,
+then a part of these."""
+
+
+def read_imagenette(root: pathlib.Path, download: bool, side: int) -> Listed:
+    """Ten classes of ImageNet (Howard, 2019), from the first of :data:`IMAGENETTE` that is there."""
+    if download:
+        from torchvision import datasets
+
+        try:
+            datasets.Imagenette(root, split="train", size="160px", download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"data_root: Imagenette cannot be downloaded to {root} ({error}); copy its folder there instead"
+            ) from error
+    return listed("imagenette", [root / name for name in IMAGENETTE])
+
+
+def listed(name: str, folders: list[pathlib.Path]) -> Listed:
+    """Return the first of the folders that holds ``train`` and ``val``, or raise :class:`DataError`."""
+    for folder in folders:
+        if (folder / "train").is_dir() and (folder / "val").is_dir():
+            return Listed(folder)
+    raise DataError(
+        f"data_root: {name} is in none of {', '.join(map(str, folders))}, each of which would hold train/ and val/; give the "
+        f"folder above with --data-root or {ROOT_VARIABLE}"
+    )
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(read_digits, "digits", padding=1, cutout=4),
+    "moons": Source(read_moons, "mlp"),
+    "cifar10": Source(read_cifar("CIFAR10"), "alexnet", padding=4, flip=True, cutout=16),
+    "cifar100": Source(read_cifar("CIFAR100"), "resnet44", padding=4, flip=True, cutout=8),
+    "imagenet": Source(read_imagenet, "resnet50", flip=True, cutout=112, side=224),
+    "imagenette": Source(read_imagenette, "resnet50", flip=True, cutout=112, side=224),
+}
+"""Data sets by name. Besides these, ``folder:PATH`` is a folder of images."""
+
+FOLDER_SIDE = 32
+"""Pixels to which the images of a folder are brought unless told otherwise."""
+
+
+def source(name: str) -> Source:
+    """Look up a data set, or describe the folder of images that ``folder:PATH`` names.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    if name.startswith("folder:"):
+        path = pathlib.Path(name.removeprefix("folder:")).expanduser()
+        return Source(
+            lambda root, download, side: read_folder(path, side),
+            "resnet44",
+            padding=4,
+            flip=True,
+            cutout=16,
+            side=FOLDER_SIDE,
+        )
+    if name not in DATASETS:
+        raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)} or folder:PATH")
+    return DATASETS[name]
