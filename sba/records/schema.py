@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sba.core.errors import ConfigError, ResultsError
+from sba.core.errors import ResultsError
 from sba.records.comparison import Comparison, from_name
 from sba.training.run import Run, from_settings
 
@@ -97,7 +97,7 @@ class RunRecord(Record):
         """Refuse a run that this version cannot repeat."""
         if missing := [name for name in WRITTEN if name not in self.settings]:
             raise ValueError(f"settings.{missing[0]}: Field required")
-        assert self.run
+        _ = self.run
         return self
 
     @functools.cached_property
@@ -233,9 +233,8 @@ def parse(content: Mapping[str, Any]) -> Record:
         return (KINDS.get(kind, Record) if isinstance(kind, str) else Record).model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ResultsError(f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}") from error
-    except ConfigError as error:
-        raise ResultsError(f"settings: {error}") from error
+        said = [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
+        raise ResultsError(": ".join(filter(None, said))) from error
 
 
 def setting_of(run: Run) -> str:

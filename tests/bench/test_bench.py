@@ -8,6 +8,7 @@ import torch
 
 from sba.bench import contestants, loop, timing
 from sba.models.registry import build
+from sba.records.file import read
 from sba.training.loop import Training
 from sba.training.run import make_run
 
@@ -115,3 +116,13 @@ def test_a_limit_is_judged():
     assert "limit" not in str(found)
     assert "limit 0.6 kept" in str(dataclasses.replace(found, limit=0.6))
     assert "limit 0.4 MISSED" in str(dataclasses.replace(found, limit=0.4))
+
+
+def test_a_benchmark_is_recorded_with_its_fields_and_a_quick_one_is_not(monkeypatch, tmp_path):
+    found = timing.ratio("import sba over import torch", [3.0], [2.0], {"sba s": 3.0}, 1.5, family="import")
+    monkeypatch.setattr(contestants, "import_time", lambda rounds: found)
+    for quick in (True, False):
+        contestants.run_benchmarks(tmp_path / "r.jsonl", quick, only=("import",))
+    (record,) = read(tmp_path / "r.jsonl")
+    assert (record.name, record.value, record.quartiles, record.compared) == (found.name, 1.5, (1.5, 1.5), found.about)
+    assert record.as_json()["about"] == {"family": "import"}
