@@ -10,10 +10,11 @@ from sba.core.updates import Chunks, Terms, total
 
 
 def adapted(chunks: Chunks, optimizer: Optimizer) -> Terms:
-    """Do one step on the sum, whose gradient is given the mean length of the chunks' own: Hoffer et al.'s adaptation.
+    """Do one step on the sum, with its gradient scaled to the mean length of the chunks' own gradients.
 
-    The mean of several views' gradients is shorter than one view's, as far as they disagree. A weight decay of the optimiser's is
-    not part of any of these lengths. One more gradient is kept than in :func:`joint`, and several processes exchange every chunk's.
+    The mean of several views' gradients is shorter than one view's, as far as they disagree. The optimiser's weight decay is no
+    part of these lengths. One more gradient is kept than in :func:`sba.core.updates.joint`, and several processes exchange that of
+    every chunk.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     sums: list[Tensor | None] = [None] * len(parameters)

@@ -1,10 +1,10 @@
 """Convolutional stages compiled by torch: what follows a convolution, normalisation, ReLU and shortcut, becomes few kernels.
 
-Stages are compiled one by one: equal ones share their code, so that the 21 blocks of a ResNet-44 cost five compilations, and the
-chain can still be entered and left anywhere. What runs seldom or in another form runs as it is written: evaluation, and the way of
-virtual points through what follows their layer, where batch normalisation is handled from outside (:mod:`sba.core.tail`).
+Stages are compiled one by one. Equal ones share their code, so that the 21 blocks of a ResNet-44 cost five compilations, and the
+chain can still be entered and left anywhere. Two things run as they are written: evaluation, whose batches have another shape, and
+the pass of virtual points, whose batch normalisation is handled from outside (:mod:`sba.core.tail`).
 
-The function is the same; its roundings are not, and a resumed run that is compiled on another machine may differ in last digits.
+The function is the same, but not its roundings: a resumed run that is compiled on another machine may differ in its last digits.
 """
 
 import importlib.util
@@ -19,11 +19,11 @@ from sba.core.errors import ConfigError
 from sba.core.staged import Staged
 
 VARIANTS = 64
-"""Kinds of stage that may be compiled in one process; torch gives up after eight, fewer than VGG-16 has."""
+"""Kinds of stage that may be compiled in one process. Torch's own limit is eight, and VGG-16 has more."""
 
 
 def passed(stage: nn.Module, x: Tensor) -> Tensor:
-    """Pass a tensor through a stage. This is what is compiled: called by itself, a container of torch's would be left alone."""
+    """Pass a tensor through a stage. This function is what gets compiled: torch does not compile a container of its own."""
     return stage(x)
 
 
@@ -33,7 +33,7 @@ def convolves(stage: nn.Module) -> bool:
 
 
 def check(device: torch.device) -> None:
-    """Raise :class:`ConfigError` where torch lacks what it compiles with: a C++ compiler for a processor, Triton for a GPU."""
+    """Raise :class:`ConfigError` if torch lacks its compiler: one for C++ on a processor, Triton on a GPU."""
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise ConfigError(
@@ -50,7 +50,7 @@ def compile_stages(network: Staged) -> None:
         network: on its device, in its memory order.
 
     Raises:
-        ConfigError: torch lacks what it compiles with.
+        ConfigError: torch lacks its compiler.
     """
     import torch._dynamo
 
