@@ -6,6 +6,7 @@ The loss needs the base packages alone; networks, data and training need the ext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sba.adapters.criterion import attach
 from sba.core.errors import SBAError
 from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
@@ -49,6 +50,7 @@ __all__ = [
     "Staged",
     "Step",
     "Vicinity",
+    "attach",
     "build",
     "evaluate",
     "load",

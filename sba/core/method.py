@@ -119,19 +119,28 @@ def sample_layer(layers: tuple[str, ...], now: Step) -> str:
     return layers[now.index("layer", len(layers))]
 
 
-def check_layers(layers: tuple[str, ...], network: Staged) -> None:
-    """Raise :class:`ConfigError` if a layer does not exist, or none is given."""
+def check_layers(layers: tuple[str, ...], network: Staged, mixing: bool = False) -> None:
+    """Raise :class:`ConfigError` if a layer does not exist, if none is given, or if activations are to be mixed where what follows
+    reads more than them."""
     if not layers:
         raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
     for layer in layers:
         network.position(layer)
         if layer == network.stages[-1]:
             raise ConfigError(f"layers: {layer!r} puts out the logits, nothing comes after it; choose an earlier layer")
+        if mixing and not network.isolated(layer):
+            raise ConfigError(
+                f"layers: what follows {layer!r} reads more than its activation, and that would not be mixed; choose another layer"
+            )
 
 
 def check_linear_end(name: str, network: Staged) -> None:
     """Raise :class:`ConfigError` if a method that works on the last linear layer is given a network without one."""
-    if len(network) < 2 or not isinstance(network[-1], nn.Linear):
+    try:
+        alone = len(network) < 2 or not network.last_linear
+    except ConfigError:
+        alone = True
+    if alone:
         raise ConfigError(
             f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
         )

@@ -116,6 +116,7 @@ class SBA(Method):
             raise ConfigError("layers: this network has no linear layer to augment the input of; name the layers")
         check_layers(self.eligible(network), network)
         for layer in self.eligible(network):
+            Tail(network, layer, self.virtual_dropout, self.batch_norm)
             if self.vicinity.gaussian and network.input_shape:
                 check_basis(self.basis, network.shape(layer), layer)
 

@@ -92,6 +92,10 @@ class Staged(nn.Sequential):
         """Whether what follows a layer depends on its activation alone: in a chain it always does."""
         return True
 
+    def recomputed(self, layer: str) -> bool:
+        """Whether a module behind a layer runs again in the backward pass: no stage of this package's networks does."""
+        return False
+
     def shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of one activation of ``layer``, without the batch. Nothing is computed and nothing is drawn.
 

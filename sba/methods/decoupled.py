@@ -163,7 +163,7 @@ class DecoupledMixup(Method):
                 )
 
     def check(self, network: Staged) -> None:
-        check_layers(self.layers, network)
+        check_layers(self.layers, network, mixing=True)
         if self.mixer == "cutmix" and self.layers != ("input",):
             raise ConfigError(f"layers: {self.layers} cannot be cut as images are; give layers input with mixer cutmix")
         if self.mixer == "cutmix" and network.input_shape and min(network.input_shape[-2:]) < 2:
@@ -172,7 +172,7 @@ class DecoupledMixup(Method):
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(x), now, x.device)
+        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.layers, now)
         h, lam = self.mixed(network(x, until=layer), partners, lam, now)
         logits = network(h, after=layer)

@@ -182,7 +182,7 @@ class KMixup(Method):
     layers: tuple[str, ...] = shared(Mixup, "layers")
 
     def check(self, network: Staged) -> None:
-        check_layers(self.layers, network)
+        check_layers(self.layers, network, mixing=True)
 
     def check_batch(self, rows: int, views: int) -> None:
         if self.k == 1 or not self.alpha:

@@ -174,11 +174,11 @@ class Mixup(Method):
     )
 
     def check(self, network: Staged) -> None:
-        check_layers(self.layers, network)
+        check_layers(self.layers, network, mixing=True)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(x), now, x.device)
+        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.layers, now)
         logits = network(mix(network(x, until=layer), partners, lam), after=layer)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
@@ -218,11 +218,11 @@ class ManifoldMixup(Method):
         return self.layers or ("input", *resolution_ends(network)[:2])
 
     def check(self, network: Staged) -> None:
-        check_layers(self.eligible(network), network)
+        check_layers(self.eligible(network), network, mixing=True)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(x), now, x.device)
+        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.eligible(network), now)
         logits = network(mix(network(x, until=layer), partners, lam), after=layer)
         form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy

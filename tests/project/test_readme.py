@@ -35,7 +35,7 @@ def test_every_room_is_on_the_map_once():
 def test_its_python_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(example, "README.md", "exec"), names := {})
-    assert set(names["terms"]) <= {"cross_entropy", "virtual"}
+    assert set(names["criterion"].terms) <= {"cross_entropy", "virtual"} and names["criterion"].step == 1
     assert all(p.grad is not None for p in names["network"].parameters())
 
 

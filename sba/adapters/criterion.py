@@ -1,0 +1,91 @@
+"""A method on any model and in any loop: ``criterion = attach(model, SBA(), example=x[:2], total_steps=T)``."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sba.adapters.network import Attached
+from sba.core import ranks
+from sba.core.errors import ConfigError
+from sba.core.method import Method
+from sba.core.rng import Step
+
+
+class Criterion(nn.Module):
+    """The loss of a method on a model, with all that it remembers: what a loop minimises, and what DistributedDataParallel wraps.
+
+    In training mode a call is a step of the method. In evaluation mode it is plain cross-entropy, and no step is counted.
+
+    Attributes:
+        terms: the weighted terms of the last loss, detached.
+        step: steps done.
+    """
+
+    def __init__(self, network: Attached, method: Method, total_steps: int, steps_per_epoch: int | None, seed: int):
+        super().__init__()
+        self.network, self.method, self.seed = network, method, seed
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch or total_steps
+        self.memory = method.memory(network)  # type: ignore[arg-type]
+        self.step = 0
+        self.terms: dict[str, Tensor] = {}
+
+    def forward(self, x: Any, y: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            x: the model's arguments, as in the example.
+            y: labels of shape (B,), integers.
+        """
+        if not self.training:
+            return F.cross_entropy(self.network(x), y)
+        terms = self.next_terms(x, y)
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+
+    @torch.compiler.disable
+    def next_terms(self, x: Any, y: Tensor) -> dict[str, Tensor]:
+        """Do a step of the method. Compiled code cannot hold it: its draws and its branch depend on the step."""
+        progress = min(self.step / self.total_steps, 1.0)
+        now = Step(self.seed, self.step, self.step // self.steps_per_epoch, progress, ranks.rank())
+        try:
+            terms = self.method.terms(self.network, x, y, now, self.memory)  # type: ignore[arg-type]
+        finally:
+            self.network.kept.clear()
+        self.step += 1
+        return terms
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        if state["method"] != self.method.settings():
+            raise ConfigError(
+                f"method: the state is of {state['method']}, not of {self.method.settings()}; give the same method"
+            )
+        self.step, self.seed = state["step"], state["seed"]
+
+
+def attach(
+    model: nn.Module, method: Method, example: Any, total_steps: int, steps_per_epoch: int | None = None, seed: int = 0
+) -> Criterion:
+    """Put a method on a model.
+
+    Args:
+        model: any module that puts out logits; its parameters are the criterion's.
+        method: its ``layers`` name points: "a.b" is what the module a.b puts out, "a.b:in" what it is given. By default the input
+            of the linear layer that puts out the logits.
+        example: see :class:`Attached`.
+        total_steps: of the training, for methods whose strength grows with it.
+        steps_per_epoch: for schedules by epochs; all of them by default.
+        seed: of the method's random streams.
+
+    Raises:
+        ConfigError: the method cannot work on this model, with what to change.
+    """
+    if total_steps < 1:
+        raise ConfigError(f"total_steps: {total_steps} is not allowed; give an integer from 1")
+    network = Attached(model, example)
+    method.check(network)  # type: ignore[arg-type]
+    return Criterion(network, method, total_steps, steps_per_epoch, seed)

@@ -1,0 +1,81 @@
+"""Models as users have them, small: name → (builder, points)."""
+
+import pytest
+import torch
+import torchvision.models as tv
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+CLASSES = 5
+
+
+def timm_model(name, **options):
+    return pytest.importorskip("timm").create_model(name, num_classes=CLASSES, **options)
+
+
+def bert():
+    transformers = pytest.importorskip("transformers")
+    size = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**size, num_labels=CLASSES))
+
+
+def vit():
+    size = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+    model = tv.VisionTransformer(
+        image_size=32, patch_size=8, num_classes=CLASSES, dropout=0.1, attention_dropout=0.1, **size
+    )
+    torch.nn.init.normal_(model.heads.head.weight)  # torchvision begins with logits of 0
+    return model
+
+
+MODELS = {
+    "resnet18": (lambda: tv.resnet18(num_classes=CLASSES), ["layer2", "layer2.0.conv1", "layer2.1.bn2:in", "fc:in"]),
+    "mobilenet": (
+        lambda: tv.mobilenet_v3_small(num_classes=CLASSES),
+        ["features.3", "features.4.block.1", "classifier.3:in"],
+    ),
+    "efficientnet": (
+        lambda: tv.efficientnet_b0(num_classes=CLASSES),
+        ["features.2.0", "features.4", "classifier.1:in"],
+    ),
+    "convnext": (lambda: tv.convnext_tiny(num_classes=CLASSES), ["features.5.2", "classifier.2:in"]),
+    "vit": (
+        vit,
+        ["conv_proj", "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1.mlp:in", "heads.head:in"],
+    ),
+    "timm vit": (
+        lambda: timm_model("vit_tiny_patch16_224", img_size=32, depth=3, drop_path_rate=0.2),
+        ["patch_embed", "blocks.1", "blocks.1.attn", "blocks.2.mlp.fc1:in", "head:in"],
+    ),
+    "resnet26d": (lambda: timm_model("resnet26d"), ["layer2", "layer3.0.conv2", "fc:in"]),
+    "bert": (
+        bert,
+        ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1.attention.output", "classifier:in"],
+    ),
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    return MODELS[name][0]()
+
+
+def batch(name, n=4):
+    """A batch as the model takes it, in float64."""
+    generator = torch.Generator().manual_seed(1)
+    if name == "bert":
+        mask = torch.ones(n, 9, dtype=torch.long)
+        mask[1, 5:] = mask[2, 7:] = 0
+        return {"input_ids": torch.randint(0, 50, (n, 9), generator=generator), "attention_mask": mask}
+    return torch.randn(n, 3, 32, 32, generator=generator, dtype=torch.float64)
+
+
+def rows(x, change):
+    """Apply a function to every tensor of a batch."""
+    return pytree.tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, x)
