@@ -31,6 +31,8 @@ class Criterion(nn.Module):
         self.step = 0
         self.terms: dict[str, Tensor] = {}
 
+    # compiled code cannot hold a step, whose draws and branch depend on its number; a compiled model stays compiled
+    @torch.compiler.disable
     def forward(self, x: Any, y: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar.
 
@@ -44,9 +46,8 @@ class Criterion(nn.Module):
         self.terms = {name: term.detach() for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
 
-    @torch.compiler.disable
     def next_terms(self, x: Any, y: Tensor) -> dict[str, Tensor]:
-        """Do a step of the method. Compiled code cannot hold it: its draws and its branch depend on the step."""
+        """Do a step of the method; return the terms of its loss."""
         progress = min(self.step / self.total_steps, 1.0)
         now = Step(self.seed, self.step, self.step // self.steps_per_epoch, progress, ranks.rank())
         try:
