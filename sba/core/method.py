@@ -120,8 +120,7 @@ def sample_layer(layers: tuple[str, ...], now: Step) -> str:
 
 
 def check_layers(layers: tuple[str, ...], network: Staged, mixing: bool = False) -> None:
-    """Raise :class:`ConfigError` if a layer does not exist, if none is given, or if activations are to be mixed where what follows
-    reads more than them."""
+    """Raise :class:`ConfigError` if a layer does not exist, none is given, or its activations are not to be mixed."""
     if not layers:
         raise ConfigError(f"layers: none is given; choose from input, {', '.join(network.stages[:-1])}")
     for layer in layers:
@@ -137,10 +136,10 @@ def check_layers(layers: tuple[str, ...], network: Staged, mixing: bool = False)
 def check_linear_end(name: str, network: Staged) -> None:
     """Raise :class:`ConfigError` if a method that works on the last linear layer is given a network without one."""
     try:
-        alone = len(network) < 2 or not network.last_linear
+        fits = len(network) > 1 and network.last_linear is not None
     except ConfigError:
-        alone = True
-    if alone:
+        fits = False
+    if not fits:
         raise ConfigError(
             f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
         )

@@ -41,8 +41,8 @@ class Tail:
         switching = not self.dropout or (self.batch_norm != "tracked" and self.norms())
         if switching and self.network.recomputed(self.layer):
             raise ConfigError(
-                f"layers: checkpointed modules behind {self.layer!r} run again in the backward pass, when what is switched for "
-                "virtual points is back; give virtual_dropout and batch_norm 'tracked', a later layer, or no checkpoints"
+                f"layers: checkpointed modules behind {self.layer!r} run again in the backward pass, unswitched; "
+                "give virtual_dropout and batch_norm 'tracked', a later layer, or no checkpoints"
             )
 
     def norms(self) -> list[_BatchNorm]:
