@@ -95,6 +95,19 @@ def execute(
     return [stage / "notebooks" / source.name for source in stale]
 
 
+def values(parameters: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Read the values of parameters from YAML; raise `NotebookError`, which names the parameter, for text that is not YAML."""
+    found = {}
+    for name, text in parameters:
+        try:
+            found[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
+            message = f"{name}: {text!r} is not a value in YAML ({said}); give a number, text or [a, list]"
+            raise NotebookError(message) from None
+    return found
+
+
 def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
     """Raise `NotebookError` unless the notebook's `parameters` cell sets every one of these names to a value of its kind.
 

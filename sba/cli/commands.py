@@ -225,25 +225,13 @@ def notebooks(
     clean: bool,
 ) -> None:
     """Execute the notebooks into the stage that the book is built from."""
-    import yaml
-
-    from sba.book.execution import execute
-    from sba.book.hygiene import NotebookError, clean_files
+    from sba.book.execution import execute, values
+    from sba.book.hygiene import clean_files
 
     if clean:
         click.echo("\n".join(["cleaned:", *map(str, clean_files(source))]))
         return
-
-    values: dict[str, Any] = {}
-    for name, value in parameters:
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            said = " ".join(str(error).split())
-            raise NotebookError(
-                f"{name}: {value!r} is not a value in YAML ({said}); give a number, text or [a, list]"
-            ) from None
-    done = execute(source, stage, values, only=only, jobs=jobs, force=force)
+    done = execute(source, stage, values(parameters), only=only, jobs=jobs, force=force)
     click.echo(f"{len(done)} notebooks executed into {stage}; the rest was up to date")
 
 
