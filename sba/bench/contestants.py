@@ -36,6 +36,7 @@ from sba.records.record import identified, provenance
 from sba.training.machine import Machine
 
 FAMILIES = ("loop", "step", "folds", "layers", "relatives", "import", "epochs")
+"""Kinds of comparison; "epochs" is the one of a GPU."""
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
 RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
