@@ -161,14 +161,9 @@ class ClassCovariances(nn.Module):
         self.register_buffer("covariance", torch.zeros(shape, dtype=dtype))
 
     def update(self, h: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Take a batch in; a class that is absent from it keeps its moments.
+        """Take a batch in, without a gradient; a class that is absent from it keeps its moments. Arguments as for :func:`moments`.
 
         The authors do so between the forward pass and the loss, which then uses the new covariances.
-
-        Args:
-            h: features of shape (B, …); no gradient flows through them here.
-            labels: classes of shape (B,).
-            total: see :func:`moments`.
         """
         batch = moments(h.to(self.mean.dtype), labels, len(self.count), self.form, total)
         for name, value in merge(Moments(self.count, self.mean, self.covariance), batch)._asdict().items():
@@ -239,11 +234,9 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
 
 
 def strength(lambda0: float, progress: float) -> float:
-    """Return λ = λ₀ t/T: the covariances mean little at the start.
+    """Return λ = λ₀ t/T, for ``progress`` t/T in [0, 1): the covariances mean little at the start.
 
-    Args:
-        lambda0: λ₀ ≥ 0, 0.5 by the authors on CIFAR.
-        progress: t/T in [0, 1). The authors' code counts t in whole epochs from 0, so that the first is plain cross-entropy.
+    The authors' code counts t in whole epochs from 0, so that the first is plain cross-entropy.
     """
     return lambda0 * progress
 
