@@ -2,29 +2,22 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import signal
 import sys
-import types
-import typing
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sba import __version__
+from sba.cli.options import Comma, hyper_options, machine_options
 from sba.core.errors import SBAError
-from sba.core.hyper import allowed, choices, definitions
 from sba.data.sources import DATASETS
 from sba.methods import METHODS
 from sba.records.file import FOLDER
 from sba.training.machine import Machine
 from sba.training.run import Run, make_run
-
-FLAGS = {"compiled": "compile"}
-"""Fields whose option has another name."""
 
 
 class Group(click.Group):
@@ -38,84 +31,6 @@ class Group(click.Group):
         except SBAError as error:
             click.echo(f"error: {error}", err=True)
             context.exit(2)
-
-
-class Comma(click.ParamType):
-    """Several values separated by commas."""
-
-    name = "LIST"
-
-    def __init__(self, item: Callable[[str], Any]):
-        self.item = item
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[Any, ...]:
-        try:
-            return value if isinstance(value, tuple) else tuple(self.item(v) for v in value.split(",") if v)
-        except ValueError:
-            self.fail(f"{value!r} is not a list of {self.item.__name__} separated by commas", param, context)
-
-
-class Auto(click.ParamType):
-    """A whole number, or "auto"."""
-
-    name = "INTEGER|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
-        return value if value == "auto" else click.INT.convert(value, param, context)
-
-
-def option(name: str, field: Any, about: str) -> Callable:
-    """Return the option of a field, from its definition; without it the value is None."""
-    flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
-    kind = field.annotation
-    if isinstance(kind, types.UnionType):
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if choices(field):
-        return click.option(flag, name, type=click.Choice(choices(field)), help=about)
-    if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
-    if name == "cutout":
-        return click.option(flag, name, type=Auto(), help=f"{about}; auto for the side that its authors use")
-    if kind in (int, float, str):
-        return click.option(flag, name, type=kind, help=about)
-    if kind is pathlib.Path:
-        return click.option(flag, name, type=click.Path(path_type=pathlib.Path), help=about)
-    return click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
-
-
-def hyper_options(command: Callable) -> Callable:
-    """Add one option for each hyper-parameter of a run and of the methods."""
-    fields: dict[str, tuple[Any, list[str]]] = {}
-    for cls, owner in [(Run, "run"), *((cls, cls.name) for cls in METHODS.values())]:
-        for name, field in definitions(cls).items():
-            fields.setdefault(name, (field, []))[1].append(owner)
-    for name, (field, owners) in reversed(fields.items()):
-        if name not in ("method", "dataset", "network", "full_epochs"):
-            about = f"[{', '.join(owners)}] {field.description}; {allowed(field)}"
-            command = option(name, field, about)(command)
-    return command
-
-
-def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
-    """Add one option for each field of a machine, and hand the machine to the command.
-
-    Args:
-        defaults: in place of the fields' own.
-    """
-
-    def decorate(command: Callable) -> Callable:
-        @functools.wraps(command)
-        def with_machine(**options: Any) -> Any:
-            given = {name: value for name in definitions(Machine) if (value := options.pop(name)) is not None}
-            return command(machine=Machine(**defaults | given), **options)
-
-        for name, field in reversed(definitions(Machine).items()):
-            usual = defaults.get(name, field.default)
-            about = field.description if usual in (None, False) else f"{field.description}; {usual} by default"
-            with_machine = option(name, field, about)(with_machine)
-        return with_machine
-
-    return decorate
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -147,7 +62,7 @@ def train(
     quiet: bool,
     **parameters: Any,
 ) -> None:
-    """Train one network; resume it where its folder holds a checkpoint; append its record when it is finished.
+    """Train one network; resume it if its folder holds a checkpoint; append its record when it is finished.
 
     Under torchrun the processes share each batch.
     """
@@ -285,7 +200,7 @@ def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
 @main.command()
 @click.option("--results", type=click.Path(path_type=pathlib.Path), default=FOLDER, help="file or folder of records")
 @click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
-@click.option("--check", is_flag=True, help="write nothing; fail where the file's table is not the generated one")
+@click.option("--check", is_flag=True, help="write nothing; fail if the file's table is not the generated one")
 def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
     """Print the table of results, or write it between the markers of the README."""
     from sba.records.file import read

@@ -20,7 +20,7 @@ ARCHIVE = "cifar10h.zip"
 
 
 def find(root: pathlib.Path | None) -> pathlib.Path | None:
-    """Return the file with the distributions, or the archive with it, in the folder of the data sets; None where there is none."""
+    """Return the file with the distributions, or the archive with it, in the folder of the data sets; None if there is none."""
     if root is None:
         return None
     return next((root / name for name in (*PLACES, ARCHIVE) if (root / name).is_file()), None)

@@ -40,7 +40,7 @@ class Source:
         padding: default pixels of padding before the random crop.
         flip: whether mirroring preserves its labels.
         cutout: the side of Cutout's square that its authors use, or half the image's side.
-        side: to which images are brought unless told otherwise, in pixels; 0 where they have one side and keep it.
+        side: to which images are brought unless told otherwise, in pixels; 0 if they have one side and keep it.
     """
 
     read: Callable[[pathlib.Path, bool, int], "Raw | Listed"]
@@ -100,7 +100,7 @@ def read_cifar(kind: str) -> Callable[[pathlib.Path, bool, int], Raw]:
 
 
 def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
-    """Raise :class:`DataError` where a file is missing or its MD5 is not the expected one, naming the file and both sums."""
+    """Raise :class:`DataError` if a file is missing or its MD5 is not the expected one, naming the file and both sums."""
     for name, expected in files:
         path = folder / name
         if not path.is_file():

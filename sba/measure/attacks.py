@@ -34,7 +34,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return how far the best wrong class is above the label, of shape (N,); above 0 the image is misclassified.
 
-    Unlike the cross-entropy its slope does not vanish where a network is very sure (Carlini and Wagner, 2017).
+    Unlike the cross-entropy its slope does not vanish if a network is very sure (Carlini and Wagner, 2017).
     """
     own = F.one_hot(labels, logits.shape[1]).bool()
     return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
@@ -53,7 +53,7 @@ def slope(predict: Predict, pixels: Tensor, labels: Tensor, loss: str = "cross_e
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the vector of norm 1 for each image along which the loss rises most; 0 where the gradient is 0."""
+    """Return the vector of norm 1 for each image along which the loss rises most; 0 if the gradient is 0."""
     if norm == "inf":
         return gradient.sign()
     # twice, since the squares of a small gradient are 0 in float32

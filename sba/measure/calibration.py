@@ -89,6 +89,6 @@ def calibration(scores: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def check(logits: Tensor) -> None:
-    """Raise :class:`ConfigError` where there is nothing to average over."""
+    """Raise :class:`ConfigError` if there is nothing to average over."""
     if logits.dim() != 2 or not len(logits):
         raise ConfigError(f"logits: shape {tuple(logits.shape)} is not allowed; give (N, C) with N from 1")

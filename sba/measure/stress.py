@@ -50,7 +50,7 @@ def measured(training: Training, linf: Sequence[float], l2: Sequence[float], che
         What JSON holds. ``attacked``, the number of attacked images, and ``clean``, the error on these. ``attacks``: for "fgsm",
         "pgd-inf" and "pgd-2" the ``radii`` and the ``error``. ``checks``. ``corruptions``: name → error at severities 1 to 5.
         ``latent``: layer → ``sigmas``, ``error`` and ``divergence`` in nats. ``calibration``, as in the study of ω × η.
-        ``human``, where CIFAR-10H lies beside CIFAR-10: ``cross_entropy`` and ``divergence`` in nats.
+        ``human``, if CIFAR-10H lies beside CIFAR-10: ``cross_entropy`` and ``divergence`` in nats.
     """
     run, data, network = training.run, training.data, training.network
     _, test = data.resident
@@ -99,11 +99,11 @@ def errs(training: Training, split: Split, attack: Attack) -> Tensor:
 
 
 def checks(training: Training, split: Split, radius: float) -> dict[str, float]:
-    """Attack otherwise at one ℓ∞ radius: where something weaker beats PGD, PGD was fooled (Carlini et al., 2019).
+    """Attack otherwise at one ℓ∞ radius: if something weaker beats PGD, PGD was fooled (Carlini et al., 2019).
 
     Returns:
         ``radius``, and errors: ``more_steps`` (:data:`MANY_STEPS` in place of :data:`STEPS`), ``margin`` (PGD up the margin),
-        ``worst`` (any of PGD, these two), ``random`` (any of :data:`TRIES` draws of pixels moved by ±radius), and, where a second
+        ``worst`` (any of PGD, these two), ``random`` (any of :data:`TRIES` draws of pixels moved by ±radius), and, if a second
         training is cheap, ``transfer``: images made for plain training of another seed.
     """
     data, network = training.data, training.network

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read only as tensors and plain values, refused where they belong to another run."""
+"""Checkpoints are written whole or not at all, and read as tensors and plain values alone. Another run's checkpoint is refused."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ FILE = "checkpoint.pt"
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """Make the folder of a run, so that a run that could not be saved is refused before it starts.
+    """Make the folder of a run. A run that cannot be saved is refused here, before it starts.
 
     Raises:
         CheckpointError: it cannot be made or written to.
@@ -36,7 +36,7 @@ def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]
     """Write the state of a run into its folder, replacing the last checkpoint in one step.
 
     Args:
-        folder: of this run; made where it does not exist.
+        folder: of this run; made if it does not exist.
         run: its configuration, stored with it.
         fingerprint: of its data.
         state: tensors, numbers, text, and containers of them.
@@ -65,7 +65,7 @@ def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]
 
 
 def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | None:
-    """Read the state of a run from its folder, or None where there is no checkpoint yet.
+    """Read the state of a run from its folder; return None if there is no checkpoint yet.
 
     Raises:
         CheckpointError: the file is unreadable, or belongs to another configuration or other data; it is left as it is.
@@ -109,7 +109,7 @@ def known(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def epochs_done(folder: pathlib.Path) -> int | None:
-    """Return how many epochs the checkpoint in a folder has behind it, or None where there is none that can be read."""
+    """Return how many epochs of a run its checkpoint has done; None if there is no checkpoint, or it cannot be read."""
     try:
         # the tensors stay in the file
         content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
@@ -119,7 +119,7 @@ def epochs_done(folder: pathlib.Path) -> int | None:
 
 
 def clean(folder: pathlib.Path) -> None:
-    """Delete what processes that were killed while they wrote a checkpoint have left; only who owns the folder may."""
+    """Delete the files of processes that were killed while they wrote a checkpoint. The caller must hold the folder."""
     for partial in folder.glob(f"{FILE}.*.partial"):
         partial.unlink(missing_ok=True)
 

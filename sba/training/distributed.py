@@ -46,7 +46,7 @@ def of_first(value: Any) -> Any:
 
 @contextlib.contextmanager
 def launched(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started, and leave them at the end; nothing happens where it did not.
+    """Join the processes that torchrun started, and leave them at the end; nothing happens if it started none.
 
     Args:
         device: "cpu", or "cuda" for one card for each process of a machine.

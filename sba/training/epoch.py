@@ -24,7 +24,7 @@ class EpochRecord:
         nll: their mean negative log-likelihood in nats.
         seconds: time of the training steps alone: no evaluation, no checkpoint.
         images: raw images trained on.
-        error_top5: images in per cent whose label is not among the five likeliest; None where it is
+        error_top5: images in per cent whose label is not among the five likeliest; None if it is
             not reported.
         skipped: training images that were left out since their files could not be read.
         skipped_test: likewise of the images evaluated on.

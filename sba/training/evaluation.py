@@ -12,7 +12,7 @@ from sba.data.in_files import Stream
 from sba.data.in_memory import Split
 
 EVALUATION_BATCH = 1000
-"""Images that are evaluated at once, or fewer where they are large."""
+"""Images that are evaluated at once, or fewer if they are large."""
 EVALUATION_PIXELS = 128 * 112 * 112
 """Pixels that are evaluated at once."""
 
@@ -25,7 +25,7 @@ class Evaluation:
         error: misclassified images in per cent.
         nll: mean negative log-likelihood of the labels in nats.
         n: number of images.
-        error_top5: images in per cent whose label is not among the five highest logits; None where that was not
+        error_top5: images in per cent whose label is not among the five highest logits; None if that was not
             asked.
         skipped: images that could not be read, and count for nothing.
     """

@@ -54,7 +54,7 @@ class Training:
     Args:
         run: what to do.
         data: the data, if it is loaded already; else it is loaded from the machine's ``data_root``.
-        machine: the device, and with which settings of this machine to train there.
+        machine: the device, and how this machine is used.
         folder: where checkpoints are kept; None for none. A checkpoint of the same run there is resumed.
         budget: seconds after which training stops with a checkpoint, between two steps.
         stop: called between steps; training stops likewise when it returns true.
@@ -134,7 +134,7 @@ class Training:
             yield self.history[-1]
 
     def run_epoch(self, deadline: float) -> bool:
-        """Do the steps that this epoch still lacks; return false where the deadline or ``stop`` came first."""
+        """Do the steps that this epoch still lacks; return false if the deadline or ``stop`` came first."""
         epoch = self.step // self.steps_per_epoch
         generator = torch.Generator().manual_seed(fold_in(self.run.seed, "order", epoch))
         order = torch.randperm(len(self.data.train), generator=generator).split(self.run.batch_size)
@@ -242,7 +242,7 @@ class Training:
             torch.cuda.synchronize(self.device)
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a folder for it; the first of several processes does."""
+        """Write a checkpoint if there is a folder for it; of several processes the first one writes."""
         self.saved_at = time.monotonic()
         if self.folder is None:
             return

@@ -1,4 +1,4 @@
-"""Where and how a run is done. Nothing here is part of what a run is, so that a record counts wherever it was made."""
+"""What a run is done with. Nothing of it is part of the run, so a record counts wherever it was made."""
 
 import pathlib
 from typing import Any
@@ -11,7 +11,7 @@ from sba.core.hyper import configuration, definitions, hyper, suggestion
 
 @configuration
 class Machine:
-    """The device and the settings of this machine that a run is done with.
+    """The device of a run, and how this machine is used.
 
     Raises:
         ConfigError: a value is out of range.
@@ -23,7 +23,7 @@ class Machine:
     compiled: bool = hyper(
         False, "let torch compile the convolutional stages, once a process, which takes a minute or two"
     )
-    graphs: bool | None = hyper(None, "capture steps as CUDA graphs; done where it is possible if not given")
+    graphs: bool | None = hyper(None, "capture steps as CUDA graphs; if not given, done if possible")
     data_root: pathlib.Path | None = hyper(None, "folder of the data sets; the one that SBA_DATA names if not given")
     download: bool = hyper(False, "let torchvision download the data")
 
