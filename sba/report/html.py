@@ -40,16 +40,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str
     return f'<div class="table-box"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def anchor(identifier: str) -> str:
-    """Name the anchor of a record on the page that lists them."""
-    return f"record-{identifier}"
-
-
 def target(identifier: str) -> str:
-    """Write a record's identifier so that :func:`link` finds it."""
-    return f'<span id="{anchor(identifier)}"><code>{identifier}</code></span>'
+    """Write a record's identifier on the page that lists it, so that :func:`link` finds it."""
+    return f'<span id="record-{identifier}"><code>{identifier}</code></span>'
 
 
 def link(identifier: str) -> str:
-    """Link to a record from the page that lists them."""
-    return f'<a href="#{anchor(identifier)}"><code>{identifier}</code></a>'
+    """Link to a record on the page that lists it."""
+    return f'<a href="#record-{identifier}"><code>{identifier}</code></a>'
