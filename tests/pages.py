@@ -79,8 +79,9 @@ def small_book(tree, **changes):
 
 
 def build(tree, text):
-    """Build a small book with this text on its page, as ``make book`` does."""
+    """Build a small book with this text on its page, with the options that ``make book`` gives."""
+    options = re.search(r"jupyter-book build \S+ --path-output \S+ (.*)", (ROOT / "Makefile").read_text())[1].split()
     (tree / "book" / "index.md").write_text(text, encoding="utf-8")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", "--quiet"]
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment, timeout=240)

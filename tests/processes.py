@@ -5,12 +5,13 @@ import multiprocessing
 import os
 import pickle
 import queue
+import runpy
 import socket
+import sys
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from sba.cli import commands
 from sba.training import distributed, loop
 
 RANKS = 2
@@ -40,7 +41,8 @@ def command(folder, arguments, prepare=()):
     loop.SAVE_SECONDS = 0.0
     if prepare:
         prepare[0](*prepare[1:])
-    commands.main(arguments, prog_name="python -m sba")
+    sys.argv = ["sba", *arguments]
+    runpy.run_module("sba", run_name="__main__", alter_sys=True)
 
 
 # --------------------------------------------------------------------------------------------------------- joined in twos

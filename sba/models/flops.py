@@ -1,5 +1,6 @@
 """What a step costs, counted and not timed: multiply–adds of the forward pass behind each layer."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -33,17 +34,18 @@ def multiply_adds(network: Staged) -> list[Counted]:
     """
     parameter = next(network.parameters())
     shape = network.shape("input")
-    image, counted = torch.zeros(1, *shape, device=parameter.device), []
+    h, widths, flops = torch.zeros(1, *shape, device=parameter.device), [], []
     training = network.training
     network.eval()
     with torch.no_grad():
-        for layer in ("input", *network.stages[:-1]):
-            h = network(image, until=layer)
+        for layer, following in itertools.pairwise(("input", *network.stages)):
+            widths.append(h[0].numel())
             with FlopCounterMode(display=False) as counter:
-                network(h, after=layer)
-            counted.append(Counted(layer, counter.get_total_flops() / 2, h[0].numel()))
+                h = network(h, until=following, after=layer)
+            flops.append(counter.get_total_flops())
     network.train(training)
-    return counted
+    behind = [total / 2 for total in itertools.accumulate(reversed(flops))]
+    return [Counted(*one) for one in zip(("input", *network.stages), reversed(behind), widths, strict=False)]
 
 
 def share_behind(layer: Counted, whole: float, basis: str = "hadamard", gaussian_share: float = 0.5) -> float:

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from helpers import nightly
 from IPython.core.inputtransformer2 import TransformerManager
 from pages import ROOT, build, small_book
 
@@ -21,6 +22,7 @@ def test_the_project_names_no_repository_of_its_own():
     assert repository(ROOT) == {}
 
 
+@nightly
 @pytest.mark.parametrize("url", ["", HOSTED["url"]])
 def test_the_buttons_lead_to_the_chapter_in_the_repository(tmp_path, url):
     pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")

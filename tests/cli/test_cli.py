@@ -1,15 +1,14 @@
 """The command line: what it trains, what it writes, how it stops, and what it says to mistakes."""
 
-import os
 import signal
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from processes import command as said_by
+from processes import context
 
 from sba.cli.commands import main
 from sba.core.hyper import definitions
@@ -288,12 +287,14 @@ def test_a_results_file_that_becomes_unwritable_loses_no_training(monkeypatch):
 
 
 def test_a_process_exits_with_2_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "sba", "train", "--dataset", "cifar10", "--data-root", "empty"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: data_root: empty/cifar-10-batches-py/data_batch_1 is missing")
-    assert len(done.stderr.splitlines()) == 1
+    arguments = ["train", "--dataset", "cifar10", "--data-root", "empty"]
+    process = context().Process(target=said_by, args=(tmp_path, arguments))
+    process.start()
+    process.join(timeout=120)
+    (said,) = (tmp_path / "said").read_text().splitlines()
+    assert process.exitcode == 2
+    assert said.startswith("error: data_root: empty/cifar-10-batches-py/data_batch_1 is missing")
+    assert CliRunner().invoke(main, arguments).stdout == ""
 
 
 @pytest.mark.filterwarnings("default::sba.records.file.TornRecordWarning")
