@@ -103,11 +103,13 @@ def base(installed, tmp_path_factory):
 BARE = """
 import sys, torch
 from torch import nn
-from sba import METHODS, SBA, Staged, Step
+from sba import METHODS, SBA, Staged, Step, attach
 network = Staged([("flatten", nn.Flatten()), ("fc", nn.Linear(64, 16)), ("head", nn.Linear(16, 10))], (1, 8, 8))
 x, y = torch.randn(32, 1, 8, 8), torch.randint(10, (32,))
 for method in (SBA(omega=0.0, folds=2), METHODS["k-mixup"]()):
     sum(method.terms(network, x, y, Step(seed=0, step=0), memory=None).values()).backward()
+own = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+attach(own, SBA(omega=0.0, folds=2), example=x[:2], total_steps=1)(x, y).backward()
 import sba
 assert {*sba.__all__} <= {*dir(sba)} and "sba.training" not in sys.modules
 for code in CODES:
