@@ -13,11 +13,7 @@ MOMENTUM = 0.1
 
 
 def batch_variance(h: Tensor) -> Tensor:
-    """Return the variance of each feature over the batch, float32 or better of shape (Q,); no gradient flows through it.
-
-    Args:
-        h: activations of shape (B, …), flattened to Q features.
-    """
+    """Return the variance of each of Q features over activations of shape (B, …), in float32 at least, without a gradient."""
     return full_precision(h.detach().flatten(1)).var(0, correction=0)
 
 
@@ -39,12 +35,7 @@ class RunningFeatureStd(nn.Module):
 
     @torch.no_grad()
     def update(self, layer: str, h: Tensor) -> Tensor:
-        """Take a batch in, and return the standard deviation of each feature of the layer, of shape (Q,).
-
-        Args:
-            layer: one of those given.
-            h: its activations, of shape (B, …).
-        """
+        """Take a layer's activations of shape (B, …) in, and return the standard deviation of each feature, of shape (Q,)."""
         if layer not in self.layers:
             raise ConfigError(f"layer: no average is kept for {layer!r}; give one of {', '.join(self.layers)}")
         variance, updates = self.get_buffer(f"variance_{layer}"), self.get_buffer(f"updates_{layer}")

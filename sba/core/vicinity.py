@@ -23,10 +23,7 @@ def bounded_noise(standard: Tensor, sigma: float, tau: float, bound: Bound = "cl
         sigma: standard deviation σ of the noise before it is bounded.
         tau: bound τ, in the same units as σ.
         bound: "clip" as §3.3 describes it (mass piles up at ±τ), or "truncate", the truncated Gaussian its citation names, by the
-            inverse distribution function (open point 7).
-
-    Raises:
-        ConfigError: there is no such bound.
+            inverse distribution function (open point 7). Any other is a :class:`sba.core.errors.ConfigError`.
     """
     check_choice("bound", bound, Bound)
     if bound == "clip":
@@ -122,10 +119,8 @@ class Vicinity:
             feature_std: unit of σ for each feature, of shape (Q,), from :mod:`sba.core.feature_std`; None if σ is absolute.
 
         Returns:
-            Points of shape (M·B, …): first all of j = 1, then all of j = 2, … Gradients flow into ``h``.
-
-        Raises:
-            ConfigError: Σ does not fit (:func:`sba.core.bases.check_basis`).
+            Points of shape (M·B, …): first all of j = 1, then all of j = 2, … Gradients flow into ``h``. A Σ that does not fit is a
+            :class:`sba.core.errors.ConfigError` (:func:`sba.core.bases.check_basis`).
         """
         flat = h.flatten(1)
         batch, width = flat.shape

@@ -270,7 +270,7 @@ def train_again(folder):
     """What the command of the test below says when it is given again."""
     os.chdir(folder)
     run = make_run(method="sba", epochs=1)
-    return train_once(run, Path("results.jsonl"), True, machine=Machine(), folder=Path("run"))
+    return train_once(run, Path("results.jsonl"), True, False, machine=Machine(), folder=Path("run"))
 
 
 def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path):
