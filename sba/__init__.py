@@ -1,12 +1,12 @@
 """Stochastic Batch Augmentation: a reference implementation.
 
-The loss needs the base packages alone; networks, data and training need the extra ``[train]`` and are imported when asked for.
+The loss needs the base packages alone; networks, data and training need the extra ``[train]``. What takes long to import is
+imported when it is asked for.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sba.adapters.criterion import attach
 from sba.core.errors import SBAError
 from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
@@ -15,6 +15,7 @@ from sba.core.vicinity import Vicinity
 from sba.methods import ERM, METHODS, SBA, ImplicitSBA
 
 if TYPE_CHECKING:
+    from sba.adapters.criterion import attach
     from sba.data.datasets import load
     from sba.models.registry import NETWORKS, build
     from sba.training.evaluation import evaluate
@@ -29,6 +30,7 @@ Moment = Step
 LATER = {
     "NETWORKS": "sba.models.registry",
     "Run": "sba.training.run",
+    "attach": "sba.adapters.criterion",
     "build": "sba.models.registry",
     "evaluate": "sba.training.evaluation",
     "load": "sba.data.datasets",
