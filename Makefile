@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
+# as old as the last build without a warning; what a build with warnings has read is read again, or they would be said once
+BUILT := _build/html/.built
+
 export OMP_NUM_THREADS ?= 1
 # jupyter_core warns about its old folders without it
 export JUPYTER_PLATFORM_DIRS := 1
@@ -21,7 +24,11 @@ setup: $(VENV)/.installed  ## make .venv with the pinned versions (the others do
 
 book: $(VENV)/.installed  ## execute the notebooks, build the site with warnings as errors, say where it is
 	$(BIN)/python -m sba notebooks
-	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet
+	@if [ -n "$$(find _build/stage sba $(VENV)/.installed -name '*.pyc' -o -type f -newer $(BUILT) -print 2>&1)" ]; then \
+	  rm -f $(BUILT); \
+	  $(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; }; \
+	  touch $(BUILT); \
+	fi
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed  ## check style, formatting and types, and run every test; those of the site read the built one

@@ -80,7 +80,9 @@ def small_book(tree, **changes):
 
 def build(tree, text):
     """Build a small book with this text on its page, with the options that ``make book`` gives."""
-    options = re.search(r"jupyter-book build \S+ --path-output \S+ (.*)", (ROOT / "Makefile").read_text())[1].split()
+    options = re.search(r"jupyter-book build \S+ --path-output \S+ (.*?) \|\|", (ROOT / "Makefile").read_text())[
+        1
+    ].split()
     (tree / "book" / "index.md").write_text(text, encoding="utf-8")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -102,6 +102,35 @@ def test_make_knows_the_target_and_sets_it_up(target):
     assert -1 not in places and places == sorted(places), done.stdout
 
 
+def test_make_builds_the_book_once_without_a_warning(tmp_path):
+    """With a python and a jupyter-book that only say that they were called."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for folder in ("sba", "_build/stage", "_build/html", "_build/.doctrees"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("python", "jupyter-book"):
+        (tmp_path / "venv" / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> calls\n')
+        (tmp_path / "venv" / "bin" / name).chmod(0o755)
+    (page := tmp_path / "_build" / "stage" / "page.md").touch()
+    (tmp_path / "venv" / ".installed").touch()
+
+    def make():
+        (tmp_path / "calls").write_text("")
+        done = subprocess.run(
+            ["make", "VENV=venv", "book"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        said = f"The book: file://{tmp_path}/_build/html/index.html" in done.stdout
+        assert said == (done.returncode == 0), done.stderr
+        return [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()]
+
+    assert make() == ["python", "jupyter-book"] and make() == ["python"]
+    page.touch()
+    (tmp_path / "venv" / "bin" / "jupyter-book").write_text("#!/bin/sh\necho jupyter-book >> calls\nexit 1\n")
+    assert make() == make() == ["python", "jupyter-book"]
+    assert not (tmp_path / "_build" / ".doctrees").exists()
+
+
 def test_make_refuses_a_python_that_is_too_old(tmp_path):
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\nexit 1\n")
