@@ -89,7 +89,7 @@ def train(
         sys.exit(status if distributed.world() == 1 else 0)
 
 
-def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool, **options: Any) -> tuple[str, int]:
+def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool = False, **options: Any) -> tuple[str, int]:
     """Train a run that has no record yet; return what to say and the exit status."""
     from sba.cli.progress import follow
     from sba.records.file import append, check_writable, made_before

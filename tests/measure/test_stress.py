@@ -101,8 +101,8 @@ def test_agreement_with_people_is_measured_where_their_answers_lie(training, tmp
     """On a stand-in for CIFAR-10: the digits under its name, people who see what the network sees."""
     scores = logits(training.network, training.data.test, training.data.mean, training.data.std)
     people = scores.double().softmax(1)
-    monkeypatch.setattr(stress.human, "find", lambda root: root)
-    monkeypatch.setattr(stress.human, "read", lambda root: people)
+    monkeypatch.setattr(stress.cifar10h, "find", lambda root: root)
+    monkeypatch.setattr(stress.cifar10h, "read", lambda root: people)
     monkeypatch.setattr(stress, "ATTACKED", 10)
     monkeypatch.setattr(stress, "MANY_STEPS", 1)
     data = training.data
