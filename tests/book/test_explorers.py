@@ -229,6 +229,12 @@ def test_the_two_terms_in_the_page_are_those_of_the_objective(call):
 # ---------------------------------------------------------------------------------------------------------- with a kernel
 
 
+def test_a_box_that_needs_a_kernel_has_a_note_and_no_tooltip():
+    """JupyterLab cannot draw a box that has one."""
+    box = widgets.KernelOnly([], "make lab")
+    assert (box.note, box.tooltip) == ("make lab", None)
+
+
 @pytest.mark.parametrize("problem", ["digits", "moons"])
 def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
     """The errors that the box draws are those of the same run trained by the package."""

@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import EXPLORERS, PAGES, SITE, STATE, VIEW, extension
+from pages import EXPLORERS, PAGES, ROOT, SITE, STATE, VIEW, extension
+
+from sba.book.hygiene import repository
 
 pytestmark = pytest.mark.usefixtures("site")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(SITE).as_posix())
@@ -86,6 +88,13 @@ def test_links_and_anchors_exist(page):
     addresses = {t[attribute] for tag, attribute in tags for t in soup(page).find_all(tag) if t.get(attribute)}
     faults = {address: why for address in sorted(addresses) if (why := broken(page, address))}
     assert not faults
+
+
+@each_page
+def test_a_page_sends_nobody_to_a_repository_that_is_not_named(page):
+    """Jupyter Book would offer its own on Colab and Binder."""
+    links = [a["href"] for a in soup(page).find_all("a", href=True)]
+    assert repository(ROOT) or [link for link in links if re.search("colab|binder|executablebooks", link)] == []
 
 
 @each_page

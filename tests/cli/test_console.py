@@ -171,7 +171,8 @@ def test_several_processes_end_with_their_parent(tmp_path, number, status):
     while not ((said := tmp_path / "said").exists() and "\nrecord " in said.read_text()):
         assert process.is_alive(), "it ended without a record"
         time.sleep(0.05)
-    os.kill(process.pid, number)
+    # a terminal tells all processes of a Ctrl-C
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     process.join()
     limit.cancel()
     assert process.exitcode == status

@@ -3,18 +3,22 @@
 import dataclasses
 import json
 import multiprocessing
+import os
 import signal
+import struct
+import threading
 import time
 
 import pytest
 import torch
+from filelock import FileLock
 from processes import context, kill_at
 from tiny_study import CELLS, FEW, TINY, store, stored
 
 from sba.core.errors import CheckpointError, ResultsError
 from sba.records.file import TornRecordWarning, append, read
 from sba.records.schema import parse
-from sba.studies.executors import sweep
+from sba.studies.executors import sweep, together
 from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import CLAIM, Store, claimed, taken, writer
 from sba.studies.sweep import Options, work
@@ -263,6 +267,27 @@ def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
         assert [e.index for e in done(events)] == [0, 2]
     assert not taken(place)
     assert [e.index for e in done(work(TINY, CELLS[:3], own, Options()))] == [1]
+
+
+def test_a_look_at_a_claim_does_not_take_it_from_the_process_that_wants_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("sba.studies.store.LOOK_SECONDS", 1)
+    look = FileLock(tmp_path / CLAIM, thread_local=False)
+    look.acquire()
+    threading.Timer(0.1, look.release).start()
+    with claimed(tmp_path) as mine:
+        assert mine
+
+
+def cut_off(sender, *_):
+    """End in the middle of a message, as a process that is killed."""
+    os.write(sender.fileno(), struct.pack("!i", 1000) + b"half")
+    os._exit(1)
+
+
+def test_a_message_that_is_cut_by_a_kill_is_a_process_that_was_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("sba.studies.executors.serve", cut_off)
+    (event,) = together(TINY, CELLS, store(tmp_path), Options(), jobs=1)
+    assert (event.kind, event.text) == ("lost", "a process ended with exit code 1")
 
 
 # ------------------------------------------------------------------------------------------------------------- the store

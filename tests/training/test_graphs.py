@@ -18,6 +18,7 @@ from sba.core.errors import ConfigError
 from sba.core.rng import Source, Step
 from sba.methods import Method
 from sba.training.graphs import WARM_STEPS, Graphs, Handing, Noting
+from sba.training.setup import captured
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -105,17 +106,30 @@ def test_augmented_steps_with_an_orthogonal_basis_are_not_captured(run):
     assert branches(basis="orthogonal", gaussian_share=0.0) == branches() > {"plain"}
 
 
+def test_captured_steps_without_a_gpu_are_refused_only_if_they_are_asked_for(run, small):
+    with pytest.raises(ConfigError, match="graphs: capturing steps needs a GPU, not the device 'cpu'; leave it out"):
+        train(run(), small, graphs=True)
+    assert train(run(), small).graphs is None
+
+
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("parameters", "processes", "reason"),
     [
-        ({}, "graphs: capturing steps needs a GPU, not the device 'cpu'; leave it out"),
-        ({"views": 2, "chunked": True}, "graphs: capturing steps needs a GPU"),
+        ({}, 1, ""),
+        ({}, 2, "is for one process, not 2"),
+        ({"views": 2, "padding": 1, "chunked": True}, 1, "copies that pass one after the other"),
+        ({"method": "sba", "update": "sequential_fresh"}, 1, "update 'sequential_fresh'"),
+        ({"method": "sba", "update": "sequential_stale"}, 1, "update 'sequential_stale'"),
     ],
 )
-def test_what_cannot_be_captured_is_refused_only_where_it_is_asked_for(run, small, parameters, message):
-    with pytest.raises(ConfigError, match=message):
-        train(run(**parameters), small, graphs=True)
-    assert train(run(**parameters), small).graphs is None
+def test_a_gpu_captures_steps_of_one_process_that_go_back_once(monkeypatch, run, small, parameters, processes, reason):
+    monkeypatch.setattr("sba.core.ranks.world", lambda: processes)
+    given = run(**parameters), small, torch.device("cuda")
+    assert captured(*given, None) == (reason == "") and not captured(*given, False)
+    with (
+        pytest.raises(ConfigError, match=f"graphs: capturing steps .*{reason}") if reason else contextlib.nullcontext()
+    ):
+        assert captured(*given, True)
 
 
 # ------------------------------------------------------------------------------------------------- with a stand-in
