@@ -131,15 +131,3 @@ def check_layers(layers: tuple[str, ...], network: Staged, mixing: bool = False)
             raise ConfigError(
                 f"layers: what follows {layer!r} reads more than its activation, and that would not be mixed; choose another layer"
             )
-
-
-def check_linear_end(name: str, network: Staged) -> None:
-    """Raise :class:`ConfigError` if a method that works on the last linear layer is given a network without one."""
-    try:
-        fits = len(network) > 1 and network.last_linear is not None
-    except ConfigError:
-        fits = False
-    if not fits:
-        raise ConfigError(
-            f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
-        )

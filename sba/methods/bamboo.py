@@ -19,6 +19,7 @@ from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import BatchNorm, Tail
+from sba.methods.checks import check_range
 
 NORMS = (1, 2, math.inf)
 
@@ -43,6 +44,7 @@ def ball_offsets(directions: Tensor, uniform: Tensor, p: float, radius: float) -
         ConfigError: p is none of the three.
     """
     check_norm(p)
+    check_range("radius (r)", radius, 0, math.inf)
     norm = torch.linalg.vector_norm(directions, p, dim=-1, keepdim=True)
     reach = radius * uniform[..., None] ** (1 / directions.shape[-1])
     # in few dimensions all draws of a direction can be 0

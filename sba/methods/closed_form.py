@@ -64,6 +64,7 @@ def dropout_variance(h: Tensor, rate: float, rescale: bool) -> Tensor:
     Returns:
         Shape (B, Q).
     """
+    Vicinity(dropout_rate=rate)  # its range is this one's
     return full_precision(h).square() * (rate / (1 - rate) if rescale else rate * (1 - rate))
 
 
@@ -140,6 +141,7 @@ def bernoulli_cumulant(t: Tensor, rate: float) -> Tensor:
         t: any shape.
         rate: r, 0 ≤ r < 1.
     """
+    Vicinity(dropout_rate=rate)
     if rate == 0:
         return torch.zeros_like(t)
     # with the larger of the two exponentials taken out nothing overflows; the error is proportional to t, not constant

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
-from sba.core.hyper import configuration, definitions, hyper, shared
+from sba.core.hyper import check_choice, configuration, definitions, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
+from sba.methods.checks import check_range
 from sba.methods.mixup import Mixup, beta, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
+
+Mode = Literal["both", "more", "less"]
 
 
 def class_weight(share: float, power: float, threshold: float = 1.0) -> float:
@@ -29,10 +32,14 @@ def class_weight(share: float, power: float, threshold: float = 1.0) -> float:
         power: 0 for the same weight whatever the share, 1 for a weight in proportion, or between; ``lam_idx`` in the authors' code.
         threshold: share in (0, 1] from which the weight is 1; ``lam_thr``.
     """
+    check_range("share (λ)", share, 0, 1)
+    check_range("power", power, 0, math.inf)
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold: {threshold!r} is not allowed; give a number in (0, 1]")
     return min(1.0, share / threshold) ** power if share > 0 else 0.0
 
 
-def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, float]:
+def weights(lam: float, mode: Mode = "both", power: float = 0.0) -> tuple[float, float]:
     """Return the weights of the two classes, f(λ) and f(1 − λ), or 0 for a class that does not take part.
 
     Args:
@@ -43,6 +50,8 @@ def weights(lam: float, mode: str = "both", power: float = 0.0) -> tuple[float, 
     Returns:
         (0, 0) if λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
     """
+    check_choice("mode", mode, Mode)
+    check_range("lam (λ)", lam, 0, 1)
     shares = (lam, 1 - lam)
     if min(shares) <= 0:
         return 0.0, 0.0
@@ -67,7 +76,7 @@ def log_decoupled_softmax(logits: Tensor, own: Tensor, other: Tensor) -> Tensor:
 
 
 def decoupled_loss(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, mode: str = "both", power: float = 0.0
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, mode: Mode = "both", power: float = 0.0
 ) -> Tensor:
     """Return −[f(λ) log φ^{a,b} + f(1 − λ) log φ^{b,a}] averaged over all N rows, to be added to mixup's loss.
 
@@ -115,6 +124,7 @@ def decoupled_binary_cross_entropy(
     Returns:
         A scalar in nats: summed over classes, averaged over rows.
     """
+    check_range("lam (λ)", lam, 0, 1)
     logits = full_precision(logits)
     same = labels == partner_labels
     targets = torch.zeros_like(logits)
@@ -148,7 +158,7 @@ class DecoupledMixup(Method):
     )
     layers: tuple[str, ...] = shared(Mixup, "layers")
     eta: float = hyper(0.1, "weight of the decoupled term", symbol="η", source="openmixup's configurations", ge=0)
-    mode: Literal["both", "more", "less"] = hyper(
+    mode: Mode = hyper(
         "both", "classes that take part: both, those with a share of at least ½, or of at most ½", source="openmixup"
     )
     power: float = hyper(1.0, "exponent of a class's share in its weight", source="openmixup: 0, 0.5 or 1", ge=0, le=1)

@@ -11,13 +11,14 @@ from sba.core.divergence import sba_objective
 from sba.core.errors import ConfigError
 from sba.core.feature_std import RunningFeatureStd, batch_variance
 from sba.core.hyper import configuration, definitions, hyper, shared
-from sba.core.method import Method, check_linear_end
+from sba.core.method import Method
 from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
 from sba.core.vicinity import Bound
 from sba.methods import closed_form
+from sba.methods.checks import check_linear_end
 
 
 @configuration

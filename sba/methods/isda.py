@@ -20,10 +20,11 @@ from torch.autograd.function import once_differentiable
 from sba.core.divergence import full_precision, sba_objective
 from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice, configuration, hyper
-from sba.core.method import Method, check_linear_end
+from sba.core.method import Method
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
+from sba.methods.checks import check_linear_end, check_range
 
 Form = Literal["full", "diagonal"]
 LIMIT = 2**30
@@ -225,6 +226,7 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
     Returns:
         Shape (B, C), in float32 at least; ``logits`` themselves if λ = 0. The logit of the label is always that of ``logits``.
     """
+    check_range("strength (λ)", strength, 0, math.inf)
     if strength == 0:
         return logits
     if table is None:

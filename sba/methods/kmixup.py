@@ -6,6 +6,7 @@ displacement interpolation of the two. One batched matrix product on the device 
 solves the assignments on the host, so a GPU waits for its host once a step.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from sba.core.method import Method, check_layers, sample_layer
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
+from sba.methods.checks import check_range
 from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
 
 
@@ -128,6 +130,7 @@ def mean_squared_step(alpha: float) -> float:
     Args:
         alpha: α > 0.
     """
+    check_range("alpha (α)", alpha, 0, math.inf)
     # 2 ∫ λ² over [0, ½] against the density: λ² turns Beta(α, α) into Beta(α + 2, α), with E λ² = (α + 1) / (2 (2α + 1)) in front.
     return float((alpha + 1) / (2 * alpha + 1) * betainc(alpha + 2, alpha, 0.5))
 
@@ -150,6 +153,7 @@ def alpha_for(alpha: float, shrinkage: float, largest: float = 100.0) -> float:
     """
     from scipy.optimize import brentq
 
+    check_range("alpha (α)", alpha, 0, math.inf)
     if alpha == 0 or shrinkage >= 1 or alpha >= largest:
         return alpha
     if shrinkage * mean_squared_step(largest) <= mean_squared_step(alpha):

@@ -18,6 +18,7 @@ from sba.core.hyper import configuration, hyper
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
+from sba.methods.checks import check_range
 
 Box = tuple[int, int, int, int]
 
@@ -33,6 +34,8 @@ def beta(u: float, alpha: float) -> float:
         λ in [0, 1]; λ(1 − u) is 1 − λ(u). λ is flushed to 0 when 1 − λ rounds to 1: for small α the share of one sample falls
         below any float, and then both sides should know that nothing is mixed.
     """
+    check_range("alpha (α)", alpha, 0, math.inf)
+    check_range("u", u, 0, 1)
     if alpha == 0:
         return 1.0
     if u > 0.5:
@@ -49,6 +52,7 @@ def mix(x: Tensor, partners: Tensor, lam: float) -> Tensor:
         partners: indices of shape (B,).
         lam: λ in [0, 1]; at 1, ``x`` itself is returned.
     """
+    check_range("lam (λ)", lam, 0, 1)
     return x if lam == 1 else torch.lerp(x[partners], x, lam)
 
 
@@ -61,6 +65,7 @@ def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, 
         partner_labels: y_b of shape (B,).
         lam: λ in [0, 1]; at 1 this is the plain cross-entropy, by the same call.
     """
+    check_range("lam (λ)", lam, 0, 1)
     logits = full_precision(logits)
     if lam == 1:
         return F.cross_entropy(logits, labels)
@@ -84,6 +89,7 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
     Returns:
         A scalar in nats. ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
     """
+    check_range("lam (λ)", lam, 0, 1)
     logits = full_precision(logits)
     log_p = logits.log_softmax(-1)
     # 1 − p is accurate as it stands if p ≤ ½, and only the largest p can be above: there it is the sum of the others.
@@ -110,6 +116,7 @@ def cutmix_box(lam: float, height: int, width: int, row: int, column: int) -> Bo
     Returns:
         First and last row, first and last column; the last are exclusive.
     """
+    check_range("lam (λ)", lam, 0, 1)
     share = math.sqrt(1 - lam)
     half_height, half_width = int(height * share) // 2, int(width * share) // 2
     return (
