@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sba.core.errors import ConfigError
+
 
 def fold_in(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
     """Map (seed, purpose, step, rank) to 64 pseudo-random bits, an integer in [0, 2**64).
@@ -20,10 +22,15 @@ def fold_in(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
         step: what counts in this stream: the iteration, or the epoch for streams drawn once an epoch.
         rank: the process, for streams that must differ between processes; 0 for those that must agree.
 
+    A number that is no integer is a :class:`sba.core.errors.ConfigError`: 0.0 would be another stream than 0.
+
     >>> fold_in(0, "order", 3) == fold_in(0, "order", 3), fold_in(0, "order", 3) == fold_in(0, "crop", 3)
     (True, False)
     """
-    message = f"{seed}\x1f{purpose}\x1f{step}\x1f{rank}".encode()
+    try:
+        message = f"{seed:d}\x1f{purpose}\x1f{step:d}\x1f{rank:d}".encode()
+    except (TypeError, ValueError):
+        raise ConfigError(f"seed, step, rank: {(seed, step, rank)} are not all integers; give integers") from None
     return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sba.core.errors import ConfigError
 from sba.core.rng import Step, fold_in, uniform
 
 seeds = st.integers(-(2**63), 2**63 - 1)
@@ -28,6 +29,22 @@ def test_fold_gives_64_bits(seed, purpose, step, rank):
 def test_fold_separates_its_arguments():
     places = list(itertools.product((0, 1, 11, 111), ("", "1", "11"), (0, 1, 11, 111), (0, 1, 11)))
     assert len({fold_in(*place) for place in places}) == len(places)
+
+
+@pytest.mark.parametrize(
+    "place", [(0.0, 0, 0), (0, 2.0, 0), (0, 0, 1.0), (np.float64(0), 0, 0), ("0", 0, 0), (None, 0, 0)]
+)
+def test_numbers_that_are_no_integers_are_refused(place):
+    seed, step, rank = place
+    with pytest.raises(ConfigError, match=r"seed, step, rank: .* are not all integers; give integers"):
+        fold_in(seed, "order", step, rank)
+    with pytest.raises(ConfigError, match="give integers"):
+        Step(seed, step, rank=rank).generator("order")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor, bool])
+def test_integers_of_any_kind_are_the_same_numbers(kind):
+    assert fold_in(kind(1), "order", kind(1), kind(0)) == fold_in(1, "order", 1, 0)
 
 
 def test_uniform_has_the_uniform_law():
