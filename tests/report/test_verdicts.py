@@ -109,6 +109,18 @@ def test_a_row_on_imagenet_is_judged_as_soon_as_it_was_run():
     assert about("of VGG-16 on ImageNet", found).outcome == NOT_RUN
 
 
+def test_a_vote_that_errs_less_and_a_hard_label_that_errs_more_speak_for_the_paper(monkeypatch):
+    row = {"group": "the default layers", "n": 3, "ids": []}
+    found = [
+        row | {"label": "reference", "vote": (-1.0, 0.5)},
+        row | {"label": "hard label (Eq. 9)", "error": (2.0, 0.5)},
+    ]
+    monkeypatch.setattr(verdicts, "compare", lambda records: found)
+    vote, soft = verdicts.small_problem([])
+    assert (vote.outcome, vote.because) == (HOLDS, "vote minus single pass: −1.00 ± 0.50 (n=3) points")
+    assert (soft.outcome, soft.because) == (HOLDS, "soft minus hard label: −2.00 ± 0.50 (n=3) points")
+
+
 def test_what_the_paper_says_of_its_own_table(monkeypatch):
     assert about("relative improvements", []).outcome == HOLDS
     quoted = about("gains of Cutout + BA", [])
