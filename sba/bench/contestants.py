@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import distance_matrix
 from torch import Tensor
 
+from sba.bench.attached import against_chain
 from sba.bench.epochs import WANTED, epochs
 from sba.bench.loop import against_loader
 from sba.bench.timing import (
@@ -35,7 +36,7 @@ from sba.records.file import append
 from sba.records.record import identified, provenance
 from sba.training.machine import Machine
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "import", "epochs")
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs")
 """Kinds of comparison; "epochs" is the one of a GPU."""
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
@@ -241,6 +242,7 @@ def run_benchmarks(
             isda_table(4 * rounds),
             k_mixup_pairing(2 * rounds),
         ],
+        "attach": lambda: against_chain("resnet44", rounds),
         "import": lambda: [import_time(3 * rounds)],
         "epochs": lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), where, amp)],
     }

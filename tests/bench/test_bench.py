@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from sba.bench import contestants, loop, timing
+from sba.bench import attached, contestants, loop, timing
 from sba.models.registry import build
 from sba.records.file import read
 from sba.training.loop import Training
@@ -126,3 +126,17 @@ def test_a_benchmark_is_recorded_with_its_fields_and_a_quick_one_is_not(monkeypa
     (record,) = read(tmp_path / "r.jsonl")
     assert (record.name, record.value, record.quartiles, record.compared) == (found.name, 1.5, (1.5, 1.5), found.about)
     assert record.as_json()["about"] == {"family": "import"}
+
+
+def test_a_step_through_attach_is_timed_against_the_same_step_of_the_chain(monkeypatch):
+    seen = []
+
+    def once(name, ours, theirs, rounds, limit, **about):
+        seen.append((about["layer"], about["folds"], limit))
+        losses = [run.args[0]() for run in (ours, theirs)]
+        assert torch.equal(*losses)
+
+    monkeypatch.setattr(attached, "in_turns", once)
+    monkeypatch.setattr(attached, "POINTS", {"resnet44": (("pool", 2), ("block3_7", 1))})
+    attached.against_chain("resnet44", 1, batch=4)
+    assert seen == [("pool", 2, 1.1), ("block3_7", 1, 1.1)]

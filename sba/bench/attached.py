@@ -1,0 +1,53 @@
+"""What it costs to work on any model: an augmented step through ``attach`` against the same step of the chain."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sba.adapters.criterion import attach
+from sba.bench.timing import BATCH, Ratio, in_turns
+from sba.core.rng import Step
+from sba.core.sba import SBA
+from sba.core.staged import Staged
+from sba.core.updates import total
+from sba.models.registry import build
+
+POINTS = {"resnet44": (("pool", 40), ("block3_4", 4))}
+"""Network → layers with the number of virtual points there: the usual layer, and one behind which much is computed."""
+LIMIT = 1.1
+"""What a step through ``attach`` should cost at most, in steps of the chain."""
+
+
+def objective(method: SBA, chain: Staged, x: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of the chain's step."""
+    return total(method.terms(chain, x, y, Step(0), None))
+
+
+def step(loss: Callable[[], Tensor]) -> None:
+    """Do a forward and a backward pass."""
+    loss().backward()
+
+
+def against_chain(network: str, rounds: int, batch: int = BATCH) -> list[Ratio]:
+    """Compare forward and backward passes of augmented steps, ten in a row at a time.
+
+    Args:
+        network: of :data:`POINTS`, built twice with equal weights.
+        rounds: how often each takes its turn.
+        batch: random images of CIFAR's shape.
+    """
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    found = []
+    for layer, folds in POINTS[network]:
+        chain, other = (build(network, 10, 3, 32).train() for _ in range(2))
+        other.load_state_dict(chain.state_dict())
+        method = SBA(omega=0.0, folds=folds, layers=(layer,), basis="hadamard")
+        criterion = attach(other, method, x[:2], total_steps=1)
+        ours = functools.partial(step, functools.partial(criterion, x, y))
+        theirs = functools.partial(step, functools.partial(objective, method, chain, x, y))
+        about = {"family": "attach", "network": network, "method": "sba", "layer": layer, "folds": folds}
+        name = f"{network}: augmented step through attach over the chain's, layer {layer}, M={folds}"
+        found.append(in_turns(name, ours, theirs, rounds, limit=LIMIT, **about))
+    return found
