@@ -60,7 +60,7 @@ class Step:
         seed: the seed of the run.
         step: iterations done since the start of training, from 0.
         epoch: epochs done, from 0.
-        progress: fraction of the training done, in [0, 1).
+        progress: fraction of the training done, in [0, 1]; None if it is not known, for methods that need none.
         rank: the process of a distributed run.
         view: which of a batch's several augmented copies is being worked on, from 0.
         source: of the generators; no part of what makes two steps equal.
@@ -69,7 +69,7 @@ class Step:
     seed: int
     step: int = 0
     epoch: int = 0
-    progress: float = 0.0
+    progress: float | None = None
     rank: int = 0
     view: int = 0
     source: Source = field(default=Source(), compare=False, repr=False)

@@ -1,9 +1,17 @@
 """What methods refuse before they compute: numbers out of range, and networks that do not fit."""
 
 import math
+from typing import Literal
+
+import torch
 
 from sba.core.errors import ConfigError
+from sba.core.hyper import check_choice
 from sba.core.staged import Staged
+
+Form = Literal["full", "diagonal"]
+LIMIT = 2**30
+"""Most bytes of the class covariances."""
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
@@ -22,4 +30,24 @@ def check_linear_end(name: str, network: Staged) -> None:
     if not fits:
         raise ConfigError(
             f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
+        )
+
+
+def check_covariances(
+    form: Form, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
+) -> None:
+    """Raise :class:`ConfigError` for what does not exist or does not fit; arguments as for
+    :class:`sba.methods.isda.ClassCovariances`.
+
+    The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
+    """
+    check_choice("form", form, Form)
+    if not dtype.is_floating_point or dtype.itemsize < 4:
+        raise ConfigError(f"dtype: {dtype} is too coarse for moments; give torch.float32 or torch.float64")
+    numbers = classes * features * max(classes, features)
+    if form == "full" and numbers * dtype.itemsize > LIMIT:
+        room = LIMIT // dtype.itemsize // classes
+        raise ConfigError(
+            f"form: 'full' needs {numbers * dtype.itemsize / 2**30:.1f} GiB for {classes} classes and {features} features of "
+            f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} features"
         )

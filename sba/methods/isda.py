@@ -10,8 +10,9 @@ its label: it is an entry of one table of C×C numbers.
 """
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +20,12 @@ from torch.autograd.function import once_differentiable
 
 from sba.core.divergence import full_precision, sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import check_choice, configuration, hyper
+from sba.core.hyper import configuration, hyper
 from sba.core.method import Method
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
-from sba.methods.checks import check_linear_end, check_range
-
-Form = Literal["full", "diagonal"]
-LIMIT = 2**30
-"""Most bytes of the class covariances."""
+from sba.methods.checks import Form, check_covariances, check_linear_end, check_range
 
 
 class Moments(NamedTuple):
@@ -111,25 +108,6 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(count, a.mean + share * step, a.covariance.lerp(b.covariance, weight).addcmul_(left, right))
 
 
-def check_covariances(
-    form: Form, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
-) -> None:
-    """Raise :class:`ConfigError` for what does not exist or does not fit; arguments as for :class:`ClassCovariances`.
-
-    The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
-    """
-    check_choice("form", form, Form)
-    if not dtype.is_floating_point or dtype.itemsize < 4:
-        raise ConfigError(f"dtype: {dtype} is too coarse for moments; give torch.float32 or torch.float64")
-    numbers = classes * features * max(classes, features)
-    if form == "full" and numbers * dtype.itemsize > LIMIT:
-        room = LIMIT // dtype.itemsize // classes
-        raise ConfigError(
-            f"form: 'full' needs {numbers * dtype.itemsize / 2**30:.1f} GiB for {classes} classes and {features} features of "
-            f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} features"
-        )
-
-
 class ClassCovariances(nn.Module):
     """The mean and covariance of each class over all batches since the start: never decayed, never reset.
 
@@ -165,10 +143,18 @@ class ClassCovariances(nn.Module):
         """Take a batch in, without a gradient; a class that is absent from it keeps its moments. Arguments as for :func:`moments`.
 
         The authors do so between the forward pass and the loss, which then uses the new covariances.
+
+        A batch whose moments are not finite would stay in them for ever. It is left out, with a warning on a CPU; an accelerator
+        does not tell its host, which would have to wait.
         """
         batch = moments(h.to(self.mean.dtype), labels, len(self.count), self.form, total)
+        good = batch.mean.isfinite().all() & batch.covariance.isfinite().all()
+        if h.device.type == "cpu" and not good:
+            warnings.warn("ISDA left out a batch: its features are not finite, or too large to square", stacklevel=2)
+            return
         for name, value in merge(Moments(self.count, self.mean, self.covariance), batch)._asdict().items():
-            getattr(self, name).copy_(value)
+            old = getattr(self, name)
+            old.copy_(value if h.device.type == "cpu" else torch.where(good, value, old))
 
 
 class _QuadraticTable(torch.autograd.Function):
@@ -235,11 +221,20 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: 
     return logits + (strength / 2) * table[labels].to(logits.dtype)
 
 
-def strength(lambda0: float, progress: float) -> float:
-    """Return λ = λ₀ t/T, for ``progress`` t/T in [0, 1): the covariances mean little at the start.
+def strength(lambda0: float, progress: float | None) -> float:
+    """Return λ = λ₀ t/T, for ``progress`` t/T in [0, 1]: the covariances mean little at the start.
 
     The authors' code counts t in whole epochs from 0, so that the first is plain cross-entropy.
+
+    Raises:
+        ConfigError: the progress is not known, or out of range.
     """
+    if progress is None:
+        raise ConfigError(
+            "progress: None would leave ISDA plain cross-entropy for ever, since its strength is λ₀·t/T; give "
+            "Step(…, progress=step / total_steps), or let sba.attach count"
+        )
+    check_range("progress", progress, 0, 1)
     return lambda0 * progress
 
 
@@ -293,7 +288,7 @@ class ISDA(Method):
             return logits
         if not isinstance(memory, ClassCovariances):
             raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
-        memory.update(h, y, total)
         now_strength = strength(self.lambda0, now.progress)
+        memory.update(h, y, total)
         table = quadratic_table(network.last_linear.weight, memory.covariance) if now_strength else None
         return isda_logits(logits, y, table, now_strength)

@@ -12,7 +12,8 @@ from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import Tail
-from sba.methods.isda import ISDA, Form
+from sba.methods.checks import Form
+from sba.methods.isda import ISDA
 
 
 @configuration

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import scene
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sba import METHODS
 from sba.core.errors import ConfigError
+from sba.core.rng import Step
 from sba.methods import isda
 from sba.methods.isda import ClassCovariances, Moments, isda_logits, merge, moments, quadratic_table, strength
 
@@ -514,3 +517,39 @@ def test_the_strength_grows_with_the_run():
     assert strength(0.5, 0.0) == 0
     assert strength(0.5, 0.25) == 0.125
     assert strength(7.5, 0.999) == pytest.approx(7.4925)
+
+
+@forms
+@pytest.mark.parametrize("spoil", [torch.nan, torch.inf, 1e30])
+def test_a_batch_that_is_not_finite_is_left_out_and_said_so(form, spoil):
+    """It would stay in the moments for ever."""
+    h, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    memory, expected = ClassCovariances(3, 4, form), ClassCovariances(3, 4, form)
+    for part in (slice(0, 6), slice(6, 12)):
+        expected.update(h[part], y[part])
+        memory.update(h[part], y[part])
+        with pytest.warns(UserWarning, match="ISDA left out a batch: its features are not finite"):
+            memory.update(h.index_fill(0, torch.tensor([1]), spoil), y)
+    assert all(torch.equal(a, b) for a, b in zip(memory.buffers(), expected.buffers(), strict=True))
+
+
+def test_a_strength_that_nobody_tells_the_progress_of_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"progress: None would leave ISDA plain .* give Step\(…, progress=step / total"
+    ):
+        strength(0.5, None)
+    with pytest.raises(ConfigError, match=r"progress: 17 is not allowed; give a number in \[0, 1\]"):
+        strength(0.5, 17)
+
+
+@pytest.mark.parametrize("name", ["isda", "sba+isda"])
+def test_a_step_without_progress_is_refused_before_the_covariances_move(name):
+    """It was plain cross-entropy, however many of them followed."""
+    network, x, y = scene()
+    method = METHODS[name]()
+    memory = method.memory(network)
+    with pytest.raises(ConfigError, match="progress: None"):
+        method.terms(network, x, y, Step(0, 3), memory)
+    assert not memory.count.any()
+    method.terms(network, x, y, Step(0, 3, progress=0.0), memory)
+    METHODS[name](lambda0=0.0).terms(network, x, y, Step(0, 3), None)
