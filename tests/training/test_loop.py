@@ -311,12 +311,12 @@ def test_evaluation_has_the_precision_of_the_run(run, small, amp):
 
 
 @pytest.mark.parametrize(
-    ("device", "deterministic", "expected"), [("cuda", False, True), ("cuda", True, False), ("cpu", False, False)]
+    ("device", "asked", "expected"),
+    [("cuda", "", True), ("cuda", "of cuDNN", False), ("cuda", "of torch", False), ("cpu", "", False)],
 )
-def test_kernels_are_timed_on_a_gpu_alone_and_not_where_they_must_be_deterministic(
-    monkeypatch, device, deterministic, expected
-):
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+def test_kernels_are_timed_on_a_gpu_alone_and_not_if_they_must_be_deterministic(monkeypatch, device, asked, expected):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", asked == "of cuDNN")
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: asked == "of torch")
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     with autotuned(torch.device(device)):
         assert torch.backends.cudnn.benchmark is expected
