@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sba.core.errors import DataError
 from sba.core.rng import Step, fold_in
+from sba.data.pictures import read_rgb
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels in [0, 1], as torchvision's references normalise."""
@@ -70,12 +71,9 @@ class Files(Dataset[Got]):
     side: int
 
     def __getitem__(self, wanted: Wanted) -> Got:
-        from PIL import Image
-
         row, seed, epoch, views = wanted
         try:
-            with Image.open(self.paths[row]) as file:
-                image = file.convert("RGB")
+            image, _ = read_rgb(self.paths[row])
             if not views:
                 return Got(row, centre_crop(image, self.side)[None])
             seeds = [fold_in(seed, f"resized crop, image {row}, view {view}", epoch) for view in range(views)]

@@ -3,12 +3,15 @@
 import dataclasses
 import hashlib
 import pathlib
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sba.core.errors import DataError
+from sba.data.pictures import read_rgb
 
 ROOT_VARIABLE = "SBA_DATA"
 """Environment variable that names the folder data is looked for in when none is given."""
@@ -116,7 +119,10 @@ def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
 
 
 def read_folder(folder: pathlib.Path, side: int) -> Raw:
-    """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels."""
+    """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels.
+
+    What is converted on the way (:mod:`sba.data.pictures`) is said once, in a warning that counts it.
+    """
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
@@ -125,9 +131,16 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
         raise DataError(
             f"dataset: {folder} is not a folder that holds train/ and val/ (or test/), each with one folder per class; give one"
         )
+    converted: Counter[str] = Counter()
+
+    def rgb(path: str) -> Any:
+        picture, changes = read_rgb(path)
+        converted.update(changes)
+        return picture
+
     resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
     try:
-        train, test = (ImageFolder(str(path), transform=resize) for path in (folder / "train", validation))
+        train, test = (ImageFolder(str(path), transform=resize, loader=rgb) for path in (folder / "train", validation))
     except FileNotFoundError as error:
         raise DataError(f"dataset: {error}") from error
     if train.classes != test.classes:
@@ -146,7 +159,11 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
     def arrays(split: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([image(split, i) for i in range(len(split))]), np.array(split.targets)
 
-    return Raw(arrays(train), arrays(test), tuple(train.classes))
+    raw = Raw(arrays(train), arrays(test), tuple(train.classes))
+    if converted:
+        said = ", ".join(f"{change} ({count} images)" for change, count in sorted(converted.items()))
+        warnings.warn(f"dataset: {folder} was converted to RGB of 8 bits: {said}", stacklevel=2)
+    return raw
 
 
 def read_imagenet(root: pathlib.Path, download: bool, side: int) -> Listed:

@@ -12,6 +12,8 @@ from torchvision import datasets
 from sba import load
 from sba.core.errors import DataError
 from sba.data.datasets import fingerprint
+from sba.data.in_files import Stream
+from sba.data.pictures import read_rgb
 from sba.data.sources import DATASETS, ROOT_VARIABLE
 
 
@@ -199,3 +201,58 @@ def test_folder_with_a_torn_image_names_it(folder):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=rf"dataset: {path} cannot be read"):
         load(f"folder:{folder}")
+
+
+LEVELS = np.array([[0, 128, 129, 257], [1000, 30000, 65406, 65535]], dtype=np.uint16)
+RED = (255, 0, 0)
+"""Kind → image, its pixels as RGB of 8 bits, what is said."""
+KINDS = {
+    "16 bits": (lambda: Image.fromarray(LEVELS), np.rint(LEVELS / 257), "16 bits scaled to 8, grey made RGB"),
+    "grey": (lambda: Image.new("L", (4, 2), 77), 77, "grey made RGB"),
+    "half clear": (
+        lambda: Image.new("RGBA", (4, 2), (*RED, 51)),
+        [[[255, 204, 204]]],
+        "transparent parts laid on white",
+    ),
+    "clear grey": (lambda: Image.new("LA", (4, 2), (0, 0)), 255, "transparent parts laid on white"),
+    "opaque": (lambda: Image.new("RGBA", (4, 2), (*RED, 255)), [[RED]], ""),
+    "colour": (lambda: Image.new("RGB", (4, 2), RED), [[RED]], ""),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_image_becomes_rgb_of_8_bits(tmp_path, kind):
+    make, expected, change = KINDS[kind]
+    make().save(tmp_path / "one.png")
+    picture, changes = read_rgb(tmp_path / "one.png")
+    expected = np.asarray(expected)
+    expected = expected[..., None] if expected.ndim == 2 else expected
+    assert picture.mode == "RGB" and ", ".join(changes) == change
+    assert (np.asarray(picture) == np.broadcast_to(expected, (2, 4, 3))).all()
+
+
+def test_a_folder_says_its_conversions_once(folder):
+    """16 bits were all white, a transparent image lost its background, and nothing was said."""
+    Image.fromarray(np.full((40, 50), 257 * 100, dtype=np.uint16)).save(folder / "train" / "cat" / "one.png")
+    for place in ("train/dog", "val/dog"):
+        Image.new("RGBA", (50, 40), (0, 0, 0, 0)).save(folder / place / "one.png")
+    with pytest.warns(UserWarning) as said:
+        data = load(f"folder:{folder}")
+    assert [str(w.message) for w in said] == [
+        f"dataset: {folder} was converted to RGB of 8 bits: 16 bits scaled to 8 (1 images), "
+        "grey made RGB (1 images), transparent parts laid on white (2 images)"
+    ]
+    assert data.train.images[0].unique().tolist() == [100] and data.train.images[1].unique().tolist() == [255]
+
+
+def test_levels_without_a_known_range_are_refused(folder):
+    path = folder / "train" / "cat" / "one.tif"
+    Image.fromarray(np.full((40, 50), 0.5, dtype=np.float32)).save(path)
+    with pytest.raises(DataError, match=rf"dataset: {path} has grey levels of mode 'F', whose range is not known"):
+        load(f"folder:{folder}")
+
+
+def test_images_that_stay_in_files_are_converted_alike(tmp_path):
+    Image.fromarray(np.full((40, 50), 257 * 100, dtype=np.uint16)).save(tmp_path / "one.png")
+    (batch,) = Stream([str(tmp_path / "one.png")], torch.tensor([0]), 8).parts(1)
+    assert batch.images.unique().tolist() == [100]
