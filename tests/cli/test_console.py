@@ -186,4 +186,5 @@ def test_several_processes_end_with_their_parent(tmp_path, number, status):
     else:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("processes were left")
+    assert "Traceback" not in said.read_text()
     assert 1 <= len(stored(tmp_path / "runs")) < 43
