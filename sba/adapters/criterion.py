@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.adapters.network import Attached
+from sba.adapters.replay import first_tensor
 from sba.core import ranks
+from sba.core.divergence import check_labels
 from sba.core.errors import ConfigError
 from sba.core.method import Method
 from sba.core.rng import Step
@@ -30,6 +32,7 @@ class Criterion(nn.Module):
         self.memory = method.memory(network)  # type: ignore[arg-type]
         self.step = 0
         self.terms: dict[str, Tensor] = {}
+        self.called = False
 
     # compiled code cannot hold a step, whose draws and branch depend on its number; a compiled model stays compiled
     @torch.compiler.disable
@@ -38,8 +41,14 @@ class Criterion(nn.Module):
 
         Args:
             x: the model's arguments, as in the example.
-            y: labels of shape (B,), integers.
+            y: labels of shape (B,), int64, in 0 … C − 1.
+
+        Raises:
+            ConfigError: the labels are something else. An accelerator's values are looked at in the first call alone.
         """
+        logits = torch.empty(len(first_tensor(x)), self.network.example.classes, device="meta")
+        check_labels(y if self.called or not isinstance(y, Tensor) else y.cpu(), logits)
+        self.called = True
         if not self.training:
             return F.cross_entropy(self.network(x), y)
         terms = self.next_terms(x, y)

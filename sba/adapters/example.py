@@ -96,6 +96,7 @@ class Example:
     Attributes:
         calls: of all modules, in the order of their beginnings; the first one is the model's own.
         logits: path of the linear layer that puts out the logits; "" if there is none.
+        classes: how many logits a row has.
         input_dims: along which dimension each tensor of the batch holds its rows.
 
     Raises:
@@ -138,10 +139,12 @@ class Example:
         first = over_rows(self.x, lambda leaf: leaf[:1].expand_as(leaf))
         logits, again, alone = (logits_of(call(self.model, x)) for x in (self.x, self.x, first))
         rows = len(first_tensor(self.x))
-        if logits.dim() != 2 or len(logits) != rows:
+        if logits.dim() != 2 or len(logits) != rows or logits.shape[1] < 2:
             raise ConfigError(
-                f"model: logits of shape {tuple(logits.shape)} for {rows} rows are not allowed; put out (N, classes)"
+                f"model: logits of shape {tuple(logits.shape)} for {rows} rows are not allowed; "
+                "put out (N, classes), two classes or more"
             )
+        self.classes = logits.shape[1]
         if not torch.equal(logits, again):
             raise ConfigError(
                 "model: two equal calls in evaluation mode differ; a model that keeps state between calls cannot be replayed"

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice
 
 Label = Literal["soft", "hard"]
@@ -18,6 +19,21 @@ Label = Literal["soft", "hard"]
 def full_precision(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or unchanged if it is more precise already."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Raise :class:`ConfigError` unless logits have the shape (B, C), C ≥ 2, and labels are int64 of shape (B,) in 0 … C − 1.
+
+    An accelerator keeps the values of its labels to itself: its host would have to wait.
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ConfigError(f"logits: shape {tuple(logits.shape)} is not allowed; give (B, C) of two classes or more")
+    found = f"{getattr(labels, 'dtype', type(labels))} of shape {tuple(getattr(labels, 'shape', ()))}"
+    if found == (fit := f"torch.int64 of shape ({len(logits)},)"):
+        if labels.device.type != "cpu" or not len(labels) or 0 <= labels.min() <= labels.max() < logits.shape[1]:
+            return
+        found = f"values from {labels.min()} to {labels.max()}"
+    raise ConfigError(f"labels: {found} are not allowed; give classes, {fit}, in 0 … {logits.shape[1] - 1}")
 
 
 def kl(reference: Tensor, virtual: Tensor) -> Tensor:
@@ -74,6 +90,7 @@ def sba_objective(
         reference: logits of the teacher, shape (B, C), if they are not ``logits`` (open point 13).
     """
     check_choice("label", label, Label)
+    check_labels(labels, logits)
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
         teacher = logits if reference is None else reference

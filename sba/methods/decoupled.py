@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba.core.divergence import full_precision
+from sba.core.divergence import check_labels, full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice, configuration, definitions, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
@@ -92,6 +92,8 @@ def decoupled_loss(
         A scalar ≥ 0 in nats, without the weight η. It is 0 if λ is 0 or 1, and if C = 2: then no other class is
         left. (a, b, λ) and (b, a, 1 − λ) give the same.
     """
+    check_labels(labels, logits)
+    check_labels(partner_labels, logits)
     logits = full_precision(logits)
     first, second = weights(lam, mode, power)
     loss = logits.new_zeros(len(logits))
@@ -125,6 +127,8 @@ def decoupled_binary_cross_entropy(
         A scalar in nats: summed over classes, averaged over rows.
     """
     check_range("lam (λ)", lam, 0, 1)
+    check_labels(labels, logits)
+    check_labels(partner_labels, logits)
     logits = full_precision(logits)
     same = labels == partner_labels
     targets = torch.zeros_like(logits)
@@ -182,10 +186,12 @@ class DecoupledMixup(Method):
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.layers, now)
-        h, lam = self.mixed(network(x, until=layer), partners, lam, now)
+        h = network(x, until=layer)
+        partners = other_order(len(h), now, h.device)
+        h, lam = self.mixed(h, partners, lam, now)
         logits = network(h, after=layer)
+        check_labels(y, logits)
         # α = 0 is plain training; an empty box of CutMix, λ = 1, is not: its loss is of the same kind as its neighbours'
         if self.loss == "bce" and self.alpha:
             return {"cross_entropy": decoupled_binary_cross_entropy(logits, y, y[partners], lam, self.power)}

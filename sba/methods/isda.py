@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sba.core.divergence import full_precision, sba_objective
+from sba.core.divergence import check_labels, full_precision, sba_objective
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, hyper
 from sba.core.method import Method
@@ -286,6 +286,7 @@ class ISDA(Method):
         """
         if not self.lambda0:
             return logits
+        check_labels(y, logits)
         if not isinstance(memory, ClassCovariances):
             raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
         now_strength = strength(self.lambda0, now.progress)

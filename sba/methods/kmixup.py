@@ -15,7 +15,7 @@ import torch
 from scipy.special import betainc
 from torch import Tensor, nn
 
-from sba.core.divergence import full_precision
+from sba.core.divergence import check_labels, full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
@@ -204,6 +204,7 @@ class KMixup(Method):
         h = network(x, until=layer)
         partners, lam = self.matching(h, now)
         logits = network(mix(h, partners, lam), after=layer)
+        check_labels(y, logits)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
 
     def matching(self, h: Tensor, now: Step) -> tuple[Tensor, float]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor, nn
 
-from sba.core.divergence import full_precision
+from sba.core.divergence import check_labels, full_precision
 from sba.core.hyper import configuration, hyper
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
@@ -66,6 +66,8 @@ def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, 
         lam: λ in [0, 1]; at 1 this is the plain cross-entropy, by the same call.
     """
     check_range("lam (λ)", lam, 0, 1)
+    check_labels(labels, logits)
+    check_labels(partner_labels, logits)
     logits = full_precision(logits)
     if lam == 1:
         return F.cross_entropy(logits, labels)
@@ -90,6 +92,8 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
         A scalar in nats. ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
     """
     check_range("lam (λ)", lam, 0, 1)
+    check_labels(labels, logits)
+    check_labels(partner_labels, logits)
     logits = full_precision(logits)
     log_p = logits.log_softmax(-1)
     # 1 − p is accurate as it stands if p ≤ ½, and only the largest p can be above: there it is the sum of the others.
@@ -185,9 +189,11 @@ class Mixup(Method):
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.layers, now)
-        logits = network(mix(network(x, until=layer), partners, lam), after=layer)
+        h = network(x, until=layer)
+        partners = other_order(len(h), now, h.device)
+        logits = network(mix(h, partners, lam), after=layer)
+        check_labels(y, logits)
         return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
 
 
@@ -229,9 +235,11 @@ class ManifoldMixup(Method):
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         lam = beta(now.uniform("weight"), self.alpha)
-        partners = other_order(len(y), now, y.device)
         layer = sample_layer(self.eligible(network), now)
-        logits = network(mix(network(x, until=layer), partners, lam), after=layer)
+        h = network(x, until=layer)
+        partners = other_order(len(h), now, h.device)
+        logits = network(mix(h, partners, lam), after=layer)
+        check_labels(y, logits)
         form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy
         return {"cross_entropy": form(logits, y, y[partners], lam)}
 

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from sba.core import ranks
-from sba.core.errors import ConfigError
+from sba.core.errors import ConfigError, DataError
 from sba.core.rng import fold_in
 from sba.core.staged import Staged
 from sba.core.updates import UPDATES, Terms
@@ -32,9 +32,11 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
 
     Raises:
         ConfigError: the data handed in are not what the run says, or the run does not fit them.
-        DataError: they are missing or corrupted.
+        DataError: they are missing or corrupted, or have a single class.
     """
     data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side)
+    if len(data.classes) < 2:
+        raise DataError(f"dataset: {data.name!r} has only the class {', '.join(data.classes)}; give two or more")
     if data.name != run.dataset:
         raise ConfigError(f"data: {data.name!r} was given to a run on {run.dataset!r}; load that, or change the run")
     if run.side and data.side != run.side:

@@ -365,6 +365,6 @@ def test_every_method_keeps_the_contract():
     for name, cls in METHODS.items():
         method = cls()
         assert issubclass(cls, Method) and cls.__base__ is Method and cls.name == name and cls.title
-        terms = method.terms(network, x, y, Step(0), method.memory(network))
+        terms = method.terms(network, x, y, Step(0, progress=0.0), method.memory(network))
         assert "cross_entropy" in terms
         assert all(t.shape == () and t.requires_grad for t in terms.values())

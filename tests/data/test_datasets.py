@@ -1,6 +1,7 @@
 """Data sets are whole, split cleanly, and say what is wrong with their files."""
 
 import hashlib
+import shutil
 import urllib.error
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from sba import load
+from sba import load, make_run, train
 from sba.core.errors import DataError
 from sba.data.datasets import fingerprint
 from sba.data.in_files import Stream
@@ -194,6 +195,14 @@ def test_folder_with_unequal_classes(folder):
     (folder / "val" / "dog").rename(folder / "val" / "wolf")
     with pytest.raises(DataError, match=r"\['cat', 'dog'\].*\['cat', 'wolf'\]"):
         load(f"folder:{folder}")
+
+
+def test_a_single_class_is_refused_before_training(folder):
+    """Its loss would be 0 from the first step on."""
+    for split in ("train", "val"):
+        shutil.rmtree(folder / split / "dog")
+    with pytest.raises(DataError, match=r"dataset: .* has only the class cat; give two or more"):
+        train(make_run(f"folder:{folder}", batch_size=1))
 
 
 def test_folder_with_a_torn_image_names_it(folder):
