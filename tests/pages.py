@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
+HOSTED = {"url": "https://github.com/somebody/some-book", "branch": "trunk"}
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 EXPLORERS = [p for p in PAGES if re.search(f'type="{re.escape(VIEW)}"', p.read_text(encoding="utf-8"))]

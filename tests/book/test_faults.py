@@ -3,10 +3,13 @@
 A notebook with an error in its outputs is refused before the build (test_execution.py).
 """
 
+import re
+
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from helpers import nightly
-from pages import STATE, VIEW, build, small_book
+from pages import HOSTED, STATE, VIEW, build, small_book
 
 pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
 
@@ -37,7 +40,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    return small_book(tmp_path_factory.mktemp("book"))
+    return small_book(tmp_path_factory.mktemp("book"), repository=HOSTED)
 
 
 def with_widget(tree, name):
@@ -56,8 +59,20 @@ def test_the_book_builds_without_a_fault(book):
     with_widget(book, "VBoxModel")
     found = build(book, PAGE)
     assert found.returncode == 0, found.stderr + found.stdout
-    page = (book / "_build" / "html" / "book" / "chapter.html").read_text(encoding="utf-8")
-    assert VIEW in page and "widgets/host.js" in page
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (book / "_build" / "html" / "book").glob("*.html")}
+    assert VIEW in pages["chapter"] and "widgets/host.js" in pages["chapter"]
+    links = {
+        name: [a["href"] for a in BeautifulSoup(text, "html.parser").find_all("a", href=True)]
+        for name, text in pages.items()
+    }
+    assert "../_sources/book/chapter.ipynb" in links["chapter"], "the executed notebook can be downloaded"
+    elsewhere = {name: sorted(a for a in found if re.search("colab|binder", a)) for name, found in links.items()}
+    where = "somebody/some-book"
+    chapter = [
+        f"https://colab.research.google.com/github/{where}/blob/trunk/book/chapter.ipynb",
+        f"https://mybinder.org/v2/gh/{where}/trunk?urlpath=lab/tree/book/chapter.ipynb",
+    ]
+    assert elsewhere == {"chapter": chapter, "index": []}
 
 
 def test_every_planted_fault_is_a_warning_and_warnings_fail_the_build(book):

@@ -2,51 +2,19 @@
 
 import importlib.util
 import os
-import re
 
 import nbformat
 import pytest
 import yaml
-from bs4 import BeautifulSoup
-from helpers import nightly
 from IPython.core.inputtransformer2 import TransformerManager
-from pages import ROOT, build, small_book
+from pages import HOSTED, ROOT
 
 from sba.book import execution
 from sba.book.hygiene import clean, clean_files, install_cell, repository
 
-HOSTED = {"url": "https://github.com/somebody/some-book", "branch": "trunk"}
-
 
 def test_the_project_names_no_repository_of_its_own():
     assert repository(ROOT) == {}
-
-
-@nightly
-@pytest.mark.parametrize("url", ["", HOSTED["url"]])
-def test_the_buttons_lead_to_the_chapter_in_the_repository(tmp_path, url):
-    pytest.importorskip("jupyter_book", reason="the book's packages are missing: pip install -e '.[book]'")
-    built = build(small_book(tmp_path, repository={**HOSTED, "url": url}), "# A page")
-    assert built.returncode == 0, built.stderr + built.stdout
-    pages = {name: tmp_path / "_build" / "html" / "book" / f"{name}.html" for name in ("chapter", "index")}
-    links = {
-        name: [
-            a["href"] for a in BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find_all("a", href=True)
-        ]
-        for name, page in pages.items()
-    }
-    elsewhere = {name: sorted(a for a in found if re.search("colab|binder", a)) for name, found in links.items()}
-    where = "somebody/some-book"
-    assert elsewhere["index"] == []
-    assert elsewhere["chapter"] == (
-        [
-            f"https://colab.research.google.com/github/{where}/blob/trunk/book/chapter.ipynb",
-            f"https://mybinder.org/v2/gh/{where}/trunk?urlpath=lab/tree/book/chapter.ipynb",
-        ]
-        if url
-        else []
-    )
-    assert "../_sources/book/chapter.ipynb" in links["chapter"], "the executed notebook can be downloaded"
 
 
 def test_the_install_cell_stands_behind_the_parameters_where_there_is_a_repository(tmp_path):
