@@ -170,6 +170,7 @@ def test_the_same_run_by_two_processes_is_made_once(tmp_path):
     assert len(read(tmp_path / "r.jsonl")) == 1 and "Traceback" not in (tmp_path / "said").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:ISDA left out a batch")
 @pytest.mark.parametrize("method", ["erm", "sba", "isda"])
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms(tmp_path, monkeypatch, method):
     monkeypatch.chdir(tmp_path)
