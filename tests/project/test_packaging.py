@@ -170,8 +170,8 @@ def test_the_ci_script_wants_a_browser_and_makes_the_book_and_then_the_tests(tmp
     calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
     made = [call[1:] for call in calls if call[0] == "make"]
     assert done.returncode == 0, done.stderr
-    environment = ".venv/.lab" if nightly else "setup"
-    assert made == [[environment, "required"], ["book", "required"], ["test", "required"]]
+    targets = [".venv/.examples", *([".venv/.lab"] if nightly else []), "book", "test"]
+    assert made == [[target, "required"] for target in targets]
     assert any("chromium" in call for call in calls) == ("install it by hand" in done.stderr) == (not found)
 
 
