@@ -29,10 +29,19 @@ EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 
 
 def module_text(name: str) -> str:
-    """Return the ES module ``explorers/NAME.js`` and the modules that it imports as one text: a page cannot import from a file."""
-    text = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
-    shared = [EXPORT.sub("", (FOLDER / file).read_text(encoding="utf-8")) for file in IMPORT.findall(text)]
-    return "\n".join([*shared, IMPORT.sub("", text)])
+    """Return the ES module ``explorers/NAME.js`` and all that it imports as one text: a page cannot import from a file."""
+    texts: dict[str, str] = {}
+
+    def bring(file: str) -> None:
+        text = (FOLDER / file).read_text(encoding="utf-8")
+        for other in IMPORT.findall(text):
+            if other not in texts:
+                bring(other)
+        texts[file] = IMPORT.sub("", text)
+
+    bring(f"{name}.js")
+    *shared, own = texts.values()
+    return "\n".join([*(EXPORT.sub("", text) for text in shared), own])
 
 
 def style_text() -> str:
