@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -64,6 +65,18 @@ def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:
     parts = train_test_split(images, digits.target, test_size=1 / 3, random_state=0, stratify=digits.target)
     train_images, test_images, train_labels, test_labels = parts
     return Raw((train_images, train_labels), (test_images, test_labels), tuple(map(str, range(10))))
+
+
+def read_other_digits(number: int) -> Callable[[pathlib.Path, bool, int], Raw]:
+    """The digits with their training images in another order, so that what is held out, and what is left, are other images."""
+
+    def read(root: pathlib.Path, download: bool, side: int) -> Raw:
+        raw = read_digits(root, download, side)
+        images, labels = raw.train
+        order = np.random.default_rng(number).permutation(len(labels))
+        return dataclasses.replace(raw, train=(images[order], labels[order]))
+
+    return read
 
 
 def read_moons(root: pathlib.Path, download: bool, side: int) -> Raw:
@@ -214,14 +227,15 @@ DATASETS: dict[str, Source] = {
     "imagenet": Source(read_imagenet, "resnet50", flip=True, cutout=112, side=224),
     "imagenette": Source(read_imagenette, "resnet50", flip=True, cutout=112, side=224),
 }
-"""Data sets by name. Besides these, ``folder:PATH`` is a folder of images."""
+"""Data sets by name. Besides these, ``folder:PATH`` is a folder of images, and ``digits:1``, ``digits:2``, … are the digits with
+other images held out."""
 
 FOLDER_SIDE = 32
 """Pixels to which the images of a folder are brought unless told otherwise."""
 
 
 def source(name: str) -> Source:
-    """Look up a data set, or describe the folder of images that ``folder:PATH`` names.
+    """Look up a data set, or describe the one that ``folder:PATH`` or ``digits:K`` names.
 
     Raises:
         DataError: there is no such data set.
@@ -236,6 +250,8 @@ def source(name: str) -> Source:
             cutout=16,
             side=FOLDER_SIDE,
         )
+    if re.fullmatch(r"digits:[1-9][0-9]{0,8}", name):
+        return dataclasses.replace(DATASETS["digits"], read=read_other_digits(int(name.removeprefix("digits:"))))
     if name not in DATASETS:
-        raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)} or folder:PATH")
+        raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)}, digits:1 … or folder:PATH")
     return DATASETS[name]

@@ -7,6 +7,7 @@ import numpy as np
 
 from sba.core.errors import require
 from sba.records.inference import LEVEL
+from sba.records.schema import TrainRecord
 
 
 def pack(right: np.ndarray) -> str:
@@ -24,6 +25,11 @@ def unpack(text: str, images: int) -> np.ndarray:
     if len(held) != -(-images // 8):
         raise ValueError(f"images: {8 * len(held)} bits cannot be those of {images} images")
     return np.unpackbits(held, count=images).astype(bool)
+
+
+def right_in(record: TrainRecord) -> np.ndarray | None:
+    """Return which images a record's network got right, of shape (N,), in the data set's order; None if it does not say so."""
+    return None if record.right is None else unpack(record.right.bits, record.right.images)
 
 
 @dataclass(frozen=True)

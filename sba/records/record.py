@@ -13,7 +13,9 @@ import torch
 
 from sba.core import ranks
 from sba.core.errors import ResultsError
+from sba.records.images import pack
 from sba.records.schema import DivergedRecord, Record, TrainRecord, parse
+from sba.training.evaluation import scored
 from sba.training.loop import Training
 
 SCHEMA = 1
@@ -110,12 +112,21 @@ def record_of(
         "error_last": history[-1].error,
         "seconds_per_epoch": statistics.median(r.seconds for r in history),
         "epochs": [r.as_json() for r in (history[-last:] if last else history)],
+        **right_images(training),
         **(more or {}),
         **({"graphs": True} if training.graphs else {}),
         **({"compiled": True} if training.compiled else {}),
         **provenance(training.device),
     }
     return cast(TrainRecord, identified(content))
+
+
+def right_images(training: Training) -> dict[str, Any]:
+    """Return which images a finished training got right, in the data set's order; nothing if some could not be read."""
+    with training.precision():
+        scores, labels, skipped = scored(training.network, *training.data.evaluated)
+    right = (scores.argmax(1) == labels).cpu().numpy()
+    return {} if skipped else {"right": {"images": len(right), "bits": pack(right)}}
 
 
 def record_of_divergence(training: Training, reason: str, study: str = "", reduced: bool = False) -> DivergedRecord:

@@ -37,6 +37,14 @@ class Epoch(Part):
     error_top5: float | None = None
 
 
+class Right(Part):
+    """Which images a network got right: how many there are, and a bit for each in base64, in the data set's order
+    (:func:`sba.records.images.unpack`)."""
+
+    images: int
+    bits: str
+
+
 class Record(Part):
     """A line of a results file.
 
@@ -146,6 +154,7 @@ class TrainRecord(RunRecord):
         corruptions: name → error at each severity, in per cent.
         latent: layer → "error" and "divergence" under noise there.
         human: against people's labels: "cross_entropy", "divergence".
+        right: images that were right after the last epoch; None in older records, and if some could not be read.
     """
 
     kind: Literal["train"]
@@ -164,6 +173,7 @@ class TrainRecord(RunRecord):
     corruptions: dict[str, list[float]] = {}
     latent: dict[str, dict[str, list[float]]] = {}
     human: dict[str, float] = {}
+    right: Right | None = None
 
     @property
     def vote_left_out(self) -> str:

@@ -177,6 +177,41 @@ def vote_gain(record: TrainRecord) -> float:
     return math.nan if record.error_vote is None else record.error_vote - record.error_last
 
 
+SUBSETS = tuple(f"digits:{k}" for k in range(1, 6))
+"""Five other hundreds of digits, the second factor of :data:`ON_SUBSETS`: whether a finding was that of one hundred."""
+AGAIN = (
+    "baseline, no second term",
+    "ω = 0: every step",
+    "Gaussian points only",
+    "dropout points only",
+    "dropout not rescaled (Eq. 8)",
+    "the last layer only",
+    "hard label (Eq. 9)",
+    "teacher in evaluation mode",
+    "evaluation mode, no virtual dropout",
+)
+"""What is run on them: the six variants that Holm's correction marks among all, and coin, soft label and dropout points."""
+
+
+def settings_on_subsets() -> Iterator[Setting]:
+    """List what is run at every seed on each of the subsets: the variants of :data:`AGAIN` and their references."""
+    for dataset in SUBSETS:
+        for group in GROUPS:
+            if chosen := [v for v in group.variants if v.label in AGAIN]:
+                for variant in (None, *chosen):
+                    yield Setting(group.parameters(variant) | {"dataset": dataset}, ON_SUBSETS.name)
+
+
 STUDY = Study(
     NAME, "what the paper's open points change, on a hundred digits", settings, last=5, vote=True, exclusive=True
+)
+# fixed before the first run: the mean over seeds of a difference on one subset is one value, n = 5 subsets, Student's t, Holm
+# over the nine variants, in log-likelihood and in error each
+ON_SUBSETS = Study(
+    "switches-subsets",
+    "the ablations that stand out, on five other hundreds of digits",
+    settings_on_subsets,
+    seeds=3,
+    last=5,
+    exclusive=True,
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from sba.core.errors import ConfigError
 from sba.core.hyper import suggestion
 from sba.records.schema import Record, RunRecord
+from sba.studies.ablations import ON_SUBSETS
 from sba.studies.ablations import STUDY as SWITCHES
 from sba.studies.omega_eta import STUDY as OMEGA_ETA
 from sba.studies.paper_runs import FIG2, FIG3, IMAGENETTE, TABLE1, TABLE1_IMAGENET, VGG_BASELINE
@@ -13,7 +14,18 @@ from sba.studies.robustness import STUDY as ROBUSTNESS
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for study in (TABLE1, FIG2, FIG3, VGG_BASELINE, TABLE1_IMAGENET, IMAGENETTE, OMEGA_ETA, SWITCHES, ROBUSTNESS)
+    for study in (
+        TABLE1,
+        FIG2,
+        FIG3,
+        VGG_BASELINE,
+        TABLE1_IMAGENET,
+        IMAGENETTE,
+        OMEGA_ETA,
+        SWITCHES,
+        ON_SUBSETS,
+        ROBUSTNESS,
+    )
 }
 """Name on the command line → study."""
 

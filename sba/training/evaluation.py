@@ -72,19 +72,22 @@ def passes(
         network.train(was_training)
 
 
-def evaluate(network: nn.Module, split: Split | Stream, mean: Sequence[float], std: Sequence[float]) -> Evaluation:
-    """Evaluate a network on a split; arguments as for :func:`logits`."""
+def scored(
+    network: nn.Module, split: Split | Stream, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Tensor, Tensor, int]:
+    """Return logits of shape (N, classes), labels of shape (N,), both in the split's order, and how many images were left out;
+    arguments as for :func:`logits`."""
     # a batch of large images is a matter of memory
     batch = max(1, EVALUATION_PIXELS // (split.shape[-1] * split.shape[-2]))
     found = passes(network, split, mean, std, min(EVALUATION_BATCH, batch))
-    scores, labels = torch.cat([s for s, _, _ in found]), torch.cat([y for _, y, _ in found])
+    scores, labels, skipped = zip(*found, strict=True)
+    return torch.cat(scores), torch.cat(labels), sum(skipped)
+
+
+def evaluate(network: nn.Module, split: Split | Stream, mean: Sequence[float], std: Sequence[float]) -> Evaluation:
+    """Evaluate a network on a split; arguments as for :func:`logits`."""
+    scores, labels, skipped = scored(network, split, mean, std)
     wrong = (scores.argmax(1) != labels).sum().item()
     beyond = (scores.topk(min(5, scores.shape[1])).indices != labels[:, None]).all(1).sum().item()
     n = len(labels)
-    return Evaluation(
-        100 * wrong / n,
-        F.cross_entropy(scores, labels).item(),
-        n,
-        100 * beyond / n,
-        sum(skipped for _, _, skipped in found),
-    )
+    return Evaluation(100 * wrong / n, F.cross_entropy(scores, labels).item(), n, 100 * beyond / n, skipped)

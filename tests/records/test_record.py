@@ -4,11 +4,15 @@ import statistics
 
 import pytest
 import torch
+from helpers import in_parts
 
 from sba import make_run, train
 from sba.core.errors import ResultsError
+from sba.records import images
 from sba.records import record as made
 from sba.records.record import identified, identify, record_of
+from sba.records.schema import parse
+from sba.training import evaluation
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,28 @@ def test_record_holds_the_run_its_numbers_and_where_they_come_from(finished, sma
     assert set(record.versions) == {"python", "torch", "torchvision", "numpy"}
     assert record.source == made.source_hash()
     assert record.date.endswith("Z") and "T" in record.date
+
+
+def test_a_record_keeps_which_images_were_right_in_the_order_of_the_data(finished, small):
+    training, record = finished
+    right = images.right_in(record)
+    classes = evaluation.logits(training.network, *training.data.evaluated).argmax(1)
+    assert (right == (classes == small.test.labels).numpy()).all() and 0 < right.sum() < len(right)
+    assert 100 * (1 - right.mean()) == pytest.approx(record.error_last, abs=1e-9)
+    assert training.network.training
+    assert images.right_in(parse({k: v for k, v in record.as_json().items() if k != "right"})) is None
+
+
+def test_which_images_were_right_is_the_same_after_a_resume_and_no_part_of_the_key(finished, small, tmp_path):
+    training, record = finished
+    again, parts = in_parts(training.run, small, tmp_path, 5)
+    assert parts > 1 and record_of(again).right == record.right
+    assert "right" not in training.run.settings()
+
+
+def test_of_images_that_could_not_be_read_nothing_is_kept(finished, monkeypatch):
+    monkeypatch.setattr(made, "scored", lambda *given: (*evaluation.scored(*given)[:2], 1))
+    assert record_of(finished[0]).right is None
 
 
 def test_the_identifier_is_a_hash_of_the_rest(finished):

@@ -1,10 +1,14 @@
 """The study of the open points: every run is what its label says, and differences are taken at equal seeds."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 from helpers import bench, changed, content
 from scipy import stats
 
+from sba.data.datasets import load
 from sba.records.file import append, read
 from sba.records.schema import parse
 from sba.studies import ablations
@@ -40,6 +44,20 @@ def test_runs_are_all_different_and_one_seed_comes_everywhere_before_a_second():
     runs = [cell.run for cell in planned_runs(ablations.STUDY, range(2))]
     assert len({run.key for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+
+
+def test_what_is_run_on_other_digits_is_what_was_run_on_the_first_hundred():
+    """The plan was committed before its first run: nine variants and two references, five subsets, three seeds."""
+    study = ablations.ON_SUBSETS
+    runs = [cell.run for cell in planned_runs(study, range(study.seeds))]
+    assert len(runs) == (9 + 2) * 5 * 3
+    known = {cell.run.key for cell in planned_runs(ablations.STUDY, range(study.seeds))}
+    assert all(dataclasses.replace(run, dataset="digits").key in known for run in runs)
+    trained = [load(name, holdout=ablations.FEW["holdout"]).train for name in ("digits", *ablations.SUBSETS)]
+    assert {len(split) for split in trained} == {100}
+    # of 1,198 images, about eight of a hundred are shared by chance
+    rows = [{image.numpy().tobytes() for image in split.images} for split in trained]
+    assert max(len(a & b) for a, b in itertools.combinations(rows, 2)) < 20
 
 
 def test_differences_are_paired_by_seed_with_students_interval():

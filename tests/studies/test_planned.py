@@ -37,7 +37,7 @@ def networks() -> dict[tuple[str, str], Staged]:
         for cell in planned_runs(study, [0]):
             pair = (cell.run.dataset, cell.run.network)
             if pair not in made:
-                made[pair] = build(pair[1], *SIDES[pair[0]])
+                made[pair] = build(pair[1], *SIDES[pair[0].partition(":")[0]])
     return made
 
 
