@@ -1,5 +1,7 @@
 """A progress bar over a training, one update an epoch."""
 
+import math
+
 from tqdm import tqdm
 
 from sba.training.epoch import EpochRecord
@@ -10,7 +12,8 @@ def describe(record: EpochRecord) -> dict[str, str]:
     """Return what a bar shows of an epoch."""
     losses = {name: f"{value:.4f}" for name, value in record.terms.items()}
     rate = f"{record.images / record.seconds:.0f}" if record.seconds else "—"
-    return {**losses, "error": f"{record.error:.2f} %", "images/s": rate}
+    error = {} if math.isnan(record.error) else {"error": f"{record.error:.2f} %"}
+    return {**losses, **error, "images/s": rate}
 
 
 def follow(training: Training, quiet: bool = False) -> None:

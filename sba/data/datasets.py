@@ -15,6 +15,7 @@ from sba.core.rng import fold_in
 from sba.data.in_files import MEAN, STD, Stream, list_folder
 from sba.data.in_memory import Split
 from sba.data.sources import ROOT_VARIABLE, Listed, Raw, source
+from sba.data.subsets import Draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Data:
         fingerprint: hash of all pixels, labels and their order, as 16 hexadecimal digits; see :func:`fingerprint`.
         root: the folder that data is looked for in, and more about the images (:mod:`sba.data.cifar10h`); None if it is not
             known.
+        draw: what was drawn from the training set; None if all of it is there.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Data:
     std: tuple[float, ...]
     fingerprint: str
     root: pathlib.Path | None = None
+    draw: Draw | None = None
 
     @property
     def side(self) -> int:
@@ -55,6 +58,13 @@ class Data:
 
     def to(self, device: torch.device | str) -> "Data":
         return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def drawn(self, draw: Draw | None) -> "Data":
+        """Return the same data with what is drawn from the training images in their place; mean and standard deviation stay."""
+        if draw is None:
+            return self
+        train = draw(self.train, len(self.classes))
+        return dataclasses.replace(self, train=train, draw=draw, fingerprint=fingerprint(train, self.test))
 
     def reading(self, unreadable: str, workers: int) -> "Data":
         """Return the same data, whose files are read in another way (:class:`sba.data.in_files.Stream`)."""
@@ -82,7 +92,12 @@ class Data:
 
 
 def load(
-    name: str, root: str | pathlib.Path | None = None, download: bool = False, holdout: int = 0, side: int = 0
+    name: str,
+    root: str | pathlib.Path | None = None,
+    download: bool = False,
+    holdout: int = 0,
+    side: int = 0,
+    draw: Draw | None = None,
 ) -> Data:
     """Load a data set onto the CPU; of ImageNet and its like, the list of files.
 
@@ -93,6 +108,7 @@ def load(
         holdout: how many training images are held out and take the test set's place, to choose hyper-parameters on; which
             ones depends on nothing but their number.
         side: to which images are brought, in pixels; 0 for the data set's own.
+        draw: what is drawn from the training images that are not held out; None for all.
 
     Raises:
         DataError: unknown, missing or corrupted data, too many images to hold out, or another side for images that have one.
@@ -125,7 +141,7 @@ def load(
         std=std,
         fingerprint=fingerprint(train, test),
         root=folder,
-    )
+    ).drawn(draw)
 
 
 class DataCache:
@@ -138,13 +154,14 @@ class DataCache:
 
     def __init__(self, root: pathlib.Path | None = None, download: bool = False):
         self.root, self.download = root, download
-        self.loaded: dict[tuple[str, int, int], Data] = {}
+        self.loaded: dict[tuple[str, int, int, Draw | None], Data] = {}
 
-    def __call__(self, name: str, holdout: int = 0, side: int = 0) -> Data:
+    def __call__(self, name: str, holdout: int = 0, side: int = 0, draw: Draw | None = None) -> Data:
         """Load a data set, or return it as it was loaded before; arguments and errors as for :func:`load`."""
-        key = (name, holdout, side)
+        key = (name, holdout, side, draw)
         if key not in self.loaded:
-            self.loaded[key] = load(name, self.root, self.download, holdout, side)
+            whole = None if draw is None else self(name, holdout, side)
+            self.loaded[key] = whole.drawn(draw) if whole else load(name, self.root, self.download, holdout, side)
         return self.loaded[key]
 
     def __reduce__(self) -> tuple[Any, ...]:

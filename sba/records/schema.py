@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -28,8 +29,8 @@ class Epoch(Part):
     """One epoch of a run: :class:`sba.training.epoch.EpochRecord`."""
 
     epoch: int
-    error: float
-    nll: float
+    error: float = math.nan
+    nll: float = math.nan
     seconds: float
     images: int
     terms: dict[str, float]

@@ -1,6 +1,7 @@
 """What an epoch gives: a record at its end, and the sums that it is made from."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,9 @@ class EpochRecord:
         lr: learning rate.
         terms: mean of each term of the loss over the steps that had it, in nats.
         counts: number of steps that had it. "virtual" counts the steps with λ(t) = 1.
-        error: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode.
-        nll: their mean negative log-likelihood in nats.
+        error: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode; NaN if the
+            machine leaves this epoch's evaluation out.
+        nll: their mean negative log-likelihood in nats; likewise.
         seconds: time of the training steps alone: no evaluation, no checkpoint.
         images: raw images trained on.
         error_top5: images in per cent whose label is not among the five likeliest; None if it is
@@ -45,7 +47,13 @@ class EpochRecord:
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them, without those that say nothing."""
         silent: dict[str, Any] = {"error_top5": None, "skipped": 0, "skipped_test": 0}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in silent or v != silent[k]}
+        said = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent or v != silent[k]}
+        return {k: v for k, v in said.items() if k not in ("error", "nll") or not math.isnan(v)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "EpochRecord":
+        """Read what :meth:`as_json` wrote."""
+        return cls(**{"error": math.nan, "nll": math.nan, **content})
 
 
 @dataclasses.dataclass

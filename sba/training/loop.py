@@ -21,7 +21,7 @@ from sba.data.in_files import Stream, Views
 from sba.data.in_memory import Split
 from sba.training import checkpoint, distributed
 from sba.training.epoch import EpochRecord, Tally, tally_from
-from sba.training.evaluation import evaluate
+from sba.training.evaluation import Evaluation, evaluate
 from sba.training.graphs import Graphs
 from sba.training.machine import HERE, Machine, machine_of
 from sba.training.run import Run
@@ -82,6 +82,7 @@ class Training:
         stop: Callable[[], bool] = lambda: False,
     ):
         self.run, self.budget, self.stop = run, budget, stop
+        self.evaluated_from = run.epochs - (machine.evaluate_last or run.epochs)
         self.device = machine.prepare()
         self.folder = pathlib.Path(folder) if folder is not None else None
         self.data = data_of(run, data, machine).to(self.device)
@@ -213,9 +214,10 @@ class Training:
         terms, skipped = self.tally.means(), sum(distributed.gathered(self.tally.skipped))
         # buffers differ between ranks until the next pass: the first one's network is the one that is saved
         with self.precision(), autotuned(self.device):
-            first = distributed.rank() == 0
-            result = distributed.of_first(evaluate(self.network, *self.data.evaluated) if first else None)
-        if not all(map(math.isfinite, [*terms.values(), result.nll])):
+            asked = distributed.rank() == 0 and len(self.history) >= self.evaluated_from
+            found = distributed.of_first(evaluate(self.network, *self.data.evaluated) if asked else None)
+        result = found or Evaluation(math.nan, math.nan, 0)
+        if not all(map(math.isfinite, [*terms.values(), *([result.nll] if found else [])])):
             raise Diverged(
                 f"lr: the loss is not finite in epoch {len(self.history) + 1}, step {self.step} "
                 f"({terms}, test nll {result.nll}); give a lower --lr"
@@ -265,7 +267,7 @@ class Training:
             return
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
+        self.history = [EpochRecord.from_json(record) for record in json.loads(state["history"])]
         self.step, self.tally = state["step"], tally_from(state, self.device)
 
 

@@ -24,6 +24,9 @@ class Machine:
         False, "let torch compile the convolutional stages, once a process, which takes a minute or two"
     )
     graphs: bool | None = hyper(None, "capture steps as CUDA graphs; if not given, done if possible")
+    evaluate_last: int | None = hyper(
+        None, "epochs, from the end, after which the network is evaluated; all if not given", ge=5
+    )
     data_root: pathlib.Path | None = hyper(None, "folder of the data sets; the one that SBA_DATA names if not given")
     download: bool = hyper(False, "let torchvision download the data")
 

@@ -10,6 +10,7 @@ from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, definitions, hyper, suggestion
 from sba.data.augment import Augmentation
 from sba.data.sources import source
+from sba.data.subsets import Draw
 from sba.methods import ERM, METHODS, Method
 from sba.models.registry import NETWORKS
 
@@ -66,6 +67,8 @@ REGIMES: dict[str, Regime] = {
 
 FORMER = {"vote": False}
 """What was a field of a run once, and is a measurement now. Keys still hash its default, so that they stay what they were."""
+NEWER = {"subset": 0, "label_noise": 0.0}
+"""Fields that the first runs did not have. Keys do not hash these values, for the same reason."""
 
 
 @configuration
@@ -104,6 +107,8 @@ class Run:
         source="--adapt-grad-norm of Hoffer et al.'s code",
     )
     holdout: int = hyper(0, "training images held out and evaluated on in place of the test set", ge=0)
+    subset: int = hyper(0, "training images, a subset that the seed draws, every class in its share; 0 for all", ge=0)
+    label_noise: float = hyper(0.0, "share of the training labels that the seed turns into another class", ge=0, le=1)
     side: int = hyper(0, "side to which images of files are brought; 0 for images that have one", unit="pixels", ge=0)
     unreadable: Literal["refuse", "skip"] = hyper(
         "refuse", "stop at an image file that cannot be read, or leave it out and count it", source="ours"
@@ -137,6 +142,12 @@ class Run:
         return Augmentation(self.padding, self.flip, self.cutout)
 
     @property
+    def draw(self) -> Draw | None:
+        """What is drawn from the training set; None for all of it."""
+        few = self.subset or self.label_noise
+        return Draw(subset=self.subset, label_noise=self.label_noise, number=self.seed) if few else None
+
+    @property
     def reduced(self) -> bool:
         """Whether the run is shorter than its regime, and so must not stand beside full ones."""
         return self.epochs < self.full_epochs
@@ -154,7 +165,8 @@ class Run:
     @property
     def key(self) -> str:
         """Hash of the configuration, 12 hexadecimal digits: equal for equal runs."""
-        text = json.dumps(self.settings() | FORMER, sort_keys=True)
+        own = {k: v for k, v in self.settings().items() if k not in NEWER or v != NEWER[k]}
+        text = json.dumps(own | FORMER, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property

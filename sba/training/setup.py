@@ -34,7 +34,7 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
         ConfigError: the data handed in are not what the run says, or the run does not fit them.
         DataError: they are missing or corrupted, or have a single class.
     """
-    data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side)
+    data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side, run.draw)
     if len(data.classes) < 2:
         raise DataError(f"dataset: {data.name!r} has only the class {', '.join(data.classes)}; give two or more")
     if data.name != run.dataset:
@@ -48,6 +48,8 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
             f"data: it was loaded to be evaluated on the {data.evaluated_on} set, the run holds out {run.holdout} "
             "images; give load() the same holdout"
         )
+    if data.draw != run.draw:
+        raise ConfigError(f"data: it was loaded with draw {data.draw}, the run asks for {run.draw}; give load() that")
     if run.batch_size > len(data.train):
         raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(data.train)} training images; give fewer")
     if run.cutout > data.side:
