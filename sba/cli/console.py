@@ -1,5 +1,6 @@
 """What a sweep says on the command line: its runs with their state and commands, its progress, what came of it."""
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from sba.cli.forecast import Forecast, spoken
 from sba.records.commands import command_of
 from sba.records.file import check_writable
+from sba.records.schema import Record
 from sba.report.averages import settings
 from sba.studies.catalogue import study_named
 from sba.studies.executors import sweep
@@ -45,15 +47,23 @@ class Sweep:
     ):
         machine.prepare()
         self.study = study_named(name)
-        wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
-        self.planned = planned_runs(self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods)
         self.store = Store(store, name, results)
+        wanted = range(first_seed, first_seed + (seeds or self.study.seeds))
+        self.plan = functools.partial(
+            planned_runs, self.study, wanted, where, epochs_scale, {"amp": amp} if amp else {}, methods
+        )
+        self.planned = self.plan(self.made)
         deadline = None if budget is None else time.monotonic() + budget
         self.options = Options(machine, deadline, keep, jobs)
         self.jobs = jobs
         self.failed: dict[int, str] = {}
         self.lost = 0
         self.status, self.verdict = 0, ""
+
+    @property
+    def made(self) -> list[Record]:
+        """The records that later runs follow from."""
+        return self.store.records() if self.study.follows else []
 
     def states(self) -> list[tuple[str, str]]:
         """Return the state of every planned run, as :meth:`sba.studies.store.Store.state` does."""
@@ -77,11 +87,13 @@ class Sweep:
         Raises:
             ResultsError: records could not be appended.
         """
-        left = [i for i, (state, _) in enumerate(self.states()) if state not in ("record", "diverged")]
-        if left:
+        while left := [i for i, (state, _) in enumerate(self.states()) if state not in ("record", "diverged")]:
             check_writable(self.store.results)
             yield f"{len(left)} of {len(self.planned)} runs are left; records go to {self.store.results}"
             yield from self.progress(left, stop)
+            before, self.planned = len(self.planned), self.plan(self.made)
+            if len(self.planned) == before:
+                break
         self.settle()
 
     def progress(self, left: list[int], stop: Callable[[], bool]) -> Iterator[str]:

@@ -6,17 +6,17 @@ from typing import Any
 
 from sba.core.errors import ConfigError
 from sba.records.names import column
-from sba.records.schema import RunRecord
+from sba.records.schema import Record, RunRecord
 from sba.training.loop import Training
 from sba.training.run import Run, make_run
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is run at every seed.
+    """What is run at every seed, or at its own.
 
     Attributes:
-        parameters: for :func:`sba.training.run.make_run`, without the seed.
+        parameters: for :func:`sba.training.run.make_run`; a seed among them stays, and no other is run.
         study: what its records say that they were made for; "" if they stand among the results of the book's tables.
     """
 
@@ -32,11 +32,13 @@ class Study:
         name: on the command line.
         about: what it measures, in a line.
         settings: what is run, the most wanted first.
+        follows: what is run beside, as far as the records that there are decide it.
         seeds: how many, unless told otherwise.
         last: how many epochs a record keeps, from the end; None for all.
         measure: what a record keeps beside the usual, from the finished training.
         vote: keep the error of the majority vote, too.
         exclusive: only records made for this study count, since others keep less.
+        evaluate_last: as for :class:`sba.training.machine.Machine`, unless that says otherwise.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Study:
     measure: Callable[[Training], dict[str, Any]] | None = None
     vote: bool = False
     exclusive: bool = False
+    follows: Callable[[Iterable[Record]], Iterable[Setting]] | None = None
+    evaluate_last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def planned_runs(
     scale: float = 1.0,
     given: dict[str, Any] | None = None,
     methods: Iterable[str] | None = None,
+    records: Iterable[Record] = (),
 ) -> list[PlannedRun]:
     """List the runs of a study, every run at one seed before any at a second; a run that stands twice comes once.
 
@@ -86,13 +91,14 @@ def planned_runs(
         scale: factor of the epochs of every run; below 1 all are marked as reduced.
         given: parameters that all runs take, as ``amp``.
         methods: columns of Table 1 to keep, as "erm" or "cutout+sba"; None for all.
+        records: made so far, for a study whose later runs follow from earlier ones.
 
     Raises:
         ConfigError: nothing is kept, or a parameter is out of range.
     """
     if not scale > 0:
         raise ConfigError(f"epochs-scale: {scale} is not allowed; give a number above 0")
-    settings = list(study.settings())
+    settings = [*study.settings(), *(study.follows(records) if study.follows else ())]
     kept = [s for s in settings if where in ("", where_of(s).split("/")[0], where_of(s))]
     if not kept:
         parts = ", ".join(dict.fromkeys(map(where_of, settings)))
@@ -108,7 +114,9 @@ def planned_runs(
     found: dict[str, PlannedRun] = {}
     for seed in seeds:
         for setting in kept:
-            run = make_run(**scaled(setting.parameters, scale) | (given or {}) | {"seed": seed})
+            run = make_run(
+                **scaled(setting.parameters, scale) | (given or {}) | {"seed": setting.parameters.get("seed", seed)}
+            )
             found.setdefault(run.key, PlannedRun(run, setting.study, run.reduced or scale < 1))
     return list(found.values())
 

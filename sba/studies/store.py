@@ -93,6 +93,10 @@ class Store:
             return "under way", f"under way {at}".strip()
         return ("checkpoint", f"checkpoint at {at}") if at else ("missing", "missing")
 
+    def records(self) -> list[Record]:
+        """Read all records that count."""
+        return read(self.files())
+
     def add(self, record: Record) -> None:
         """Append a record to this store's file."""
         append(self.results, record)

@@ -4,6 +4,7 @@ It keeps no plan: what is left to do is what has no record. It can therefore be 
 and several sweeps may work on one store.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,7 @@ class Options:
 
     def data_of(self, run: Run) -> Data:
         """Load the data of a run, once for all runs that share it."""
-        return self.data(run.dataset, run.holdout, run.side)
+        return self.data(run.dataset, run.holdout, run.side, run.draw)
 
     @property
     def left(self) -> float | None:
@@ -135,10 +136,11 @@ def perform(
     study: Study, index: int, planned: PlannedRun, data: Data, store: Store, options: Options, stop: Callable[[], bool]
 ) -> Iterator[Event]:
     """Do one run that is this process's own."""
+    last = options.machine.evaluate_last or study.evaluate_last
     training = Training(
         planned.run,
         data,
-        options.machine,
+        dataclasses.replace(options.machine, evaluate_last=last),
         folder=store.folder_of(planned.run),
         budget=options.left,
         stop=stop,

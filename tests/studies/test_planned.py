@@ -217,3 +217,9 @@ def test_a_study_is_limited_to_columns_of_its_table():
         ConfigError, match=r"methods: 'erm\+sba' is no part of .* choose from erm, sba, cutout, cutout\+sba"
     ):
         planned_runs(study_named("table1-cifar"), [0], "cifar10/alexnet", methods=("erm+sba",))
+
+
+def test_a_setting_that_names_its_seed_is_run_at_that_alone():
+    study = Study("own", "for this test", lambda: [Setting({"method": "erm", "seed": 7}), Setting({"method": "sba"})])
+    found = [(p.run.method.name, p.run.seed) for p in planned_runs(study, [0, 1])]
+    assert found == [("erm", 7), ("sba", 0), ("sba", 1)]
