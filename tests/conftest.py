@@ -58,7 +58,7 @@ def run():
 @pytest.fixture
 def deep(monkeypatch):
     """Let every training build :func:`deep_network`, whatever network its run names."""
-    monkeypatch.setattr("sba.training.setup.build", lambda name, *shape: deep_network(*shape))
+    monkeypatch.setattr("sba.training.setup.build", lambda name, *shape: deep_network(*shape[:3]))
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,8 @@ ON_THE_DATA = {
 
 def settings_of(name):
     """The parameters of a run that uses a method, or a relative on the data, visibly."""
-    return ON_THE_DATA.get(name) or {"method": name, **ACTIVE.get(name, {})}
+    dropout = {"feature_dropout": 0.5} if name == "r-drop" else {}
+    return ON_THE_DATA.get(name) or {"method": name, **ACTIVE.get(name, {}), **dropout}
 
 
 # ----------------------------------------------------------------------------------------------------------- networks

@@ -146,15 +146,42 @@ def vgg16_parameters(classes, hidden=(4096, 4096), beside=2):
     return convolutions + linear_parameters(512, *hidden, classes)
 
 
-def resnet44_parameters(classes, projections):
-    """One convolution, then 7 blocks of two convolutions at 16, 32 and 64 channels; each followed by 2 numbers per channel."""
-    blocks = 14 * (16 * 16 * 9 + 32 * 32 * 9 + 64 * 64 * 9 + 2 * (16 + 32 + 64)) - 16 * 32 * 9 - 32 * 64 * 9
+def resnet_parameters(classes, depth, projections=False):
+    """One convolution, then n blocks of two convolutions at 16, 32 and 64 channels; each followed by 2 numbers per channel."""
+    blocks = (
+        (depth - 2) // 3 * (16 * 16 * 9 + 32 * 32 * 9 + 64 * 64 * 9 + 2 * (16 + 32 + 64)) - 16 * 32 * 9 - 32 * 64 * 9
+    )
     shortcuts = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64 if projections else 0
     return 3 * 16 * 9 + 2 * 16 + blocks + shortcuts + linear_parameters(64, classes)
 
 
 def linear_parameters(*widths):
     return sum((i + 1) * o for i, o in itertools.pairwise(widths))
+
+
+# ----------------------------------------------------------------------------------------------------------- relatives
+
+
+def soft_cross_entropy(logits, targets):
+    """−Σ_c t_c log Y_c, averaged over rows."""
+    rows = (
+        sum(-t * math.log(y) for t, y in zip(t, softmax(z), strict=True)) for z, t in zip(logits, targets, strict=True)
+    )
+    return sum(rows) / len(logits)
+
+
+def smoothed(labels, classes, epsilon):
+    """(1 − ε) 1_y + ε/C."""
+    return [[(1 - epsilon) * (c == y) + epsilon / classes for c in range(classes)] for y in labels]
+
+
+def r_drop(first, second, labels, alpha):
+    """Half of Eq. 4 of Liang et al.: −log Y₁[y] − log Y₂[y] + α/2 [KL(Y₁ ‖ Y₂) + KL(Y₂ ‖ Y₁)], averaged over rows."""
+    loss = 0.0
+    for a, b, y in zip(first, second, labels, strict=True):
+        loss -= math.log(softmax(a)[y]) + math.log(softmax(b)[y])
+        loss += alpha / 2 * (divergence(a, b) + divergence(b, a))
+    return loss / 2 / len(labels)
 
 
 # ------------------------------------------------------------------------------------------------------------- training

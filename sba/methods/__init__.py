@@ -7,12 +7,27 @@ from sba.methods.decoupled import DecoupledMixup
 from sba.methods.implicit import ImplicitSBA
 from sba.methods.isda import ISDA
 from sba.methods.kmixup import KMixup
+from sba.methods.label_smoothing import LabelSmoothing
 from sba.methods.mixup import ManifoldMixup, Mixup
+from sba.methods.r_drop import RDrop
 from sba.methods.sba_isda import SBAISDA
 
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
-    for cls in (ERM, SBA, ImplicitSBA, Bamboo, Mixup, ManifoldMixup, KMixup, DecoupledMixup, ISDA, SBAISDA)
+    for cls in (
+        ERM,
+        SBA,
+        ImplicitSBA,
+        Bamboo,
+        RDrop,
+        LabelSmoothing,
+        Mixup,
+        ManifoldMixup,
+        KMixup,
+        DecoupledMixup,
+        ISDA,
+        SBAISDA,
+    )
 }
 """Name on the command line and in records → method, in the order of tables."""
 
@@ -26,7 +41,9 @@ __all__ = [
     "DecoupledMixup",
     "ImplicitSBA",
     "KMixup",
+    "LabelSmoothing",
     "ManifoldMixup",
     "Method",
     "Mixup",
+    "RDrop",
 ]

@@ -9,6 +9,7 @@ from torch import nn
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged
 from sba.models import cifar, small, torchvision
+from sba.models.borrowed import Borrowed
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ NETWORKS: dict[str, Architecture] = {
     "vgg16_plain": Architecture(
         lambda classes, channels: cifar.vgg16(classes, channels, convolution=cifar.conv_relu), 32
     ),
+    "resnet20": Architecture(lambda classes, channels: cifar.resnet(classes, channels, 20), 32, 1),
     "resnet44": Architecture(cifar.resnet, 32, 1),
     "resnet44_b": Architecture(lambda classes, channels: cifar.resnet(classes, channels, shortcut="B"), 32, 1),
     "alexnet_imagenet": Architecture(torchvision.alexnet, 224, 64),
@@ -51,8 +53,11 @@ NETWORKS: dict[str, Architecture] = {
 """The networks by name."""
 
 
-def build(name: str, classes: int, channels: int, side: int) -> Staged:
+def build(name: str, classes: int, channels: int, side: int, feature_dropout: float = 0.0) -> Staged:
     """Build a network of :data:`NETWORKS` with fresh weights from torch's global generator.
+
+    A ``feature_dropout`` above 0 is the rate of one more stage, "dropout", before the last linear layer; weights and their names
+    stay the same.
 
     Raises:
         ConfigError: there is no such network, or it cannot take images of this size.
@@ -73,7 +78,19 @@ def build(name: str, classes: int, channels: int, side: int) -> Staged:
             f"network: {name!r} is made for images of {wanted}, the data has {side}×{side}; choose from: {fits}"
         )
     network = architecture.builder(classes, channels)
+    network = with_feature_dropout(network, feature_dropout) if feature_dropout else network
     network.input_shape = (channels, side, side)
+    return network
+
+
+def with_feature_dropout(network: Staged, rate: float) -> Staged:
+    """Put a stage "dropout" before the last stage of a network."""
+    *before, last = network.links.items()
+    links = (*before, ("dropout", nn.Dropout(rate)), last)
+    if not isinstance(network, Borrowed):
+        return Staged(links)
+    network.add_module(*links[-2])
+    network._chain = links
     return network
 
 

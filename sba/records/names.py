@@ -19,6 +19,7 @@ NAMES = {
     "vgg16": "VGG-16",
     "vgg16_imagenet": "VGG-16",
     "vgg16_plain": "VGG-16 without batch normalisation",
+    "resnet20": "ResNet-20",
     "resnet44": "ResNet-44",
     "resnet50": "ResNet-50",
     "cutout": "Cutout",

@@ -13,7 +13,7 @@ from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA
 from sba.records.names import column, facts, title
 from sba.records.schema import BenchRecord, Record
-from sba.report.averages import averages, evidence, settings, written
+from sba.report.averages import averages, deviations, evidence, settings, written
 from sba.report.html import NOT_RUN, table
 from sba.training.run import Run
 
@@ -144,7 +144,7 @@ def evidence_lines(card: Card, found: Iterable[Record]) -> list[str]:
         run = one.run
         length = f"{run.epochs} of {run.full_epochs} epochs, reduced" if one.reduced else f"{run.epochs} epochs"
         cutout = "with Cutout" if run.cutout and card.name != "cutout" else ""
-        parts = [title(run.dataset), title(run.network), cutout, settings(run)]
+        parts = [title(run.dataset), title(run.network), cutout, settings(run), *deviations(run)]
         ids = " ".join(f"`{i}`" for i in one.ids)
         error = f"{written(one.mean, one.half)}\u00a0% (n={one.n})"
         lines.append(f"{', '.join(filter(None, parts))}: {error} after {length}; {ids}")

@@ -56,6 +56,7 @@ REGIMES: dict[str, Regime] = {
     "vgg16_512": VGG,
     "vgg16_linear": VGG,
     "vgg16_plain": VGG_PLAIN,
+    "resnet20": RESNET,
     "resnet44": RESNET,
     "resnet44_b": RESNET,
     "alexnet_imagenet": IMAGENET_PLAIN,
@@ -67,7 +68,7 @@ REGIMES: dict[str, Regime] = {
 
 FORMER = {"vote": False}
 """What was a field of a run once, and is a measurement now. Keys still hash its default, so that they stay what they were."""
-NEWER = {"subset": 0, "label_noise": 0.0}
+NEWER = {"subset": 0, "label_noise": 0.0, "feature_dropout": 0.0}
 """Fields that the first runs did not have. Keys do not hash these values, for the same reason."""
 
 
@@ -80,6 +81,9 @@ class Run:
         "digits", "network"
     )
     method: Method = hyper(ERM(), "training method with its hyper-parameters")
+    feature_dropout: float = hyper(
+        0.0, "rate of a dropout on the features that the last linear layer reads; 0 for none", source="ours", ge=0, lt=1
+    )
     seed: int = hyper(0, "seed of everything random", ge=0, lt=2**63)
     epochs: int = hyper(30, "passes over the training set", ge=1)
     full_epochs: int = hyper(30, "passes of the full regime; a run of fewer is reported as reduced", ge=1)

@@ -72,7 +72,7 @@ def objective_of(run: Run, data: Data, machine: Machine, device: torch.device) -
         )
     with own_randomness(device):
         torch.manual_seed(fold_in(run.seed, "weights"))
-        network = build(run.network, len(data.classes), data.channels, data.side)
+        network = build(run.network, len(data.classes), data.channels, data.side, run.feature_dropout)
         run.method.check(network)
         network = to_device(network, device, run.channels_last)
         if machine.compiled:

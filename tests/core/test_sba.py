@@ -361,7 +361,7 @@ def test_a_network_without_linear_layers_needs_named_layers():
 
 
 def test_every_method_keeps_the_contract():
-    network, x, y = build("mlp", 3, 2, 1), torch.randn(32, 2, 1, 1), torch.arange(32) % 3
+    network, x, y = build("mlp", 3, 2, 1, 0.5), torch.randn(32, 2, 1, 1), torch.arange(32) % 3
     for name, cls in METHODS.items():
         method = cls()
         assert issubclass(cls, Method) and cls.__base__ is Method and cls.name == name and cls.title

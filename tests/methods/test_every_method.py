@@ -16,6 +16,8 @@ NULL = {
     "sba": {"eta": 0.0},
     "implicit-sba": {"omega": math.pi / 2},
     "bamboo": {"eta": 0.0},
+    "r-drop": {"alpha": 0.0},
+    "label-smoothing": {"epsilon": 0.0},
     "mixup": {"alpha": 0.0},
     "manifold-mixup": {"alpha": 0.0},
     "k-mixup": {"alpha": 0.0},

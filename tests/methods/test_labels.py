@@ -61,7 +61,7 @@ def test_every_loss_refuses_wrong_labels(kind):
 
 
 def own(classes=5):
-    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, classes))
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, classes))
 
 
 @wrong
@@ -87,7 +87,7 @@ def test_a_list_is_refused_too():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_single_logit_is_refused(name):
     """Its cross-entropy is 0 whatever it is: a regression trained at a loss of −0.0."""
-    network = Staged([("fc1", nn.Linear(6, 8)), ("act", nn.ReLU()), ("fc2", nn.Linear(8, 1))], (6,))
+    network = Staged([("fc1", nn.Linear(6, 8)), ("act", nn.Dropout(0.1)), ("fc2", nn.Linear(8, 1))], (6,))
     layers = {"layers": ("fc1",)} if "layers" in METHODS[name].__dataclass_fields__ else {}
     method = METHODS[name](**layers)
     with pytest.raises(

@@ -12,6 +12,7 @@ from sba.core.staged import INPUT, Staged
 from sba.models.registry import NETWORKS, build, count_parameters, to_device
 
 SIDES = {name: architecture.smallest or architecture.side for name, architecture in NETWORKS.items()} | {
+    "resnet20": 32,
     "resnet44": 32,
     "resnet44_b": 32,
 }
@@ -151,8 +152,9 @@ def test_part_between_two_layers():
         ("vgg16_512", lambda c: oracles.vgg16_parameters(c, (512, 512)), None),
         ("vgg16_linear", lambda c: oracles.vgg16_parameters(c, ()), None),
         ("vgg16_plain", lambda c: oracles.vgg16_parameters(c, beside=1), None),
-        ("resnet44", lambda c: oracles.resnet44_parameters(c, projections=False), 0.66),
-        ("resnet44_b", lambda c: oracles.resnet44_parameters(c, projections=True), None),
+        ("resnet20", lambda c: oracles.resnet_parameters(c, 20), 0.27),
+        ("resnet44", lambda c: oracles.resnet_parameters(c, 44), 0.66),
+        ("resnet44_b", lambda c: oracles.resnet_parameters(c, 44, projections=True), None),
     ],
 )
 def test_parameter_counts(name, count, millions):
@@ -162,7 +164,7 @@ def test_parameter_counts(name, count, millions):
 
 
 def test_parameter_count_of_100_classes():
-    assert count_parameters(build("resnet44", 100, 3, 32)) == oracles.resnet44_parameters(100, projections=False)
+    assert count_parameters(build("resnet44", 100, 3, 32)) == oracles.resnet_parameters(100, 44)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,7 @@ def test_parameter_count_of_100_classes():
         ("vgg16_512", ("flatten", "fc1", "fc2"), 512),
         ("vgg16_linear", ("flatten",), 512),
         ("vgg16_plain", ("flatten", "fc1", "fc2"), 512),
+        ("resnet20", ("pool",), 64),
         ("resnet44", ("pool",), 64),
         ("resnet44_b", ("pool",), 64),
     ],
@@ -262,3 +265,28 @@ def test_a_shape_is_found_once(monkeypatch):
     first = [network.shape(layer) for layer in network.stages]
     monkeypatch.setattr(torch.func, "functional_call", None)
     assert [network.shape(layer) for layer in network.stages] == first
+
+
+# --------------------------------------------------------------------------------------------------- dropout at the feature
+
+
+@every_network
+def test_dropout_at_the_feature_is_one_more_stage_and_changes_nothing_else(name):
+    """The weights, their names and torch's generator are those of the network without; in evaluation so is every logit."""
+    nets, states = [], []
+    for rate in (0.0, 0.5):
+        torch.manual_seed(0)
+        nets.append(build(name, 10, 3, SIDES[name], rate))
+        states.append(torch.get_rng_state())
+    plain, dropped = nets
+    assert torch.equal(*states) and plain.stages == network(name).stages
+    assert list(plain.state_dict()) == list(dropped.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), dropped.parameters(), strict=True))
+    assert dropped.stages == (*plain.stages[:-1], "dropout", plain.stages[-1])
+    assert dropped.last_linear is dropped[-1] and dropped.shape("dropout") == (dropped.last_linear.in_features,)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images(name)), dropped.eval()(images(name)))
+        h = dropped.train()(images(name).repeat(8, 1, 1, 1), until="dropout")
+    assert sum(m is dropped[-2] for m in dropped.modules()) == 1 and dropped[-2].training
+    kept = dropped(torch.ones(8, h.shape[1]), after=dropped.stages[-3], until="dropout")
+    assert set(kept.unique().tolist()) == {0.0, 2.0}

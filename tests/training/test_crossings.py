@@ -11,7 +11,7 @@ import math
 
 import pytest
 import torch
-from helpers import ACTIVE
+from helpers import settings_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -92,7 +92,7 @@ def watched(watch, function, rows):
         return function(rows)
 
 
-FREE = {name: {"method": name} | ACTIVE.get(name, {}) for name in METHODS} | {
+FREE = {name: settings_of(name) for name in METHODS} | {
     "cutout and flip": {"cutout": 4, "flip": True},
     "views": {"views": 2},
     "views, chunked": {"views": 2, "chunked": True},

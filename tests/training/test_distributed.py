@@ -127,7 +127,7 @@ def test_all_ranks_end_with_the_same_weights_memory_and_history(whole, name):
 def test_all_ranks_take_the_same_branches(whole, name):
     """λ(t), the layer and the weight of a mixture: gradients that are averaged would hide a difference."""
     assert whole[0][name][2] == whole[1][name][2]
-    assert whole[0][name][2] or name in {"erm", "isda", *ON_THE_DATA}
+    assert whole[0][name][2] or name in {"erm", "r-drop", "label-smoothing", "isda", *ON_THE_DATA}
 
 
 CHUNKED = {

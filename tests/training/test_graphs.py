@@ -10,7 +10,7 @@ import math
 
 import pytest
 import torch
-from helpers import ACTIVE, ON_THE_DATA, deep_network, outcome, same, scene, whole
+from helpers import ON_THE_DATA, deep_network, outcome, same, scene, settings_of, whole
 
 import sba.training.graphs
 from sba import METHODS, train
@@ -24,7 +24,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 BRANCHED = {name for name, cls in METHODS.items() if cls.branch is not Method.branch}
 SETTINGS = {
-    **{name: {"method": name} | ACTIVE.get(name, {}) for name in sorted(BRANCHED)},
+    **{name: settings_of(name) for name in sorted(BRANCHED)},
     "sba, drawn": {"method": "sba", "eta": 0.5},
     "sba, by epochs": {"method": "sba", "eta": 0.5, "schedule": "epoch"},
     "sba, running scale": {"method": "sba", "eta": 0.5, "scale": "running"},
@@ -40,7 +40,7 @@ captured_runs = pytest.mark.parametrize("name", SETTINGS)
 
 def test_the_methods_whose_steps_can_be_captured():
     """The rest takes a number of the host's into each step: a share λ, an assignment, a progress."""
-    assert {"erm", "sba", "implicit-sba", "bamboo"} == BRANCHED
+    assert {"erm", "sba", "implicit-sba", "bamboo", "r-drop", "label-smoothing"} == BRANCHED
 
 
 class First(Source):
