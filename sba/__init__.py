@@ -16,7 +16,7 @@ from sba.methods import ERM, METHODS, SBA, ImplicitSBA
 
 if TYPE_CHECKING:
     from sba.adapters.criterion import attach
-    from sba.data.datasets import load
+    from sba.data.datasets import Data, load
     from sba.models.registry import NETWORKS, build
     from sba.training.evaluation import evaluate
     from sba.training.loop import train
@@ -28,6 +28,7 @@ Moment = Step
 """What :class:`Step` was called before version 0.2."""
 
 LATER = {
+    "Data": "sba.data.datasets",
     "NETWORKS": "sba.models.registry",
     "Run": "sba.training.run",
     "attach": "sba.adapters.criterion",
@@ -44,6 +45,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SBA",
+    "Data",
     "ImplicitSBA",
     "Moment",
     "Run",

@@ -4,17 +4,19 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sba.core.errors import DataError
+from sba.core.errors import ConfigError, DataError
 from sba.core.rng import fold_in
+from sba.data.arrays import Layout, divided, names_of, split_of, statistics
 from sba.data.in_files import MEAN, STD, Stream, list_folder
 from sba.data.in_memory import Split
-from sba.data.sources import ROOT_VARIABLE, Listed, Raw, source
+from sba.data.sources import ARRAYS, ROOT_VARIABLE, Listed, Raw, source
 from sba.data.subsets import Draw
 
 
@@ -23,7 +25,7 @@ class Data:
     """A data set, split in two.
 
     Attributes:
-        name: as given to :func:`load`.
+        name: as given to :func:`load`; "arrays:" and a name for :meth:`from_arrays`.
         train: what is trained on, in memory or in files.
         test: what is evaluated on: the test set, or images held out of the training set.
         evaluated_on: "test" or "holdout".
@@ -34,6 +36,7 @@ class Data:
         root: the folder that data is looked for in, and more about the images (:mod:`sba.data.cifar10h`); None if it is not
             known.
         draw: what was drawn from the training set; None if all of it is there.
+        more: what decides numbers besides pixels and labels, for the fingerprint.
     """
 
     name: str
@@ -46,6 +49,57 @@ class Data:
     fingerprint: str
     root: pathlib.Path | None = None
     draw: Draw | None = None
+    more: str = ""
+
+    @classmethod
+    def from_arrays(
+        cls, x: Any, y: Any, classes: Sequence[str] | int, *, test: tuple[Any, Any] | float = 0.2,
+        layout: Layout = "NCHW", name: str = "", holdout: int = 0,
+        normalise: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> "Data":  # fmt: skip
+        """Make a data set of a program's own arrays, for :func:`sba.make_run` and :func:`sba.train`.
+
+        Conversions are logged once for each split. What is trained on are copies of 8 bits, and the record of a run holds their
+        fingerprint; no command can repeat it, since no command has the arrays.
+
+        Args:
+            x: square images: a NumPy array, a tensor on any device, or lists; uint8, floats from 0 to 1, or uint16.
+            y: one class for each image, integers.
+            classes: their names, or how many there are.
+            test: images and labels to test on, a pair (x, y), or the share of each class that is put aside for that.
+            layout: the order of the axes: "NCHW", "NHWC", or "NHW" for grey images.
+            name: of the data in records; by default the fingerprint.
+            holdout: as for :func:`load`.
+            normalise: means and standard deviations of the channels, for weights that were trained with others than those of
+                the training images.
+
+        Raises:
+            ConfigError: an array is not as it must be; it says which, and what to give.
+
+        >>> images, labels = np.random.default_rng(0).random((40, 8, 8)), np.arange(40) % 4
+        >>> data = Data.from_arrays((images * 255).astype(np.uint8), labels, 4, layout="NHW", name="noise")
+        >>> len(data.train), len(data.test), data.train.shape, data.name
+        (32, 8, (1, 8, 8), 'arrays:noise')
+        """
+        names = names_of(classes)
+        train = split_of("train", x, y, layout, len(names))
+        if isinstance(test, tuple | list):
+            if len(test) != 2:
+                raise ConfigError(f"test: {len(test)} things are not allowed; give images and labels, (x, y)")
+            whole, other = train, split_of("test", *test, layout, len(names))
+        else:
+            whole, other = divided(train, test)
+        if whole.shape != other.shape:
+            raise ConfigError(f"test: images of shape {other.shape} do not fit {whole.shape}; give equal shapes")
+        if len(whole.labels.unique()) < 2:
+            raise ConfigError(f"y: all training images are of class {names[whole.labels[0]]!r}; give two or more")
+        mean, std = channel_mean_std(whole.images) if normalise is None else statistics(normalise, whole.shape[0])
+        if 0.0 in std:
+            raise ConfigError(f"x: channel {std.index(0.0)} has one value in all training images; leave it out")
+        first, second = held_out(whole, other, holdout)
+        more = "" if normalise is None else f"{mean} {std}"
+        found, kind = fingerprint(first, second, more=more), "holdout" if holdout else "test"
+        return cls(f"{ARRAYS}{name or found}", first, second, kind, names, mean, std, found, more=more)
 
     @property
     def side(self) -> int:
@@ -64,7 +118,9 @@ class Data:
         if draw is None:
             return self
         train = draw(self.train, len(self.classes))
-        return dataclasses.replace(self, train=train, draw=draw, fingerprint=fingerprint(train, self.test))
+        return dataclasses.replace(
+            self, train=train, draw=draw, fingerprint=fingerprint(train, self.test, more=self.more)
+        )
 
     def reading(self, unreadable: str, workers: int) -> "Data":
         """Return the same data, whose files are read in another way (:class:`sba.data.in_files.Stream`)."""
@@ -123,14 +179,8 @@ def load(
         raise DataError(f"side: {side} is not allowed, the images of {name!r} have a side of their own; leave it out")
     raw = origin.read(folder, download, side or origin.side)
     train, test, classes = in_files(raw.folder, side or origin.side) if isinstance(raw, Listed) else in_memory(raw)
-    if not 0 <= holdout < len(train):
-        raise DataError(
-            f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}"
-        )
     mean, std = (MEAN, STD) if isinstance(train, Stream) else channel_mean_std(train.images)
-    if holdout:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold_in(0, "holdout")))
-        train, test = train[order[holdout:].sort().values], train[order[:holdout].sort().values]
+    train, test = held_out(train, test, holdout)
     return Data(
         name=name,
         train=train,
@@ -142,6 +192,18 @@ def load(
         fingerprint=fingerprint(train, test),
         root=folder,
     ).drawn(draw)
+
+
+def held_out(train: Any, test: Any, holdout: int) -> tuple[Any, Any]:
+    """Return what is trained and evaluated on: the splits, or parts of the first one; arguments and errors as for :func:`load`."""
+    if not 0 <= holdout < len(train):
+        raise DataError(
+            f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}"
+        )
+    if not holdout:
+        return train, test
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold_in(0, "holdout")))
+    return train[order[holdout:].sort().values], train[order[:holdout].sort().values]
 
 
 class DataCache:
@@ -197,9 +259,9 @@ def channel_mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
-def fingerprint(*splits: Split | Stream) -> str:
-    """Hash pixels, labels and their order; names and sizes in place of pixels that stay in files."""
-    digest = hashlib.blake2b(digest_size=8)
+def fingerprint(*splits: Split | Stream, more: str = "") -> str:
+    """Hash pixels, labels and their order, and ``more``; names and sizes in place of pixels that stay in files."""
+    digest = hashlib.blake2b(more.encode(), digest_size=8)
     for split in splits:
         split.hash_into(digest)
     return digest.hexdigest()

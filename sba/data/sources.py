@@ -1,6 +1,7 @@
 """Where data sets come from: digits are embedded, moons drawn, CIFAR and small folders read, ImageNet and the like listed."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import re
@@ -230,12 +231,21 @@ DATASETS: dict[str, Source] = {
 """Data sets by name. Besides these, ``folder:PATH`` is a folder of images, and ``digits:1``, ``digits:2``, … are the digits with
 other images held out."""
 
+ARRAYS = "arrays:"
+"""The names of :meth:`sba.data.datasets.Data.from_arrays` begin with it."""
 FOLDER_SIDE = 32
 """Pixels to which the images of a folder are brought unless told otherwise."""
 
 
+def nowhere(name: str, root: pathlib.Path, download: bool, side: int) -> Raw:
+    """Say that the arrays of a program are in no file."""
+    raise DataError(
+        f"dataset: {name!r} was made of arrays, no command has them; give train() the Data of Data.from_arrays"
+    )
+
+
 def source(name: str) -> Source:
-    """Look up a data set, or describe the one that ``folder:PATH`` or ``digits:K`` names.
+    """Look up a data set, or describe the one that ``folder:PATH``, ``digits:K`` or ``arrays:NAME`` names.
 
     Raises:
         DataError: there is no such data set.
@@ -250,6 +260,8 @@ def source(name: str) -> Source:
             cutout=16,
             side=FOLDER_SIDE,
         )
+    if name.startswith(ARRAYS):
+        return Source(functools.partial(nowhere, name), "resnet44")
     if re.fullmatch(r"digits:[1-9][0-9]{0,8}", name):
         return dataclasses.replace(DATASETS["digits"], read=read_other_digits(int(name.removeprefix("digits:"))))
     if name not in DATASETS:

@@ -2,7 +2,9 @@
 
 import shlex
 
+from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
+from sba.data.sources import ARRAYS
 from sba.records.schema import RunRecord, TrainRecord
 from sba.training.run import Run, make_run
 
@@ -20,7 +22,15 @@ def command(record: RunRecord) -> str:
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None, processes: int = 1) -> str:
-    """Write the command line of a run: data set, network, method, and what differs from the defaults."""
+    """Write the command line of a run: data set, network, method, and what differs from the defaults.
+
+    Raises:
+        ConfigError: no command can repeat it, since its images are a program's own.
+    """
+    if run.dataset.startswith(ARRAYS):
+        raise ConfigError(
+            f"dataset: {run.dataset!r} is a program's own, no command repeats the run; run that program again"
+        )
     default = make_run(run.dataset, run.network, run.method.name, epochs=run.epochs)
     parts = ["--dataset", run.dataset, "--network", run.network, "--method", run.method.name, "--seed", str(run.seed)]
     if run.epochs != run.full_epochs:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, definitions, hyper, suggestion
 from sba.data.augment import Augmentation
-from sba.data.sources import source
+from sba.data.datasets import Data
+from sba.data.sources import ARRAYS, source
 from sba.data.subsets import Draw
 from sba.methods import ERM, METHODS, Method
 from sba.models.registry import NETWORKS
@@ -218,13 +219,17 @@ def preset_named(cls: type[Method], name: str) -> dict[str, Any]:
 
 
 def make_run(
-    dataset: str = "digits", network: str | None = None, method: str = "erm", preset: str | None = None, **given: Any
+    dataset: str | Data = "digits",
+    network: str | None = None,
+    method: str = "erm",
+    preset: str | None = None,
+    **given: Any,
 ) -> Run:
     """Build a run from flat parameters: those of the run and those of its method, by name; None means not given.
 
     What is not given comes from the data set (crop, flip) and from the network's regime. With ``epochs`` alone the milestones
     move in proportion. ``cutout="auto"`` takes the side that its authors use for the data set. ``preset`` names one of the method's
-    presets; what is given besides goes before it.
+    presets; what is given besides goes before it. ``dataset`` is a name, or data that is loaded already or made of arrays.
 
     Raises:
         ConfigError: a parameter is unknown or out of range.
@@ -237,6 +242,13 @@ def make_run(
     sba.core.errors.ConfigError: eta (η): -1 is not allowed; give a number in [0, ∞)
     """
     given = {k: v for k, v in given.items() if v is not None}
+    if isinstance(dataset, Data):
+        given = ({"holdout": len(dataset.test)} if dataset.evaluated_on == "holdout" else {}) | given
+        dataset = dataset.name
+    if not isinstance(dataset, str):
+        raise ConfigError(
+            f"dataset: {type(dataset).__name__} is not allowed; give a name, or Data.from_arrays(x, y, classes)"
+        )
     cls, origin = method_named(method), source(dataset)
     network = network or origin.network
     if network not in REGIMES:
@@ -258,6 +270,8 @@ def make_run(
         scaled = (round(m * given["epochs"] / regime.epochs) for m in regime.milestones)
         defaults["milestones"] = tuple(sorted({m for m in scaled if m > 0}))
     if given.get("cutout") == "auto":
+        if dataset.startswith(ARRAYS):
+            raise ConfigError("cutout: 'auto' is not known for arrays; give its side in pixels")
         given["cutout"] = origin.cutout
     elif given.get("cutout") == -1:
         raise ConfigError("cutout: -1 is not allowed; give auto for the side that its authors use, or 0 for none")

@@ -49,7 +49,9 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
             "images; give load() the same holdout"
         )
     if data.draw != run.draw:
-        raise ConfigError(f"data: it was loaded with draw {data.draw}, the run asks for {run.draw}; give load() that")
+        raise ConfigError(
+            f"data: it was loaded with draw {data.draw}, the run asks for {run.draw}; give data.drawn(run.draw)"
+        )
     if run.batch_size > len(data.train):
         raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(data.train)} training images; give fewer")
     if run.cutout > data.side:
