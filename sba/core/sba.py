@@ -37,7 +37,7 @@ class SBA(Method):
     cited: ClassVar[tuple[str, ...]] = ("li2020sba",)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
-        # the literal reading of Eqs. 5-12: no unit for σ, no rescaling, no stop-gradient, one training pass for all rows
+        # the literal reading of Eqs. 5-12: no unit for σ, no rescaling, no stop-gradient; virtual rows pass as any batch does
         "paper": {"scale": "absolute", "dropout_rescale": False, "detach": False, "batch_norm": "tracked"},
         # Batch Augmentation at a layer (Hoffer et al.): M dropout masks on each activation and its own label, at every step
         "latent-ba": {"omega": 0.0, "eta": 1.0, "gaussian_share": 0.0, "label": "hard", "objective": "either_or"},

@@ -59,9 +59,9 @@ def joint(chunks: Chunks, optimizer: Optimizer, no_sync: Callable[[], Any] = con
 def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     """Do Algorithm 1's two updates, both gradients taken before the first.
 
-    Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum the first gradient acts a second
-    time through the buffer; weight decay acts twice on every parameter that the second term reaches. Several processes are
-    refused with a :class:`ConfigError`.
+    Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum μ older gradients decay by μ² at
+    such a step, and weight decay acts twice on every parameter that the second term reaches. Several processes are refused with
+    a :class:`ConfigError`.
     """
     (compute,) = chunks
     terms = compute()

@@ -1,7 +1,13 @@
 """Corruptions of images at five severities, after ImageNet-C and CIFAR-10-C (Hendrycks and Dietterich, 2019).
 
-Each works on a whole batch; draws are arguments, or come from a generator. The strengths are the authors'. The images are not
-theirs, since the draws are others, so that errors are comparable in kind and not to the last digit.
+Each works on a whole batch; draws are arguments, or come from a generator. The strengths are the authors'. Their images are not
+these, so that errors are comparable in kind only:
+
+- draws are others;
+- the blur mirrors an image at its edges, theirs repeats the outermost pixels;
+- levels are rounded here and cut off there;
+- ImageNet-C is stored as JPEG of quality 85, whatever the corruption; nothing is compressed here but by ``jpeg``;
+- images of 64 pixels take CIFAR-10-C's strengths here; for Tiny-ImageNet-C the authors have a table of its own.
 """
 
 import io

@@ -26,8 +26,7 @@ class ImplicitSBA(Method):
     """Add the expectation of Eq. 11's second term over the vicinity; layer k is the input of the last linear layer.
 
     The basis Σ leaves the covariance of the noise as it is on average, so it has no place here. Both forms are close for Gaussian
-    points. For dropout points they are not unless next to nothing is deleted, since a deletion is no small step: chapter 05
-    measures it.
+    points. For dropout points they are not, since a deletion is no small step: the chapter on the limit measures it.
     """
 
     name: ClassVar[str] = "implicit-sba"
@@ -55,7 +54,7 @@ class ImplicitSBA(Method):
     update: Literal["joint", "sequential_stale", "sequential_fresh"] = shared(SBA, "update")
     expectation: Literal["second_order", "bound"] = hyper(
         "second_order",
-        "the expected divergence to second order in the noise, or its upper bound",
+        "the expected divergence to second order in the noise, or a bound from above; SBA's default Σ may exceed that bound",
         source="ours; after ISDA",
     )
 

@@ -170,7 +170,9 @@ class KMixup(Method):
     colour: ClassVar[str] = "#E69F00"
     marker: ClassVar[str] = "<"
     formula: ClassVar[str] = (
-        MIXED_LOSS + r",\quad \pi = \arg\min_\pi \sum_i \lVert \mathbf h_i - \mathbf h_{\pi(i)} \rVert^2"
+        MIXED_LOSS
+        + r",\quad \pi|_{B_j} = \arg\min_{\pi \colon B_j \to B'_j} "
+        + r"\sum_{i \in B_j} \lVert \mathbf h_i - \mathbf h_{\pi(i)} \rVert^2"
     )
     cited: ClassVar[tuple[str, ...]] = ("greenewald2021kmixup",)
 

@@ -229,7 +229,7 @@ def make_run(
 
     What is not given comes from the data set (crop, flip) and from the network's regime. With ``epochs`` alone the milestones
     move in proportion. ``cutout="auto"`` takes the side that its authors use for the data set. ``preset`` names one of the method's
-    presets; what is given besides goes before it. ``dataset`` is a name, or data that is loaded already or made of arrays.
+    presets; explicit options override it. ``dataset`` is a name, or data that is loaded already or made of arrays.
 
     Raises:
         ConfigError: a parameter is unknown or out of range.

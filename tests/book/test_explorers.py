@@ -267,3 +267,15 @@ def test_train_here_stops_when_told(problem):
         time.sleep(0.05)
     assert len(explorer.picture.own) >= 2 and progress.value == len(explorer.picture.own), told.value
     assert told.value.startswith("ω = 0.000, η = 0.1: epoch ")
+
+
+# ----------------------------------------------------------------------------------------------------------------- cost
+
+
+def test_errors_are_shown_at_the_layer_of_the_runs_alone(call):
+    """Nobody measured AlexNet's errors at a layer of ResNet-44."""
+    data = explore.cost(read(book_folder())).picture.data
+    names = [layer["name"] for layer in data["layers"]]
+    assert len(data["trained"]) < len(names) and set(data["trained"]) < set(names)
+    shown = call("cost", *(["trained", {"layer": i}, data] for i in range(len(names))))
+    assert shown == [name in data["trained"] for name in names]

@@ -11,6 +11,7 @@ from helpers import deep_network, outcome, same
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sba import ERM, METHODS, SBA, Scheduler, Staged, train
 from sba.core.errors import ConfigError
@@ -215,6 +216,22 @@ def test_either_or_without_a_plain_step_has_records_without_a_cross_entropy(run,
     assert set(record_of(training).epochs[0].terms) == {"virtual"}
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_either_or_with_a_soft_label_saves_the_raw_rows_backward_pass_behind_the_layer_of_a_detached_teacher(detach):
+    """Counted by torch, as the chapter on the scheduler says: twice the raw rows' products behind k."""
+    network = build("mlp", 3, 2, 1)
+    x, y = torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1])
+
+    def products(objective):
+        method = SBA(objective=objective, detach=detach, layers=("fc1",), basis="identity", **ALWAYS)
+        with FlopCounterMode(display=False) as counter:
+            torch.stack(list(method.terms(network, x, y, Step(0), None).values())).sum().backward()
+        return counter.get_total_flops()
+
+    behind = sum(2 * 4 * m.weight.numel() for m in network.behind("fc1") if isinstance(m, nn.Linear))
+    assert products("sum") - products("either_or") == (2 * behind if detach else 0)
+
+
 # ---------------------------------------------------------------------------------------------------------- every switch
 
 
@@ -280,6 +297,17 @@ def test_virtual_points_teach_the_layers_below_them():
     virtual = method.terms(network, torch.randn(4, 2, 1, 1), torch.tensor([0, 1, 2, 1]), Step(0), None)["virtual"]
     virtual.backward()
     assert network.get_submodule("fc1")[0].weight.grad.any()
+
+
+def test_at_the_last_layer_the_second_term_still_teaches_the_convolutions_of_alexnet():
+    """Decisions, Plausibility: only what the last map makes of a feature is compared, but the feature is moved as well."""
+    torch.manual_seed(0)
+    network = build("alexnet", 10, 3, 32)
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8)
+    SBA(layers=network.linear_inputs, **ALWAYS).terms(network, x, y, Step(0), None)["virtual"].backward()
+    last = set(network.last_linear.parameters())
+    lengths = [sum(p.grad.square().sum() for p in network.parameters() if (p in last) == at).sqrt() for at in (0, 1)]
+    assert network.linear_inputs == network.stages[-2:-1] and lengths[0] > 0.1 * lengths[1] > 0
 
 
 def test_the_label_chooses_the_loss():

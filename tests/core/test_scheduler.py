@@ -82,3 +82,14 @@ def test_unknown_schedule():
 def test_too_many_values_without_a_name(call):
     with pytest.raises(TypeError, match="values without a name, not"):
         call()
+
+
+@pytest.mark.parametrize(("a", "b"), [(math.pi / 3, math.pi / 4), (0.3, 1.2)])
+def test_at_one_seed_two_angles_differ_in_their_dose_by_less_than_at_two(a, b):
+    """The difference of two states is a Bernoulli variable with the difference of the probabilities (chapter on the scheduler)."""
+    p, q = sorted(map(probability, (a, b)), reverse=True)
+    ours, theirs = Scheduler(a).stream(0, STEPS), Scheduler(b).stream(0, STEPS)
+    other = Scheduler(b).stream(1, STEPS)
+    same, apart = ((ours.astype(float) - s).var() for s in (theirs, other))
+    assert same == pytest.approx((p - q) * (1 - p + q), rel=0.05)
+    assert apart == pytest.approx(p * (1 - p) + q * (1 - q), rel=0.05) and apart > 1.1 * same

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sba import ERM, SBA, Staged, Step, build
+from sba.core.divergence import kl
 from sba.core.tail import Tail, switched
 
 READINGS = ["raw", "tracked", "untracked", "running"]
@@ -83,6 +84,17 @@ def test_only_the_raw_and_the_running_statistics_treat_each_point_by_itself(batc
     tail.raw(h)
     alone, together = tail.virtual(h), tail.virtual(torch.cat([h, 5 * h]))[:6]
     assert torch.allclose(alone, together, rtol=1e-10) == (batch_norm in ("raw", "running"))
+
+
+@every_reading
+def test_a_raw_row_has_a_divergence_from_itself_with_every_reading_but_one(batch_norm):
+    """Decisions, point 4: no dropout, and the raw rows stand among virtual ones, as Eq. 6 stacks them."""
+    net = network(0.0)
+    h = scene(net, "fc1")
+    tail = Tail(net, "fc1", True, batch_norm)
+    raw = tail.raw(h)
+    own = kl(raw, tail.virtual(torch.cat([h, 5 * h]))[: len(h)])
+    assert own.max() < 1e-12 if batch_norm == "raw" else own.min() > 1e-4
 
 
 def test_the_raw_statistics_against_the_loop():

@@ -273,3 +273,57 @@ def test_stale_gradients_are_refused_where_the_wrapper_could_not_average_them(mo
     terms = {"cross_entropy": weight.sum(), "virtual": weight.square().sum()}
     with pytest.raises(ConfigError, match="update: 'sequential_stale' cannot be shared by processes; give joint"):
         UPDATES["sequential_stale"]([lambda: terms], torch.optim.SGD([weight], lr=0.1))
+
+
+# ------------------------------------------------------------------------------------------- what the pages say of the two
+
+
+class Kicked(nn.Module):
+    """A weight whose two terms have the slopes that are given."""
+
+    def __init__(self, before=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.optimizer = torch.optim.SGD([self.weight], lr=0.1, momentum=0.8)
+        self.optimizer.state[self.weight]["momentum_buffer"] = torch.full_like(self.weight.data, before)
+
+    def step(self, update, first, second):
+        UPDATES[update](
+            [lambda: {FIRST: first * self.weight.sum(), "virtual": second * self.weight.sum()}], self.optimizer
+        )
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("slopes", [(1.0, 0.0), (0.0, 1.0)], ids=["first term", "second term"])
+def test_a_gradient_moves_the_weights_by_the_rate_over_one_minus_momentum_in_every_mode(update, slopes):
+    """Decisions, point 17: the first gradient does not act twice."""
+    kicked = Kicked()
+    kicked.step(update, *slopes)
+    for _ in range(200):
+        kicked.step("joint", 0.0, 0.0)
+    assert kicked.weight.item() == pytest.approx(-0.1 / (1 - 0.8))
+
+
+@pytest.mark.parametrize(("update", "decays"), [("joint", 1), ("sequential_stale", 2), ("sequential_fresh", 2)])
+def test_two_updates_let_older_gradients_decay_by_the_square_of_momentum(update, decays):
+    kicked = Kicked(before=1.0)
+    kicked.step(update, 0.0, 0.0)
+    assert kicked.optimizer.state[kicked.weight]["momentum_buffer"].item() == pytest.approx(0.8**decays)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_a_loss_in_bits_is_a_larger_rate_and_a_smaller_weight_decay(decay):
+    """Decisions, point 19: lr (g/ln 2 + λw) = (lr/ln 2)(g + λ ln 2 · w); λ stays only if it is 0."""
+
+    def trained(unit, lr, weight_decay):
+        weight = nn.Parameter(Tiny().weight.detach().clone())
+        optimizer = torch.optim.SGD([weight], lr=lr, momentum=0.9, weight_decay=weight_decay)
+        for _ in range(5):
+            optimizer.zero_grad()
+            ((Tiny.first(weight) + Tiny.second(weight)) / unit).backward()
+            optimizer.step()
+        return weight.detach()
+
+    bits = trained(math.log(2), 0.1, decay)
+    torch.testing.assert_close(trained(1, 0.1 / math.log(2), decay * math.log(2)), bits, rtol=1e-12, atol=0)
+    assert torch.allclose(trained(1, 0.1 / math.log(2), decay), bits, rtol=1e-6) == (decay == 0)

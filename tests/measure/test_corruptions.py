@@ -48,6 +48,22 @@ def test_the_blur_is_scipys(sigma):
         assert np.allclose(own.numpy(), expected, atol=1e-6)
 
 
+def test_at_a_border_the_blur_is_not_that_of_the_authors_who_repeat_the_edge():
+    """What the module says of itself; inside, where no kernel reaches over the edge, the two agree."""
+    sigma, x = CIFAR_C["gaussian_blur"][-1], pictures()
+    own = 255 * corruptions.gaussian_blur(x / 255, sigma)
+    theirs = np.array([[gaussian_filter(c.double().numpy(), sigma, mode="nearest") for c in image] for image in x])
+    gap, reach = np.abs(own.numpy() - theirs), round(4 * sigma)
+    assert gap[..., reach:-reach, reach:-reach].max() < 1e-3
+    assert 2 < gap.max() < 30
+
+
+def test_levels_are_rounded_where_the_authors_cut_them_off():
+    between = (torch.arange(255, dtype=torch.float64) + 0.7) / 255
+    assert torch.equal(corruptions.to_levels(between), torch.arange(1, 256, dtype=torch.uint8))
+    assert (255 * between.numpy()).astype(np.uint8).tolist() == list(range(255))
+
+
 def test_brightness_is_the_value_of_matplotlibs_hsv():
     x = torch.cat([pixels(), torch.zeros(1, 3, 9, 9, dtype=torch.float64)])
     hsv = rgb_to_hsv(x.permute(0, 2, 3, 1).numpy())

@@ -149,6 +149,30 @@ def test_eq14_read_for_one_class_is_signed_and_descending_it_raises_the_divergen
     assert kl(z, v) > 2 * before
 
 
+def test_eq14_read_for_one_class_raises_the_signed_difference_and_closes_a_negative_gap_first():
+    z = torch.tensor([2.0, 0.0, -1.0], dtype=torch.float64)
+    v, deltas = z - torch.tensor([0.8, 0, 0], dtype=torch.float64), []
+    for _ in range(200):
+        v = v.detach().requires_grad_()
+        summand = inconsistency(z.softmax(-1), v.softmax(-1))[0]
+        deltas.append(-summand.item())
+        v = v - 0.5 * torch.autograd.grad(summand, v)[0]
+    assert deltas == sorted(deltas) and deltas[0] < 0 < deltas[-1]
+    gaps = np.abs(deltas)
+    assert gaps.argmin() > 0 and (np.diff(gaps)[: gaps.argmin() - 1] < 0).all() and gaps[-1] > gaps.min()
+
+
+def test_the_divergence_rises_in_every_direction_of_the_simplex_and_is_flat_along_a_constant_shift_of_the_logits():
+    z = logits(1)[0]
+    fisher = torch.autograd.functional.hessian(lambda v: kl(z, v), z)
+    curvatures = torch.linalg.eigvalsh(fisher)
+    assert abs(curvatures[0]) < 1e-12 and curvatures[1] > 1e-4
+    assert kl(z, z + 3.0).item() == pytest.approx(0, abs=1e-12)
+    turned = z + 0.5 * logits(200, seed=3)
+    away = (turned.softmax(-1) - z.softmax(-1)).norm(dim=-1)
+    assert (kl(z, turned) >= 0.5 * away**2).all() and away.min() > 1e-3  # Pinsker
+
+
 @given(pairs(limit=10))
 def test_half_chi_square_equals_pearsons_statistic(pair):
     z, v = (p.reshape(-1, p.shape[-1])[0] for p in pair)

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from sba.core.errors import ConfigError
-from sba.methods.kmixup import alpha_for, assign, mean_squared_step, mismatches, pairs, shrinkage
+from sba.methods.kmixup import KMixup, alpha_for, assign, mean_squared_step, mismatches, pairs, shrinkage
 from sba.methods.mixup import mix
 
 
@@ -164,6 +164,14 @@ def test_a_block_of_the_whole_batch_mixes_nothing_but_a_roll_leaves_no_row_in_it
     for k in range(2, 11):
         partners = pairs(x, torch.arange(20).roll(k), k)
         assert all(i // k != j // k for i, j in enumerate(partners.tolist()))
+
+
+def test_over_permutations_of_the_batch_with_itself_the_best_is_the_identity():
+    """So the card of the method names the blocks: each is matched with the block in its place of the second order."""
+    x, _ = batch(8)
+    rows, columns = linear_sum_assignment(cdist(x, x, "sqeuclidean"))
+    assert (rows == columns).all()
+    assert r"\colon B_j \to B'_j" in KMixup.formula
 
 
 def test_blocks_below_one_row_are_refused():

@@ -22,6 +22,9 @@ export function errorBy(errors, step, time) {
   return done < 1 ? null : errors[Math.min(done, errors.length) - 1];
 }
 
+/** Whether the runs were trained with virtual points at the chosen layer: nobody measured an error at another one. */
+export const trained = (state, data) => data.trained.includes(data.layers[state.layer].name);
+
 const MOST = 100;
 const ABOUT = [1, 2, 5, 10, 20, 50, 100];
 
@@ -62,9 +65,9 @@ function gain(svg, box, price, data) {
 export default explorer({
   names: ["omega", "folds", "layer"],
   draw(svg, width, state, data) {
-    const { boxes, height } = layout(width, [{ height: 300, shares: [1, 1] }]);
+    const { boxes, height } = layout(width, [{ height: 300, shares: trained(state, data) ? [1, 1] : [1] }]);
     const price = step(svg, boxes[0], state, data.layers[state.layer]);
-    gain(svg, boxes[1], price, data);
+    if (trained(state, data)) gain(svg, boxes[1], price, data);
     key(svg, 20, height + 8, [
       ["SBA, by multiply–adds; ring: the sliders", colour("sba"), "dash"],
       ["SBA, measured, with quartiles", colour("sba"), "dot"],
@@ -85,7 +88,9 @@ export default explorer({
     return (
       `${layer.name}, p = ${p.toFixed(3)}, M = ${state.folds}: by count a step of SBA takes ${price.toFixed(2)} plain steps, ` +
       `one of BA ${state.folds}. Nearest measurement, at M = ${one.folds}: ${expected(p, one.value).toFixed(2)} (record ${one.id}). ` +
-      `Test error after the time of ${time} plain epochs: ${told.join(", ")}.`
+      (trained(state, data)
+        ? `Test error after the time of ${time} plain epochs: ${told.join(", ")}.`
+        : `Errors were measured at ${data.trained.join(" and ")} alone.`)
     );
   },
 });

@@ -25,7 +25,8 @@ HINT = (
 )
 ALT = (
     "Left: time of a step in plain steps against M, both logarithmic: plain training at one, BA on the diagonal, SBA at the chosen "
-    "layer and ω by count as a dashed line and measured as dots. Right: test error of recorded runs against training time."
+    "layer and ω by count as a dashed line and measured as dots. Right, at the layer of the recorded runs: their test error "
+    "against training time."
 )
 METHODS = ("erm", "sba", "ba")
 FREE = ("omega", "eta", "folds", "layers", "basis")
@@ -36,7 +37,8 @@ def cost(records: Sequence[Record], layer: str = "", omega: float | None = None,
     """Explore time per step and error per time of SBA, Batch Augmentation and plain training, from records (Fig. 3's question).
 
     The times of steps are those of ``make bench``; between measurements a line counts multiply–adds. The errors are those of
-    the longest CIFAR-10 runs that all three methods have of one network; the sliders move SBA's time, not its errors.
+    the longest CIFAR-10 runs that all three methods have of one network; they are drawn at the layer that SBA had in them, and
+    there the sliders move SBA's time, not its errors.
 
     Args:
         records: as :func:`sba.records.file.read` reads them.
@@ -47,7 +49,7 @@ def cost(records: Sequence[Record], layer: str = "", omega: float | None = None,
     Raises:
         ResultsError: nothing was measured, or no network was trained by all three.
     """
-    layers, (network, epochs, runs) = timed_layers(records), comparable_runs(records)
+    layers, (network, augmented, epochs, runs) = timed_layers(records), comparable_runs(records)
     names = [one["name"] for one in layers]
     at = names.index(layer) if layer else 0
     controls = {
@@ -56,8 +58,10 @@ def cost(records: Sequence[Record], layer: str = "", omega: float | None = None,
         "folds": slider(SBA, "folds", folds),
     }
     start = {"layer": at, "omega": controls["omega"].value, "folds": controls["folds"].value}
-    data = {"layers": layers, "runs": runs, "epochs": epochs, "network": network}
-    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(layers[at], runs, start["omega"]))
+    trained = [f"{title(network)}, {one}" for one in augmented]
+    data = {"layers": layers, "runs": runs, "epochs": epochs, "trained": trained}
+    drawn_runs = runs if names[at] in trained else []
+    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(layers[at], drawn_runs, start["omega"]))
 
 
 def timed_layers(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -97,8 +101,8 @@ def drawn(record: BenchRecord) -> dict[str, Any]:
     }
 
 
-def comparable_runs(records: Sequence[Record]) -> tuple[str, int, list[dict[str, Any]]]:
-    """Return the network, the number of epochs and the runs of the longest comparison of all three methods on CIFAR-10.
+def comparable_runs(records: Sequence[Record]) -> tuple[str, tuple[str, ...], int, list[dict[str, Any]]]:
+    """Return network, SBA's layers, number of epochs and runs of the longest comparison of all three methods on CIFAR-10.
 
     Runs are comparable if they differ in the method alone: same network, epochs, regime, seed, precision, test images and
     device. A run of SBA counts if it departs from the defaults in no other field than those of `FREE`.
@@ -129,7 +133,9 @@ def comparable_runs(records: Sequence[Record]) -> tuple[str, int, list[dict[str,
         for method in METHODS
         for record in [groups[longest][method]]
     ]
-    return longest[1], longest[0], runs
+    used = groups[longest]["sba"].run
+    augmented = getattr(used.method, "layers", ()) or build(used.network, 10, 3, 32).linear_inputs
+    return used.network, augmented, used.epochs, runs
 
 
 def usual(method: Method) -> bool:
@@ -138,10 +144,11 @@ def usual(method: Method) -> bool:
 
 
 def still(layer: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:
-    """Draw the first state for readers without scripts."""
+    """Draw the first state for readers without scripts; without runs, the time of a step alone."""
     style.use()
     p, grid = probability(omega), np.geomspace(1, 100, 50)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.3))
+    fig, axes = plt.subplots(1, 2 if runs else 1, figsize=(style.WIDTH, 3.3), squeeze=False)
+    left, right = axes[0][0], axes[0][-1]
     left.axhline(1, color=style.colour("erm"), label="plain")
     left.plot(grid, grid, color=style.colour("ba"), label="BA: M passes")
     left.plot(
@@ -155,6 +162,7 @@ def still(layer: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Fi
         pace = step_cost(p, 32, layer["share"]) if run["method"] == "sba" else run["views"]
         at = pace * np.arange(1, len(run["errors"]) + 1)
         right.plot(at, run["errors"], color=style.colour(run["method"]), marker="o", ms=3, label=run["name"])
-    right.set(xlabel="training time, in plain epochs", title="test error, %")
-    right.legend()
+    if runs:
+        right.set(xlabel="training time, in plain epochs", title="test error, %")
+        right.legend()
     return fig
