@@ -1,0 +1,44 @@
+"""The sentences of the book: markdown cells and pages, without code, formulas, roles and addresses."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted(p for p in (ROOT / "book").glob("*.md") if p.name not in ("api.md", "bibliography.md"))
+
+SILENT = re.compile(
+    r"""
+    ^ (?P<fence>`{3,}|~{3,}) (?!\{admonition\}) [^\n]* \n .*? ^ (?P=fence) \s*? $   # blocks of code and of mathematics
+    | ^ (?:`{3,}|:{3,}) [^\n]* $                                                    # fences around prose
+    | ^ :\w+: [^\n]* $                                                              # their options
+    | (?<=\n\n) (?:[ ]{4}(?![ ]*[-*]) [^\n]* \n)+                                   # indented blocks
+    | ^ \( [\w-]+ \)= $                                                             # labels
+    | \$\$ .*? \$\$ | \$ [^$]+ \$                                                   # formulas
+    | \{glue:text\} `[^`]+`                                                         # numbers that a cell computes
+    | \{[\w:]+\} `[^`]+`                                                            # other roles
+    | `[^`]+`                                                                       # code
+    | \]\( [^)]+ \) | https?://\S+                                                  # addresses
+    """,
+    re.MULTILINE | re.DOTALL | re.VERBOSE,
+)
+
+
+def texts():
+    """Yield (where, markdown) of every markdown cell and page."""
+    for path in NOTEBOOKS:
+        for i, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            if cell["cell_type"] == "markdown":
+                yield f"{path.name}[{i}]", "".join(cell["source"])
+    for path in PAGES:
+        yield path.name, path.read_text(encoding="utf-8")
+
+
+def spoken(text):
+    """What is left for a reader's eye to read as words; a computed number becomes ⟨⟩, any other role, code or formula ⟪⟫."""
+
+    def stand_in(match):
+        return "⟨⟩" if match[0].startswith("{glue") else " " if "\n" in match[0] or match[0].startswith("](") else "⟪⟫"
+
+    return SILENT.sub(stand_in, text)

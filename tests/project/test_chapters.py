@@ -1,0 +1,46 @@
+"""Each chapter has one shape: a summary of three sentences, content before code, and what it cannot say."""
+
+import json
+import re
+
+import pytest
+from prose import NOTEBOOKS, spoken
+
+BY_CHAPTER = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+
+def cells(path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        yield cell["cell_type"], set(cell["metadata"].get("tags", [])), "".join(cell["source"])
+
+
+@BY_CHAPTER
+def test_it_begins_with_a_question_an_answer_and_the_evidence(path):
+    kind, _, first = next(cells(path))
+    said = " ".join(spoken(first).split())
+    found = re.match(r"# .+? \*\*Question\.\*\* (.+?) \*\*Answer\.\*\* (.+?) \*\*Evidence\.\*\* ([^.]+\.)", said)
+    assert kind == "markdown" and found
+    for sentence, end in zip(found.groups(), "?..", strict=True):
+        inner = re.sub(r"\bEqs?\.|\d\.\d", "", sentence)
+        assert inner.endswith(end) and len(re.findall(r"[.?!](?:\s|$)", inner)) == 1, sentence
+
+
+@BY_CHAPTER
+def test_it_says_what_it_cannot_say(path):
+    headings = [
+        h for kind, _, text in cells(path) if kind == "markdown" for h in re.findall(r"^## (.+)$", text, re.MULTILINE)
+    ]
+    assert headings.count("Limitations") == 1
+
+
+@BY_CHAPTER
+def test_parameters_and_imports_are_folded(path):
+    opened = [
+        text
+        for kind, tags, text in cells(path)
+        if kind == "code"
+        and not tags & FOLDED
+        and ("parameters" in tags or re.search(r"^(?:import|from) ", text, re.MULTILINE))
+    ]
+    assert opened == []
