@@ -28,7 +28,7 @@ NO_MEASUREMENTS = {
     "a date or a year": r"\d{4}-\d\d-\d\d|\b(?:19|20)\d\d\b",
     "a name": r"(?<![⟨\w])[A-Za-zℓ]+-?\d[\w.]*(?:-[CH]\b)?|\b(?:torch|Python|torchvision|ipywidgets) \d[\d.]*(?: to \d[\d.]*)?",
     "a setting of a parameter": r"(?:\b[ωησταλrMBkQC]|⟪⟫|λ₀|λ\(t\)|\bseed) ?[=<>≤≥] ?[−-]?\d*[\d.,]*(?:\d/\d+|π/\d+|\d)",
-    "an angle": r"\d*π/\d+",
+    "an angle, a part of a symbol": r"\d*π/\d+|(?<![\w])[α-ω]/\d",
     "the level of an interval or a test": r"\b95 % (?:interval|of the runs)|middle 90 %|level of 5 %|[Pp]ower of 80 %|, 90 % needs",
     "a width of numbers": r"\b(?:8|16|32|64)[- ]bits?\b|\bbase 2\b|1/ln 2|\bln 2\b|\b2³²",
     "zero and one": r"(?<![\d.,])[01]\b(?![.,]\d| %)",
@@ -51,7 +51,6 @@ PHRASES = {
     "04_gradient.ipynb": {
         "change of 0.01 in a class of probability 0.01": "arithmetic of 1/Y",
         "probability 0.5": "the same",
-        "δ/2": "half of δ",
     },
     "08_cifar.ipynb": {
         "half a percentage point between two methods": "the setting of an exercise",
