@@ -1,5 +1,6 @@
 """The sentences of the book: markdown cells and pages, without code, formulas, roles and addresses."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -25,12 +26,33 @@ SILENT = re.compile(
 )
 
 
+def written(node):
+    """A string of a program as a reader of it sees it, with ⟨⟩ in place of what is computed."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(written(part) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return written(node.left) + written(node.right)
+    return "⟨⟩"
+
+
+def captions(code):
+    """Texts of the figures that a cell shows: for readers who cannot see, and below."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "style.show":
+            yield from (written(text) for text in [*node.args[1:], *(k.value for k in node.keywords)])
+
+
 def texts():
-    """Yield (where, markdown) of every markdown cell and page."""
+    """Yield (where, markdown) of every markdown cell, caption and page."""
     for path in NOTEBOOKS:
         for i, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            source = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
-                yield f"{path.name}[{i}]", "".join(cell["source"])
+                yield f"{path.name}[{i}]", source
+            elif said := "\n\n".join(captions(source)):
+                yield f"{path.name}[{i} caption]", said
     for path in PAGES:
         yield path.name, path.read_text(encoding="utf-8")
 
