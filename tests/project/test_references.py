@@ -74,6 +74,14 @@ def test_names_and_files_of_the_project_are_there(where, text):
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 
+def test_the_last_number_of_an_equation_is_the_papers():
+    """Sphinx numbers the equations of a page in their order."""
+    notation = dict(TEXTS)["notation.md"]
+    order = re.findall(r"^\*\*Eq\. (\d+) of the paper\*\*.*?^:label: (\S+)$", notation, re.MULTILINE | re.DOTALL)
+    labels = re.findall(r"^:label: (\S+)$", notation, re.MULTILINE)
+    assert [(int(n), label) for n, label in order] == list(enumerate(labels[:15], start=1))
+
+
 def test_the_open_points_that_the_code_names_are_there():
     named = {n for p in CODE for n in re.findall(r"open point (\d+)", p.read_text(encoding="utf-8"))}
     assert len(named) > 10 and {f"point-{n}" for n in named} <= LABELS
