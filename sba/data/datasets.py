@@ -14,6 +14,7 @@ from torch import Tensor
 from sba.core.errors import ConfigError, DataError
 from sba.core.rng import fold_in
 from sba.data.arrays import Layout, divided, names_of, split_of, statistics
+from sba.data.augment import normalise
 from sba.data.in_files import MEAN, STD, Stream, list_folder
 from sba.data.in_memory import Split
 from sba.data.sources import ARRAYS, ROOT_VARIABLE, Listed, Raw, source
@@ -128,10 +129,9 @@ class Data:
             self, train=self.train.reading(unreadable, workers), test=self.test.reading(unreadable, workers)
         )
 
-    @property
-    def evaluated(self) -> tuple[Split | Stream, tuple[float, ...], tuple[float, ...]]:
-        """What an evaluation takes: the images that are evaluated on, and mean and standard deviation of each channel."""
-        return self.test, self.mean, self.std
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images of shape (N, C, H, W), from 0 to 255, as a network takes them (:func:`sba.data.augment.normalise`)."""
+        return normalise(images, self.mean, self.std)
 
     @property
     def resident(self) -> tuple[Split, Split]:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sba.data.augment import normalise
 from sba.data.datasets import Data
+from sba.models.registry import evaluating
 
 LEVELS = 51.0
 """A channel of a moon's pixel is 51 · (coordinate + 2): see :func:`sba.data.sources.read_moons`."""
@@ -18,7 +18,7 @@ def to_network(points: Tensor, data: Data) -> Tensor:
         data: the moons.
     """
     pixels = (points.reshape(-1, 2) + 2) * LEVELS
-    return normalise(pixels[:, :, None, None].to(data.resident[0].images.device), data.mean, data.std)
+    return data.normalised(pixels[:, :, None, None].to(data.resident[0].images.device))
 
 
 def to_plane(inputs: Tensor, data: Data) -> Tensor:
@@ -52,9 +52,5 @@ def probability(network: nn.Module, grid: Tensor, data: Data, label: int = 0) ->
 
     The network is evaluated in evaluation mode, and its mode is left as it was.
     """
-    mode = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         return network(to_network(grid, data)).float().softmax(1)[:, label].reshape(grid.shape[:-1]).cpu()
-    finally:
-        network.train(mode)

@@ -4,9 +4,8 @@ They work on pixels in [0, 1], before normalisation: a radius means the same for
 The functions are pure; the random start is an argument.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.core.errors import ConfigError
-from sba.data.augment import normalise
-from sba.data.in_memory import Split
+from sba.core.hyper import hyper, positional
+from sba.data.datasets import Data
+from sba.models.registry import evaluating
 from sba.training.evaluation import EVALUATION_BATCH
 
 Predict = Callable[[Tensor], Tensor]
@@ -134,32 +134,20 @@ def pgd(
     return moved
 
 
-@dataclass(frozen=True)
+@positional
 class Attack:
     """An attack with its settings.
 
-    Attributes:
-        radius: of the ball, in units of the pixels' range.
-        norm: "inf" or "2".
-        steps: of PGD from a random start; 0 for FGSM, which is for "inf" alone.
-        loss: of :data:`LOSSES`; FGSM climbs the cross-entropy.
+    Raises:
+        ConfigError: a value is out of range.
     """
 
-    radius: float
-    norm: Norm = "inf"
-    steps: int = 20
-    loss: str = "cross_entropy"
+    radius: float = hyper(..., "of the ball, in units of the pixels' range", ge=0)
+    norm: Norm = hyper("inf", "of the ball")
+    steps: int = hyper(20, "of PGD from a random start; 0 for FGSM, which is for inf and the cross-entropy alone", ge=0)
+    loss: Literal["cross_entropy", "margin"] = hyper("cross_entropy", "what is climbed")
 
     def __post_init__(self) -> None:
-        allowed = {
-            "radius": (0 <= self.radius < float("inf"), "a number from 0"),
-            "norm": (self.norm in ("inf", "2"), "inf or 2"),
-            "steps": (self.steps >= 0, "an integer from 0"),
-            "loss": (self.loss in LOSSES, " or ".join(LOSSES)),
-        }
-        for name, (fits, fix) in allowed.items():
-            if not fits:
-                raise ConfigError(f"{name}: {getattr(self, name)!r} is not allowed; give {fix}")
         if not self.steps and (self.norm, self.loss) != ("inf", "cross_entropy"):
             raise ConfigError(
                 f"steps: 0 is FGSM, which has no norm {self.norm!r} with loss {self.loss!r}; give steps from 1"
@@ -174,46 +162,31 @@ class Attack:
 
 
 @contextmanager
-def seen(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Iterator[Predict]:
+def seen(network: nn.Module, data: Data) -> Iterator[Predict]:
     """Give a network as a function of pixels in [0, 1], in evaluation mode as long as the context lasts."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield lambda pixels: network(normalise(255 * pixels, mean, std)).float()
-    finally:
-        network.train(was_training)
+    with evaluating(network):
+        yield lambda pixels: network(data.normalised(255 * pixels)).float()
 
 
-def attacked(
-    network: nn.Module,
-    split: Split,
-    mean: Sequence[float],
-    std: Sequence[float],
-    attack: Attack,
-    seed: int = 0,
-    batch: int = EVALUATION_BATCH,
-) -> Tensor:
-    """Return a split's images after an attack on a network, float32 in [0, 1] of shape (N, C, H, W).
+def attacked(network: nn.Module, data: Data, attack: Attack, seed: int = 0, batch: int = EVALUATION_BATCH) -> Tensor:
+    """Return the images that are evaluated on after an attack on a network, float32 in [0, 1] of shape (N, C, H, W).
 
     Args:
-        network: on the split's device; its mode is put back.
-        split: images and labels.
-        mean: of each channel in [0, 1].
-        std: likewise.
+        network: on the data's device; its mode is put back.
+        data: whose ``test`` is attacked, in memory.
         attack: which.
         seed: of the random starts.
         batch: images per pass.
     """
-    generator = torch.Generator(split.labels.device).manual_seed(seed)
-    with seen(network, mean, std) as predict:
-        parts = zip(split.images.split(batch), split.labels.split(batch), strict=True)
-        return torch.cat([attack(predict, images / 255, labels, generator) for images, labels in parts])
+    _, test = data.resident
+    generator = torch.Generator(test.labels.device).manual_seed(seed)
+    with seen(network, data) as predict:
+        return torch.cat([attack(predict, p.images / 255, p.labels, generator) for p in test.parts(batch)])
 
 
 @torch.no_grad()
-def misclassified(
-    network: nn.Module, pixels: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    """Say which images, in [0, 1] of shape (N, C, H, W), a network errs on: booleans of shape (N,)."""
-    with seen(network, mean, std) as predict:
-        return torch.cat([predict(part).argmax(1) for part in pixels.split(EVALUATION_BATCH)]) != labels
+def misclassified(network: nn.Module, data: Data, pixels: Tensor) -> Tensor:
+    """Say which images a network errs on, booleans of shape (N,), if ``pixels`` in [0, 1] of shape (N, C, H, W) take the place of
+    ``data.test``'s."""
+    with seen(network, data) as predict:
+        return torch.cat([predict(part).argmax(1) for part in pixels.split(EVALUATION_BATCH)]) != data.test.labels

@@ -1,6 +1,5 @@
 """How a network's answers move when noise is added at a layer: how smooth it is around its data, there."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,8 @@ from torch import Tensor
 from sba.core.divergence import kl
 from sba.core.feature_std import batch_variance
 from sba.core.staged import Staged
-from sba.data.augment import normalise
-from sba.data.in_memory import Split
+from sba.data.datasets import Data
+from sba.models.registry import evaluating
 from sba.training.evaluation import EVALUATION_BATCH
 
 
@@ -42,9 +41,7 @@ def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
 @torch.no_grad()
 def shaken(
     network: Staged,
-    split: Split,
-    mean: Sequence[float],
-    std: Sequence[float],
+    data: Data,
     layer: str,
     sigma: float,
     seed: int = 0,
@@ -53,27 +50,22 @@ def shaken(
     """Evaluate a network whose activations of one layer are disturbed by Gaussian noise without bound or basis.
 
     Args:
-        network: on the split's device; runs in evaluation mode, and its mode is put back.
-        split: images and labels.
-        mean: of each channel in [0, 1].
-        std: likewise.
+        network: on the data's device; runs in evaluation mode, and its mode is put back.
+        data: whose ``test`` is evaluated on, in memory.
         layer: any but the last; "input" for the normalised image.
         sigma: standard deviation of the noise, in units of each feature's own over a batch of images.
         seed: of the noise.
         batch: images per pass.
     """
-    generator = torch.Generator(split.labels.device).manual_seed(seed)
-    was_training = network.training
-    network.eval()
+    _, test = data.resident
+    generator = torch.Generator(test.labels.device).manual_seed(seed)
     wrong, divergence = 0, 0.0
-    try:
-        for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
-            h = network(normalise(images, mean, std), until=layer)
+    with evaluating(network):
+        for part in test.parts(batch):
+            h = network(data.normalised(part.images), until=layer)
             normal = torch.randn(h.shape, generator=generator, device=h.device)
             raw = network(h.clone(), after=layer)  # a stage may work in place
             moved = network(with_noise(h, sigma, normal), after=layer)
-            wrong += (moved.argmax(1) != labels).sum().item()
+            wrong += (moved.argmax(1) != part.labels).sum().item()
             divergence += kl(raw, moved).sum().item()
-    finally:
-        network.train(was_training)
-    return Shaken(100 * wrong / len(split), divergence / len(split))
+    return Shaken(100 * wrong / len(test), divergence / len(test))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sba.core.rng import fold_in
 from sba.data import cifar10h
+from sba.data.datasets import Data
 from sba.data.in_memory import Split
 from sba.measure.attacks import Attack, attacked, misclassified
 from sba.measure.calibration import calibration
@@ -53,22 +54,20 @@ def measured(training: Training, linf: Sequence[float], l2: Sequence[float], che
         ``human``, if CIFAR-10H lies beside CIFAR-10: ``cross_entropy`` and ``divergence`` in nats.
     """
     run, data, network = training.run, training.data, training.network
-    _, test = data.resident
-    seed, few = fold_in(run.seed, "robustness"), test[:ATTACKED]
-    scores = logits(network, data.test, data.mean, data.std)
-
-    def error(attack: Attack) -> float:
-        return percent(errs(training, few, attack))
-
+    seed, few = fold_in(run.seed, "robustness"), dataclasses.replace(data, test=data.resident[1][:ATTACKED])
+    scores = logits(network, data)
     kinds = {
         "fgsm": [Attack(r, steps=0) for r in linf],
         "pgd-inf": [Attack(r, "inf", STEPS) for r in linf],
         "pgd-2": [Attack(r, "2", STEPS) for r in l2],
     }
     found = {
-        "attacked": len(few),
-        "clean": percent(scores[: len(few)].argmax(1) != few.labels),
-        "attacks": {k: {"radii": [a.radius for a in v], "error": [error(a) for a in v]} for k, v in kinds.items()},
+        "attacked": len(few.test),
+        "clean": percent(scores[: len(few.test)].argmax(1) != few.test.labels),
+        "attacks": {
+            kind: {"radii": [a.radius for a in found], "error": [percent(errs(training, few, a)) for a in found]}
+            for kind, found in kinds.items()
+        },
         "checks": checks(training, few, checked),
         "corruptions": {
             name: [corrupted(training, name, severity, seed) for severity in range(1, SEVERITIES + 1)]
@@ -91,14 +90,13 @@ def percent(wrong: Tensor) -> float:
     return round(100 * wrong.double().mean().item(), 3)
 
 
-def errs(training: Training, split: Split, attack: Attack) -> Tensor:
-    """Say which images the network errs on after an attack on it: booleans of shape (N,)."""
-    data, seed = training.data, fold_in(training.run.seed, "attack")
-    images = attacked(training.network, split, data.mean, data.std, attack, seed)
-    return misclassified(training.network, images, split.labels, data.mean, data.std)
+def errs(training: Training, data: Data, attack: Attack) -> Tensor:
+    """Say which images of ``data`` the network errs on after an attack on it: booleans of shape (N,)."""
+    images = attacked(training.network, data, attack, fold_in(training.run.seed, "attack"))
+    return misclassified(training.network, data, images)
 
 
-def checks(training: Training, split: Split, radius: float) -> dict[str, float]:
+def checks(training: Training, data: Data, radius: float) -> dict[str, float]:
     """Attack otherwise at one ℓ∞ radius: if something weaker beats PGD, PGD was fooled (Carlini et al., 2019).
 
     Returns:
@@ -106,24 +104,21 @@ def checks(training: Training, split: Split, radius: float) -> dict[str, float]:
         ``worst`` (any of PGD, these two), ``random`` (any of :data:`TRIES` draws of pixels moved by ±radius), and, if a second
         training is cheap, ``transfer``: images made for plain training of another seed.
     """
-    data, network = training.data, training.network
-    plain, more, margin = (
-        errs(training, split, Attack(radius, "inf", steps, loss))
-        for steps, loss in ((STEPS, "cross_entropy"), (MANY_STEPS, "cross_entropy"), (STEPS, "margin"))
-    )
-    generator = torch.Generator(split.labels.device).manual_seed(fold_in(training.run.seed, "tries"))
+    run, network = training.run, training.network
+    plain = errs(training, data, Attack(radius, "inf", STEPS))
+    more = errs(training, data, Attack(radius, "inf", MANY_STEPS))
+    margin = errs(training, data, Attack(radius, "inf", STEPS, "margin"))
+    pixels = data.resident[1].images / 255
+    generator = torch.Generator(pixels.device).manual_seed(fold_in(run.seed, "tries"))
     random = torch.zeros_like(plain)
     for _ in range(TRIES):
-        sign = 2 * torch.randint(2, split.images.shape, generator=generator, device=plain.device) - 1
-        moved = (split.images / 255 + radius * sign).clamp(0, 1)
-        random |= misclassified(network, moved, split.labels, data.mean, data.std)
+        sign = 2 * torch.randint(2, pixels.shape, generator=generator, device=pixels.device) - 1
+        random |= misclassified(network, data, (pixels + radius * sign).clamp(0, 1))
     found = {"more_steps": more, "margin": margin, "worst": plain | more | margin, "random": random}
     if data.name == "digits":
-        other = surrogate(
-            dataclasses.replace(training.run, method=ERM(), cutout=0, seed=training.run.seed + OTHER_SEED)
-        )
-        images = attacked(other.network, split.to(other.device), data.mean, data.std, Attack(radius, "inf", STEPS))
-        found["transfer"] = misclassified(network, images.to(plain.device), split.labels, data.mean, data.std)
+        other = surrogate(dataclasses.replace(run, method=ERM(), cutout=0, seed=run.seed + OTHER_SEED))
+        images = attacked(other.network, data.to(other.device), Attack(radius, "inf", STEPS))
+        found["transfer"] = misclassified(network, data, images.to(pixels.device))
     return {"radius": radius} | {name: percent(wrong) for name, wrong in found.items()}
 
 
@@ -137,18 +132,16 @@ def surrogate(run: Run) -> Training:
 
 
 def corrupted(training: Training, name: str, severity: int, seed: int) -> float:
-    """Return the error on corrupted images, all of those the run is evaluated on."""
-    data = training.data
-    _, test = data.resident
+    """Return the error on corrupted images, all of those that are evaluated on."""
+    data, (_, test) = training.data, training.data.resident
     generator = torch.Generator(test.labels.device).manual_seed(seed)
     split = Split(corrupt(test.images, name, severity, generator), test.labels)
-    return percent(logits(training.network, split, data.mean, data.std).argmax(1) != split.labels)
+    return percent(logits(training.network, dataclasses.replace(data, test=split)).argmax(1) != split.labels)
 
 
 def noise_at(training: Training, layer: str, seed: int) -> dict[str, list[float]]:
     """Return error and mean divergence under noise of every strength at a layer."""
-    data = training.data
-    found = [shaken(training.network, data.resident[1], data.mean, data.std, layer, sigma, seed) for sigma in SIGMAS]
+    found = [shaken(training.network, training.data, layer, sigma, seed) for sigma in SIGMAS]
     return {
         "sigmas": list(SIGMAS),
         "error": [round(f.error, 3) for f in found],

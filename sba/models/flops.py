@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged
+from sba.models.registry import evaluating
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,12 @@ def multiply_adds(network: Staged) -> list[Counted]:
     parameter = next(network.parameters())
     shape = network.shape("input")
     h, widths, flops = torch.zeros(1, *shape, device=parameter.device), [], []
-    training = network.training
-    network.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         for layer, following in itertools.pairwise(("input", *network.stages)):
             widths.append(h[0].numel())
             with FlopCounterMode(display=False) as counter:
                 h = network(h, until=following, after=layer)
             flops.append(counter.get_total_flops())
-    network.train(training)
     behind = [total / 2 for total in itertools.accumulate(reversed(flops))]
     return [Counted(*one) for one in zip(("input", *network.stages), reversed(behind), widths, strict=False)]
 

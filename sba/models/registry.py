@@ -1,6 +1,7 @@
 """The networks by name."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +98,17 @@ def with_feature_dropout(network: Staged, rate: float) -> Staged:
 def count_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of a network."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode as long as the context lasts, and back into its mode afterwards."""
+    mode = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(mode)
 
 
 def to_device(network: Staged, device: torch.device | str, channels_last: bool) -> Staged:

@@ -124,7 +124,7 @@ def record_of(
 def right_images(training: Training) -> dict[str, Any]:
     """Return which images a finished training got right, in the data set's order; nothing if some could not be read."""
     with training.precision():
-        scores, labels, skipped = scored(training.network, *training.data.evaluated)
+        scores, labels, skipped = scored(training.network, training.data)
     right = (scores.argmax(1) == labels).cpu().numpy()
     return {} if skipped else {"right": {"images": len(right), "bits": pack(right)}}
 

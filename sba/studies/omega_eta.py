@@ -52,7 +52,7 @@ def measure(training: Training) -> dict[str, Any]:
         ``count``, ``confidence`` and ``accuracy``. ``decision``, if the data are points of a plane: :func:`decision`.
     """
     data, network = training.data, training.network
-    scores = logits(network, data.test, data.mean, data.std)
+    scores = logits(network, data)
     found = {"curve": curve(training.history), "calibration": calibration(scores, data.test.labels)}
     return found | ({"decision": decision(network, data)} if (data.channels, data.side) == (2, 1) else {})
 

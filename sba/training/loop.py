@@ -215,7 +215,7 @@ class Training:
         # buffers differ between ranks until the next pass: the first one's network is the one that is saved
         with self.precision(), autotuned(self.device):
             asked = distributed.rank() == 0 and len(self.history) >= self.evaluated_from
-            found = distributed.of_first(evaluate(self.network, *self.data.evaluated) if asked else None)
+            found = distributed.of_first(evaluate(self.network, self.data) if asked else None)
         result = found or Evaluation(math.nan, math.nan, 0)
         if not all(map(math.isfinite, [*terms.values(), *([result.nll] if found else [])])):
             raise Diverged(

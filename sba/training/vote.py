@@ -13,10 +13,11 @@ from torch import Tensor
 from sba.core.method import sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
-from sba.data.augment import normalise
-from sba.data.in_files import Stream, Views
+from sba.data.datasets import Data
+from sba.data.in_files import Views
 from sba.data.in_memory import Split
 from sba.methods import SBA
+from sba.models.registry import evaluating
 from sba.training.evaluation import EVALUATION_BATCH, Evaluation
 from sba.training.loop import Training
 
@@ -50,9 +51,7 @@ def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int)
 @torch.no_grad()
 def majority_vote(
     network: Staged,
-    split: Split | Stream,
-    mean: Sequence[float],
-    std: Sequence[float],
+    data: Data,
     method: SBA,
     seed: int = 0,
     batch: int | None = None,
@@ -60,10 +59,8 @@ def majority_vote(
     """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
 
     Args:
-        network: on the split's device; runs in evaluation mode, and its mode is put back afterwards.
-        split: images and labels.
-        mean: of each channel in [0, 1].
-        std: likewise.
+        network: on the data's device; runs in evaluation mode, and its mode is put back afterwards.
+        data: whose ``test`` is evaluated on.
         method: whose vicinity and layers are used (:meth:`sba.core.method.Method.voting_vicinity`); η and ω play no part.
         seed: of the virtual points.
         batch: images per pass of the raw points, whose standard deviation is the unit of σ; by default as many as evaluation
@@ -72,16 +69,15 @@ def majority_vote(
     Returns:
         ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.
     """
-    was_training, layers = network.training, method.eligible(network)
+    layers = method.eligible(network)
     batch = batch or batch_within(LIMIT, network, layers, method.folds)
-    network.eval()
     wrong, nll, n, skipped = 0.0, 0.0, 0, 0
-    try:
-        parts: Iterable[Split | Views] = split.parts(batch)
+    parts: Iterable[Split | Views] = data.test.parts(batch)
+    with evaluating(network):
         for step, part in enumerate(parts):
             now, labels = Step(seed, step), part.labels
             layer = sample_layer(layers, now)
-            h = network(normalise(part.images, mean, std), until=layer)
+            h = network(data.normalised(part.images), until=layer)
             points = method.virtual_points(h, now.generator("vote", h.device))
             voters = torch.cat([network(rows, after=layer).float() for rows in (h, *points.split(len(h)))])
             predictions = voters.log_softmax(-1).unflatten(0, (-1, len(h)))
@@ -89,8 +85,6 @@ def majority_vote(
             mean_log = predictions.logsumexp(0) - math.log(len(predictions))
             nll += F.nll_loss(mean_log, labels, reduction="sum").item()
             n, skipped = n + len(part), skipped + part.skipped
-    finally:
-        network.train(was_training)
     return Evaluation(100 * wrong / n, nll / n, n, skipped=skipped)
 
 
@@ -103,5 +97,4 @@ def vote_error(training: Training) -> float:
     """Return the error of the majority vote of a finished training, in per cent."""
     run = training.run
     with training.precision():
-        result = majority_vote(training.network, *training.data.evaluated, run.method.voting_vicinity(), run.seed)
-    return result.error
+        return majority_vote(training.network, training.data, run.method.voting_vicinity(), run.seed).error

@@ -218,8 +218,8 @@ def test_top_5_is_scikit_learns(photographs):
     training = finished(small(epochs=1), photographs)
     # more classes than five, of which three occur
     network = torch.nn.Sequential(training.network, torch.nn.Linear(3, 9))
-    found = evaluate(network, data.test, data.mean, data.std)
-    scores = logits(network, data.test, data.mean, data.std)
+    found = evaluate(network, data)
+    scores = logits(network, data)
     for k, error in ((1, found.error), (5, found.error_top5)):
         accuracy = top_k_accuracy_score(data.test.labels, scores.detach(), k=k, labels=range(9))
         assert error == pytest.approx(100 * (1 - accuracy))

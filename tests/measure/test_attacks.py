@@ -234,11 +234,9 @@ def trained(digits):
 
 def test_a_radius_of_zero_gives_the_plain_error(trained):
     network, small = trained
-    images = attacked(network, small.test, small.mean, small.std, Attack(0.0, steps=2))
-    wrong = misclassified(network, images, small.test.labels, small.mean, small.std)
-    assert 100 * wrong.float().mean().item() == pytest.approx(
-        evaluate(network, small.test, small.mean, small.std).error
-    )
+    images = attacked(network, small, Attack(0.0, steps=2))
+    wrong = misclassified(network, small, images)
+    assert 100 * wrong.float().mean().item() == pytest.approx(evaluate(network, small).error)
 
 
 @pytest.mark.parametrize("attack", [Attack(0.15, steps=0), Attack(0.15, steps=5), Attack(0.6, "2", steps=5)])
@@ -247,18 +245,16 @@ def test_attacks_do_harm_and_leave_the_network_as_it_was(trained, attack):
     network.train()
     network.zero_grad()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    moved = attacked(network, small.test, small.mean, small.std, attack, batch=25)
-    wrong = misclassified(network, moved, small.test.labels, small.mean, small.std).float().mean()
-    assert 100 * wrong > evaluate(network, small.test, small.mean, small.std).error + 10
+    moved = attacked(network, small, attack, batch=25)
+    wrong = misclassified(network, small, moved).float().mean()
+    assert 100 * wrong > evaluate(network, small).error + 10
     assert network.training and all(p.grad is None for p in network.parameters())
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
 def test_starts_come_from_the_seed_alone(trained):
     network, small = trained
-    one, same, other = (
-        attacked(network, small.test, small.mean, small.std, Attack(0.1, steps=1), seed) for seed in (0, 0, 1)
-    )
+    one, same, other = (attacked(network, small, Attack(0.1, steps=1), seed) for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -266,19 +262,19 @@ def test_the_network_is_seen_through_its_normalisation(trained):
     network, small = trained
     from sba.training.evaluation import logits
 
-    with seen(network, small.mean, small.std) as predict, torch.no_grad():
+    with seen(network, small) as predict, torch.no_grad():
         own = predict(small.test.images / 255)
-    assert torch.allclose(own, logits(network, small.test, small.mean, small.std), atol=1e-5)
+    assert torch.allclose(own, logits(network, small), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"radius": -0.1}, "radius: -0.1 is not allowed; give a number from 0"),
+        ({"radius": -0.1}, "radius: -0.1 is not allowed; give a number in \\[0, ∞\\)"),
         ({"radius": float("nan")}, "radius: nan is not allowed"),
-        ({"radius": 0.1, "norm": "1"}, "norm: '1' is not allowed; give inf or 2"),
-        ({"radius": 0.1, "steps": -1}, "steps: -1 is not allowed; give an integer from 0"),
-        ({"radius": 0.1, "loss": "hinge"}, "loss: 'hinge' is not allowed; give cross_entropy or margin"),
+        ({"radius": 0.1, "norm": "1"}, "norm: '1' is not allowed; give one of inf, 2"),
+        ({"radius": 0.1, "steps": -1}, "steps: -1 is not allowed; give an integer in \\[0, ∞\\)"),
+        ({"radius": 0.1, "loss": "hinge"}, "loss: 'hinge' is not allowed; give one of cross_entropy, margin"),
         ({"radius": 0.1, "norm": "2", "steps": 0}, "steps: 0 is FGSM, which has no norm '2'"),
     ],
 )

@@ -19,7 +19,7 @@ def network(small):
 
 def test_against_the_loop(small, network):
     """Two batches, each with its own unit; errors and divergences image by image."""
-    own = shaken(network, small.test, small.mean, small.std, "flatten", 0.7, seed=3, batch=40)
+    own = shaken(network, small, "flatten", 0.7, seed=3, batch=40)
     network.eval()
     generator = torch.Generator().manual_seed(3)
     wrong, divergence = 0, 0.0
@@ -40,13 +40,13 @@ def test_against_the_loop(small, network):
 @pytest.mark.parametrize("layer", ["input", "conv1", "conv2", "flatten", "fc1"])
 def test_no_noise_is_the_plain_error_and_no_divergence(small, network, layer):
     network.train()
-    own = shaken(network, small.test, small.mean, small.std, layer, 0.0)
-    assert own.error == pytest.approx(evaluate(network, small.test, small.mean, small.std).error)
+    own = shaken(network, small, layer, 0.0)
+    assert own.error == pytest.approx(evaluate(network, small).error)
     assert own.divergence == 0 and network.training
 
 
 def test_more_noise_moves_predictions_further(small, network):
-    found = [shaken(network, small.test, small.mean, small.std, "flatten", s).divergence for s in (0.1, 0.5, 2.0)]
+    found = [shaken(network, small, "flatten", s).divergence for s in (0.1, 0.5, 2.0)]
     assert found[0] < found[1] < found[2]
 
 
@@ -72,7 +72,7 @@ def test_the_unit_is_the_features_own_spread(small):
         ],
         (1, 8, 8),
     )
-    a, b = (shaken(n, small.test, small.mean, small.std, "flatten", 0.5, seed=1) for n in (one, other))
+    a, b = (shaken(n, small, "flatten", 0.5, seed=1) for n in (one, other))
     assert (a.error, a.divergence) == (b.error, pytest.approx(b.divergence, rel=1e-4))
 
 

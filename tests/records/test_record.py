@@ -43,7 +43,7 @@ def test_record_holds_the_run_its_numbers_and_where_they_come_from(finished, sma
 def test_a_record_keeps_which_images_were_right_in_the_order_of_the_data(finished, small):
     training, record = finished
     right = images.right_in(record)
-    classes = evaluation.logits(training.network, *training.data.evaluated).argmax(1)
+    classes = evaluation.logits(training.network, training.data).argmax(1)
     assert (right == (classes == small.test.labels).numpy()).all() and 0 < right.sum() < len(right)
     assert 100 * (1 - right.mean()) == pytest.approx(record.error_last, abs=1e-9)
     assert training.network.training

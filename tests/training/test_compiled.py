@@ -85,7 +85,7 @@ def test_evaluation_runs_as_written(stages, small):
     plain, compiled = network_of(), network_of()
     compiled.load_state_dict(plain.state_dict())
     compile_stages(compiled)
-    scores = [logits(network, small.test, small.mean, small.std) for network in (plain, compiled)]
+    scores = [logits(network, small) for network in (plain, compiled)]
     assert torch.equal(*scores) and stages() == 0
 
 

@@ -183,18 +183,18 @@ def test_training_learns_the_digits(digits):
 def test_evaluation_against_the_loop(small):
     network = build("digits", 10, 1, 8)
     network(torch.randn(32, 1, 8, 8))  # moves the running statistics away from their start
-    result = evaluate(network, small.test, small.mean, small.std)
+    result = evaluate(network, small)
     assert network.training
     error, nll = oracles.evaluation(network.eval(), small.test.images, small.test.labels, small.mean, small.std)
     assert (result.error, result.nll, result.n) == (pytest.approx(error), pytest.approx(nll, rel=1e-5), 60)
-    evaluate(network, small.test, small.mean, small.std)
+    evaluate(network, small)
     assert not network.training
 
 
 def test_the_record_is_of_the_network_after_the_epoch(run, small):
     training = train(run(epochs=1), small)
     (record,) = training
-    result = evaluate(training.network, small.test, small.mean, small.std)
+    result = evaluate(training.network, small)
     assert (record.error, record.nll) == (result.error, result.nll)
 
 
@@ -306,7 +306,7 @@ def test_evaluation_has_the_precision_of_the_run(run, small, amp):
     values = {}
     for precision in ("none", "bf16"):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            values[precision] = evaluate(training.network, small.test, small.mean, small.std).nll
+            values[precision] = evaluate(training.network, small).nll
     assert last.nll == values.pop(amp) and last.nll not in values.values()
 
 

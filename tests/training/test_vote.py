@@ -28,10 +28,6 @@ def network(small):
     return training.network
 
 
-def vote(network, data, method, **options):
-    return majority_vote(network, data.test, data.mean, data.std, method, **options)
-
-
 # ---------------------------------------------------------------------------------------------------------------- winners
 
 # multiples of 1/64, so that means are exact and equal ones are equal
@@ -76,7 +72,7 @@ def test_among_equals_the_highest_mean_probability_decides():
 def test_the_vote_against_the_loop(small, network):
     """Virtual points by hand in evaluation mode, votes and mean likelihood image by image, in two batches."""
     method = SBA(folds=4, sigma=0.5, layers=("flatten", "fc1"))
-    result = vote(network, small, method, seed=3, batch=40)
+    result = majority_vote(network, small, method, seed=3, batch=40)
     network.eval()
     wrong, nll = 0, 0.0
     for step, (images, labels) in enumerate(zip(small.test.images.split(40), small.test.labels.split(40), strict=True)):
@@ -102,20 +98,20 @@ def layer_of(method, network, seed, step):
 
 @pytest.mark.parametrize("folds", [1, 2, 5])
 def test_points_equal_to_the_raw_one_vote_as_it_does(small, network, folds):
-    still, single = vote(network, small, SBA(folds=folds, sigma=0.0, dropout_rate=0.0)), None
-    single = evaluate(network, small.test, small.mean, small.std)
+    still, single = majority_vote(network, small, SBA(folds=folds, sigma=0.0, dropout_rate=0.0)), None
+    single = evaluate(network, small)
     assert 0 < single.error == still.error
     assert still.nll == pytest.approx(single.nll, rel=1e-5)
 
 
 def test_virtual_points_have_a_say(small, network):
-    single = evaluate(network, small.test, small.mean, small.std)
-    wild = vote(network, small, SBA(folds=8, sigma=5.0, tau=3.0, dropout_rate=0.9))
+    single = evaluate(network, small)
+    wild = majority_vote(network, small, SBA(folds=8, sigma=5.0, tau=3.0, dropout_rate=0.9))
     assert wild.error != single.error and wild.nll > single.nll
 
 
 def test_eta_and_omega_play_no_part(small, network):
-    results = {vote(network, small, SBA(folds=4, sigma=1.0, eta=eta, omega=omega)) for eta, omega in
+    results = {majority_vote(network, small, SBA(folds=4, sigma=1.0, eta=eta, omega=omega)) for eta, omega in
                ((0.0, math.pi / 2), (1.0, 0.0))}  # fmt: skip
     assert len(results) == 1
 
@@ -124,28 +120,28 @@ def test_it_is_decided_by_its_seed_alone(small, network):
     method = SBA(folds=3, sigma=2.0)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = vote(network, small, method)
+    first = majority_vote(network, small, method)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    assert vote(network, small, method) == first == vote(network, small, method, seed=0)
-    assert vote(network, small, method, seed=1).nll != first.nll
+    assert majority_vote(network, small, method) == first == majority_vote(network, small, method, seed=0)
+    assert majority_vote(network, small, method, seed=1).nll != first.nll
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_stays_in_its_mode_and_as_it_was(small, network, training):
     network.train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    result = vote(network, small, SBA(folds=2))
+    result = majority_vote(network, small, SBA(folds=2))
     assert all(m.training == training for m in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert vote(network.train(not training), small, SBA(folds=2)) == result
+    assert majority_vote(network.train(not training), small, SBA(folds=2)) == result
 
 
 def test_the_mode_is_put_back_after_an_error(small, network):
     network.train()
+    narrow = dataclasses.replace(small.test, images=small.test.images[..., :3])
     with pytest.raises(RuntimeError):
-        majority_vote(network, dataclasses.replace(small.test, images=small.test.images[..., :3]), small.mean, small.std,
-                      SBA(folds=2))  # fmt: skip
+        majority_vote(network, dataclasses.replace(small, test=narrow), SBA(folds=2))
     assert network.training
 
 
@@ -155,8 +151,8 @@ def test_certain_and_wrong_predictions_have_a_finite_likelihood(small):
     network = build("digits", 10, 1, 8)
     with torch.no_grad():
         network.get_submodule("fc2").weight.mul_(1e4)
-    assert math.isfinite(evaluate(network, small.test, small.mean, small.std).nll)
-    assert math.isfinite(vote(network, small, SBA(folds=2)).nll)
+    assert math.isfinite(evaluate(network, small).nll)
+    assert math.isfinite(majority_vote(network, small, SBA(folds=2)).nll)
 
 
 # -------------------------------------------------------------------------------------------------------- who votes
@@ -173,7 +169,7 @@ def test_the_votes_error_of_a_training_is_that_of_its_methods_points(run, small,
     before = [r.terms for r in training]
     weights = [p.clone() for p in training.network.parameters()]
     method = training.run.method.voting_vicinity()
-    expected = vote(training.network, small, method, seed=training.run.seed).error
+    expected = majority_vote(training.network, small, method, seed=training.run.seed).error
     assert vote_error(training) == expected
     record = record_of(training, more={"error_vote": expected})
     assert record.error_vote == expected and record.error_last == training.history[-1].error
