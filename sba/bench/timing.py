@@ -28,27 +28,16 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times A is of B.
+    """How many times A is of B."""
 
-    Attributes:
-        name: what was compared.
-        value: median over rounds.
-        low: smallest round.
-        high: largest round.
-        rounds: number of rounds.
-        details: medians of what was timed, with their units in the names.
-        about: what was compared, as fields.
-        limit: what the project wants it to be at most; None for no limit.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    rounds: int
-    details: dict[str, float]
-    about: Comparison = field(default_factory=Comparison)
-    limit: float | None = None
+    name: str  #: what was compared
+    value: float  #: median over rounds
+    low: float  #: smallest round
+    high: float  #: largest round
+    rounds: int  #: number of rounds
+    details: dict[str, float]  #: medians of what was timed, with their units in the names
+    about: Comparison = field(default_factory=Comparison)  #: what was compared, as fields
+    limit: float | None = None  #: what the project wants it to be at most; None for no limit
 
     def __str__(self) -> str:
         details = ", ".join(f"{k} {v:.4g}" for k, v in self.details.items())

@@ -71,17 +71,11 @@ def cutout(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Crop, flip and Cutout of one run.
+    """Crop, flip and Cutout of one run."""
 
-    Args:
-        padding: pixels of black around the image before the random crop; 0 for no crop.
-        flip: mirror each image with probability ½.
-        cutout: side of the Cutout square in pixels; 0 for none.
-    """
-
-    padding: int = 0
-    flip: bool = False
-    cutout: int = 0
+    padding: int = 0  #: pixels of black around the image before the random crop; 0 for no crop
+    flip: bool = False  #: mirror each image with probability ½
+    cutout: int = 0  #: side of the Cutout square in pixels; 0 for none
 
     def __call__(self, images: Tensor, mean: Sequence[float], std: Sequence[float], now: Step) -> Tensor:
         """Augment and normalise a batch.

@@ -23,34 +23,21 @@ from sba.data.subsets import Draw
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A data set, split in two.
+    """A data set, split in two."""
 
-    Attributes:
-        name: as given to :func:`load`; "arrays:" and a name for :meth:`from_arrays`.
-        train: what is trained on, in memory or in files.
-        test: what is evaluated on: the test set, or images held out of the training set.
-        evaluated_on: "test" or "holdout".
-        classes: the names of the classes.
-        mean: of each channel over the training set, in [0, 1].
-        std: likewise.
-        fingerprint: hash of all pixels, labels and their order, as 16 hexadecimal digits; see :func:`fingerprint`.
-        root: the folder that data is looked for in, and more about the images (:mod:`sba.data.cifar10h`); None if it is not
-            known.
-        draw: what was drawn from the training set; None if all of it is there.
-        more: what decides numbers besides pixels and labels, for the fingerprint.
-    """
-
-    name: str
-    train: Split | Stream
-    test: Split | Stream
-    evaluated_on: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    fingerprint: str
+    name: str  #: as given to :func:`load`; "arrays:" and a name for :meth:`from_arrays`
+    train: Split | Stream  #: what is trained on, in memory or in files
+    test: Split | Stream  #: what is evaluated on: the test set, or images held out of the training set
+    evaluated_on: str  #: "test" or "holdout"
+    classes: tuple[str, ...]  #: the names of the classes
+    mean: tuple[float, ...]  #: of each channel over the training set, in [0, 1]
+    std: tuple[float, ...]  #: likewise
+    fingerprint: str  #: hash of all pixels, labels and their order, as 16 hexadecimal digits; see :func:`fingerprint`
+    #: the folder that data is looked for in, and more about the images (:mod:`sba.data.cifar10h`); None if it is not
+    #: known
     root: pathlib.Path | None = None
-    draw: Draw | None = None
-    more: str = ""
+    draw: Draw | None = None  #: what was drawn from the training set; None if all of it is there
+    more: str = ""  #: what decides numbers besides pixels and labels, for the fingerprint
 
     @classmethod
     def from_arrays(

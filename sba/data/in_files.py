@@ -24,19 +24,12 @@ RESIZED = 256 / 224
 
 
 class Wanted(NamedTuple):
-    """One image of one pass.
+    """One image of one pass."""
 
-    Attributes:
-        row: its place among the files.
-        seed: of the run.
-        epoch: of the pass, from 0.
-        views: how many random crops of it; 0 for the one from its centre.
-    """
-
-    row: int
-    seed: int = 0
-    epoch: int = 0
-    views: int = 0
+    row: int  #: its place among the files
+    seed: int = 0  #: of the run
+    epoch: int = 0  #: of the pass, from 0
+    views: int = 0  #: how many random crops of it; 0 for the one from its centre
 
 
 class Got(NamedTuple):
@@ -85,17 +78,11 @@ class Files(Dataset[Got]):
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """A batch of random crops.
+    """A batch of random crops."""
 
-    Attributes:
-        crops: uint8 of shape (M, N, 3, side, side), M of each image.
-        labels: int64 of shape (N,).
-        skipped: how many images are missing since they could not be read.
-    """
-
-    crops: Tensor
-    labels: Tensor
-    skipped: int = 0
+    crops: Tensor  #: uint8 of shape (M, N, 3, side, side), M of each image
+    labels: Tensor  #: int64 of shape (N,)
+    skipped: int = 0  #: how many images are missing since they could not be read
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,24 +99,16 @@ class Views:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A split that stays in its files.
+    """A split that stays in its files."""
 
-    Attributes:
-        paths: of the files.
-        labels: int64 of shape (N,), on the host.
-        side: of the images that are handed over, in pixels.
-        unreadable: "refuse" raises :class:`sba.core.errors.DataError` at the first file that cannot be read, "skip" leaves it out
-            of its batch and counts it.
-        workers: processes that read ahead; 0 to read in this one.
-        device: where batches are put.
-    """
-
-    paths: Sequence[str]
-    labels: Tensor
-    side: int
+    paths: Sequence[str]  #: of the files
+    labels: Tensor  #: int64 of shape (N,), on the host
+    side: int  #: of the images that are handed over, in pixels
+    #: "refuse" raises :class:`sba.core.errors.DataError` at the first file that cannot be read, "skip" leaves it out of
+    #: its batch and counts it
     unreadable: Literal["refuse", "skip"] = "refuse"
-    workers: int = 0
-    device: torch.device | str = "cpu"
+    workers: int = 0  #: processes that read ahead; 0 to read in this one
+    device: torch.device | str = "cpu"  #: where batches are put
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -37,23 +37,15 @@ class Listed:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """How to get a data set, and what a run on it does unless told otherwise.
+    """How to get a data set, and what a run on it does unless told otherwise."""
 
-    Attributes:
-        read: from (root, download, side) to :class:`Raw` or :class:`Listed`.
-        network: default network.
-        padding: default pixels of padding before the random crop.
-        flip: whether mirroring preserves its labels.
-        cutout: the side of Cutout's square that its authors use, or half the image's side.
-        side: to which images are brought unless told otherwise, in pixels; 0 if they have one side and keep it.
-    """
-
+    #: from (root, download, side) to :class:`Raw` or :class:`Listed`
     read: Callable[[pathlib.Path, bool, int], "Raw | Listed"]
-    network: str
-    padding: int = 0
-    flip: bool = False
-    cutout: int = 0
-    side: int = 0
+    network: str  #: default network
+    padding: int = 0  #: default pixels of padding before the random crop
+    flip: bool = False  #: whether mirroring preserves its labels
+    cutout: int = 0  #: the side of Cutout's square that its authors use, or half the image's side
+    side: int = 0  #: to which images are brought unless told otherwise, in pixels; 0 if they have one side and keep it
 
 
 def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:

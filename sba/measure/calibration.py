@@ -18,17 +18,11 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions sorted by confidence, the probability of the predicted class, into bins of equal width.
+    """Predictions sorted by confidence, the probability of the predicted class, into bins of equal width."""
 
-    Attributes:
-        counts: images in each bin, int64 of shape (bins,).
-        confidence: their mean confidence in [0, 1], float64 of shape (bins,); 0 for an empty bin.
-        accuracy: the share of them that is classified correctly, likewise.
-    """
-
-    counts: Tensor
-    confidence: Tensor
-    accuracy: Tensor
+    counts: Tensor  #: images in each bin, int64 of shape (bins,)
+    confidence: Tensor  #: their mean confidence in [0, 1], float64 of shape (bins,); 0 for an empty bin
+    accuracy: Tensor  #: the share of them that is classified correctly, likewise
 
     @property
     def error(self) -> float:

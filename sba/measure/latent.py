@@ -15,15 +15,10 @@ from sba.training.evaluation import EVALUATION_BATCH
 
 @dataclass(frozen=True)
 class Shaken:
-    """Of one network under noise of one strength at one layer.
+    """Of one network under noise of one strength at one layer."""
 
-    Attributes:
-        error: misclassified images in per cent, after one draw each.
-        divergence: mean D_KL(Y ‖ Y′) in nats between the predictions without noise and with it.
-    """
-
-    error: float
-    divergence: float
+    error: float  #: misclassified images in per cent, after one draw each
+    divergence: float  #: mean D_KL(Y ‖ Y′) in nats between the predictions without noise and with it
 
 
 def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:

@@ -14,17 +14,11 @@ from sba.models.registry import evaluating
 
 @dataclass(frozen=True)
 class Counted:
-    """A layer that may be augmented.
+    """A layer that may be augmented."""
 
-    Attributes:
-        layer: its name; "input" for the images themselves.
-        behind: multiply–adds that one row takes from there to the logits.
-        width: number of features Q.
-    """
-
-    layer: str
-    behind: float
-    width: int
+    layer: str  #: its name; "input" for the images themselves
+    behind: float  #: multiply–adds that one row takes from there to the logits
+    width: int  #: number of features Q
 
 
 def multiply_adds(network: Staged) -> list[Counted]:

@@ -15,17 +15,11 @@ from sba.models.borrowed import Borrowed
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build a network, and for which images.
+    """How to build a network, and for which images."""
 
-    Attributes:
-        builder: from the number of classes and of input channels.
-        side: of the images it is made for, in pixels.
-        smallest: the smallest side that it can take; None if it takes no other than ``side``.
-    """
-
-    builder: Callable[[int, int], Staged]
-    side: int
-    smallest: int | None = None
+    builder: Callable[[int, int], Staged]  #: from the number of classes and of input channels
+    side: int  #: of the images it is made for, in pixels
+    smallest: int | None = None  #: the smallest side that it can take; None if it takes no other than ``side``
 
     def takes(self, side: int) -> bool:
         """Whether the network can be given images of this side."""

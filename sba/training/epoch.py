@@ -14,35 +14,22 @@ from sba.training import distributed
 
 @dataclasses.dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave.
+    """What one epoch gave."""
 
-    Attributes:
-        epoch: epochs done, from 1.
-        lr: learning rate.
-        terms: mean of each term of the loss over the steps that had it, in nats.
-        counts: number of steps that had it. "virtual" counts the steps with λ(t) = 1.
-        error: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode; NaN if the
-            machine leaves this epoch's evaluation out.
-        nll: their mean negative log-likelihood in nats; likewise.
-        seconds: time of the training steps alone: no evaluation, no checkpoint.
-        images: raw images trained on.
-        error_top5: images in per cent whose label is not among the five likeliest; None if it is
-            not reported.
-        skipped: training images that were left out since their files could not be read.
-        skipped_test: likewise of the images evaluated on.
-    """
-
-    epoch: int
-    lr: float
-    terms: dict[str, float]
-    counts: dict[str, int]
+    epoch: int  #: epochs done, from 1
+    lr: float  #: learning rate
+    terms: dict[str, float]  #: mean of each term of the loss over the steps that had it, in nats
+    counts: dict[str, int]  #: number of steps that had it. "virtual" counts the steps with λ(t) = 1
+    #: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode; NaN if the machine leaves
+    #: this epoch's evaluation out
     error: float
-    nll: float
-    seconds: float
-    images: int
+    nll: float  #: their mean negative log-likelihood in nats; likewise
+    seconds: float  #: time of the training steps alone: no evaluation, no checkpoint
+    images: int  #: raw images trained on
+    #: images in per cent whose label is not among the five likeliest; None if it is not reported
     error_top5: float | None = None
-    skipped: int = 0
-    skipped_test: int = 0
+    skipped: int = 0  #: training images that were left out since their files could not be read
+    skipped_test: int = 0  #: likewise of the images evaluated on
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them, without those that say nothing."""
@@ -58,19 +45,13 @@ class EpochRecord:
 
 @dataclasses.dataclass
 class Tally:
-    """What this process has summed up in the epoch under way.
+    """What this process has summed up in the epoch under way."""
 
-    Attributes:
-        sums: of each term of the loss, in nats; they stay on the device.
-        counts: steps that had it.
-        skipped: images that were left out.
-        seconds: time of the steps.
-    """
-
+    #: of each term of the loss, in nats; they stay on the device
     sums: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-    skipped: int = 0
-    seconds: float = 0.0
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)  #: steps that had it
+    skipped: int = 0  #: images that were left out
+    seconds: float = 0.0  #: time of the steps
 
     def add(self, terms: Terms) -> None:
         """Add the terms of a step."""

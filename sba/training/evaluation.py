@@ -17,21 +17,14 @@ EVALUATION_PIXELS = 128 * 112 * 112
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of one network on the images of one data set.
+    """Of one network on the images of one data set."""
 
-    Attributes:
-        error: misclassified images in per cent.
-        nll: mean negative log-likelihood of the labels in nats.
-        n: number of images.
-        error_top5: images in per cent whose label is not among the five highest logits; None if that was not asked.
-        skipped: images that could not be read, and count for nothing.
-    """
-
-    error: float
-    nll: float
-    n: int
+    error: float  #: misclassified images in per cent
+    nll: float  #: mean negative log-likelihood of the labels in nats
+    n: int  #: number of images
+    #: images in per cent whose label is not among the five highest logits; None if that was not asked
     error_top5: float | None = None
-    skipped: int = 0
+    skipped: int = 0  #: images that could not be read, and count for nothing
 
 
 @torch.no_grad()

@@ -18,25 +18,15 @@ from sba.models.registry import NETWORKS
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """A training regime: stochastic gradient descent with momentum whose rate is multiplied by ``decay`` at each milestone.
+    """A training regime: stochastic gradient descent with momentum whose rate is multiplied by ``decay`` at each milestone."""
 
-    Attributes:
-        epochs: the full number of epochs.
-        batch_size: images per step.
-        lr: learning rate at the start.
-        milestones: epochs at whose beginning the rate is lowered.
-        decay: the factor.
-        weight_decay: coefficient of the ℓ2 penalty, on all parameters.
-        source: whose regime it is.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    milestones: tuple[int, ...]
-    decay: float
-    weight_decay: float
-    source: str
+    epochs: int  #: the full number of epochs
+    batch_size: int  #: images per step
+    lr: float  #: learning rate at the start
+    milestones: tuple[int, ...]  #: epochs at whose beginning the rate is lowered
+    decay: float  #: the factor
+    weight_decay: float  #: coefficient of the ℓ2 penalty, on all parameters
+    source: str  #: whose regime it is
 
 
 PLAIN_ALEXNET = Regime(164, 128, 0.01, (81, 122), 0.1, 5e-4, "bearpaw/pytorch-classification, TRAINING.md")
