@@ -10,7 +10,6 @@ from sba.adapters.criterion import attach
 from sba.bench.timing import BATCH, Ratio, in_turns
 from sba.core.rng import Step
 from sba.core.sba import SBA
-from sba.core.staged import Staged
 from sba.core.updates import total
 from sba.models.registry import build
 
@@ -20,9 +19,10 @@ LIMIT = 1.1
 """What a step through ``attach`` should cost at most, in steps of the chain."""
 
 
-def objective(method: SBA, chain: Staged, x: Tensor, y: Tensor) -> Tensor:
-    """Return the loss of the chain's step."""
-    return total(method.terms(chain, x, y, Step(0), None))
+def against_chain(network: str, rounds: int, batch: int = BATCH) -> list[Ratio]:
+    """Compare forward and backward passes of augmented steps on random images of CIFAR's shape, ten in a row at a time; a network
+    of :data:`POINTS` is built twice with equal weights."""
+    return [at_point(network, layer, folds, rounds, batch) for layer, folds in POINTS[network]]
 
 
 def step(loss: Callable[[], Tensor]) -> None:
@@ -30,24 +30,16 @@ def step(loss: Callable[[], Tensor]) -> None:
     loss().backward()
 
 
-def against_chain(network: str, rounds: int, batch: int = BATCH) -> list[Ratio]:
-    """Compare forward and backward passes of augmented steps, ten in a row at a time.
-
-    Args:
-        network: of :data:`POINTS`, built twice with equal weights.
-        rounds: how often each takes its turn.
-        batch: random images of CIFAR's shape.
-    """
+def at_point(network: str, layer: str, folds: int, rounds: int, batch: int) -> Ratio:
+    """Compare them at one layer."""
     x, y = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
-    found = []
-    for layer, folds in POINTS[network]:
-        chain, other = (build(network, 10, 3, 32).train() for _ in range(2))
-        other.load_state_dict(chain.state_dict())
-        method = SBA(omega=0.0, folds=folds, layers=(layer,), basis="hadamard")
-        criterion = attach(other, method, x[:2], total_steps=1)
-        ours = functools.partial(step, functools.partial(criterion, x, y))
-        theirs = functools.partial(step, functools.partial(objective, method, chain, x, y))
-        about = {"family": "attach", "network": network, "method": "sba", "layer": layer, "folds": folds}
-        name = f"{network}: augmented step through attach over the chain's, layer {layer}, M={folds}"
-        found.append(in_turns(name, ours, theirs, rounds, limit=LIMIT, **about))
-    return found
+    chain, other = (build(network, 10, 3, 32).train() for _ in range(2))
+    other.load_state_dict(chain.state_dict())
+    method = SBA(omega=0.0, folds=folds, layers=(layer,), basis="hadamard")
+    criterion = attach(other, method, x[:2], total_steps=1)
+    return in_turns(
+        f"{network}: augmented step through attach over the chain's, layer {layer}, M={folds}",
+        functools.partial(step, lambda: criterion(x, y)),
+        functools.partial(step, lambda: total(method.terms(chain, x, y, Step(0), None))),
+        rounds, limit=LIMIT, family="attach", network=network, method="sba", layer=layer, folds=folds,
+    )  # fmt: skip

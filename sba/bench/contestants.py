@@ -19,18 +19,11 @@ from torch import Tensor
 from sba.bench.attached import against_chain
 from sba.bench.epochs import WANTED, epochs
 from sba.bench.loop import against_loader
-from sba.bench.timing import (
-    BATCH,
-    Ratio,
-    expected_cost,
-    in_turns,
-    ratio,
-    step_costs,
-)
+from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, step_costs
 from sba.core.errors import ConfigError
 from sba.methods import METHODS, SBA
 from sba.methods.isda import isda_logits, quadratic_table
-from sba.methods.kmixup import pairs as k_mixup_pairs
+from sba.methods.kmixup import pairs
 from sba.models.registry import build
 from sba.records.file import append
 from sba.records.record import identified, provenance
@@ -66,10 +59,10 @@ def augmented(
     batch: int = BATCH,
     limits: dict[str, float] | None = None,
 ) -> list[Ratio]:
-    """Compare steps at ω with plain ones.
+    """Compare steps at ω with plain ones, on random images of CIFAR's shape.
 
     Args:
-        network: trained on random images of CIFAR's shape.
+        network: which is trained.
         family: of ``FAMILIES``.
         entrants: name → parameters of the run.
         pairs: steps of each, and of the plain one.
@@ -109,25 +102,18 @@ def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]
     return augmented(network, "folds", entrants, pairs)
 
 
-def against_layers(network: str, layers: Sequence[str], folds: int, batch: int, pairs: int) -> list[Ratio]:
+def against_layers(network: str, folds: int, batch: int, pairs: int) -> list[Ratio]:
     """Cost of an augmented step against the layer, with the basis that fits every one of them."""
-    found = []
-    for layer in layers:
-        given = {"method": "sba", "folds": folds, "layers": (layer,), "basis": "hadamard"}
-        name = f"cost, layer {layer}, M={folds}, B={batch}, Hadamard"
-        found += augmented(network, "layers", {name: given}, pairs, batch=batch)
-    return found
+    shared = {"method": "sba", "folds": folds, "basis": "hadamard"}
+    entrants = (
+        {f"cost, layer {k}, M={folds}, B={batch}, Hadamard": shared | {"layers": (k,)}} for k in LAYERS[network]
+    )
+    return [one for entrant in entrants for one in augmented(network, "layers", entrant, pairs, batch=batch)]
 
 
 def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -> list[Ratio]:
-    """Cost of a step of each relative with its defaults.
-
-    Args:
-        network: trained on random images of CIFAR's shape.
-        pairs: steps of each, and of the plain one.
-        limited: whether to hold the costs against their limits, which are for ResNet-44.
-        isda: settings of the methods that keep covariances.
-    """
+    """Cost of a step of each relative with its defaults, held against its limit, which is for ResNet-44, if ``limited``; ``isda``
+    are settings of the methods that keep covariances."""
     contestants = {name: given | (isda if "isda" in name else {}) for name, (given, _) in RELATIVES.items()}
     plain, times = step_costs(network, contestants, pairs)
     details = {"plain ms": 1e3 * statistics.median(plain)}
@@ -142,11 +128,10 @@ def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -
 
 def isda_table(rounds: int, batch: int = BATCH, classes: int = 100, features: int = 64) -> Ratio:
     """Time of ISDA's loss and gradient by the table of C×C numbers over that of the direct form, which builds B×C×C of them."""
-    generator = torch.Generator().manual_seed(0)
-    draws = [torch.randn(shape, generator=generator) for shape in ((batch, features), (classes, features))]
-    h, weight = (d.requires_grad_() for d in draws)
-    roots = torch.randn(classes, features, features, generator=generator)
-    covariance, labels = roots @ roots.mT / features, torch.randint(classes, (batch,), generator=generator)
+    made: Any = {"generator": torch.Generator().manual_seed(0)}
+    h, weight = (torch.randn(n, features, **made).requires_grad_() for n in (batch, classes))
+    roots = torch.randn(classes, features, features, **made)
+    covariance, labels = roots @ roots.mT / features, torch.randint(classes, (batch,), **made)
 
     def table() -> None:
         logits = isda_logits(h @ weight.T, labels, quadratic_table(weight, covariance), 0.5)
@@ -163,8 +148,7 @@ def isda_table(rounds: int, batch: int = BATCH, classes: int = 100, features: in
 
 def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 3072) -> Ratio:
     """Time of k-mixup's pairing over that of a distance matrix for each block and one padded assignment for the batch."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, features, generator=generator)
+    x = torch.randn(batch, features, generator=torch.Generator().manual_seed(0))
     order = torch.arange(batch).roll(k)
     left, right = x.numpy(), x[order].numpy()
 
@@ -175,10 +159,8 @@ def k_mixup_pairing(rounds: int, batch: int = 512, k: int = 16, features: int = 
             cost[block, block] = distance_matrix(left[block], right[block])
         return order[torch.from_numpy(linear_sum_assignment(cost)[1])]
 
-    name = f"k-mixup's pairing, B={batch}, k={k}: blocks over one padded assignment"
-    return in_turns(
-        name, lambda: k_mixup_pairs(x, order, k), padded, rounds, limit=0.1, family="relatives", method="k-mixup"
-    )
+    name, own = f"k-mixup's pairing, B={batch}, k={k}: blocks over one padded assignment", lambda: pairs(x, order, k)
+    return in_turns(name, own, padded, rounds, limit=0.1, family="relatives", method="k-mixup")
 
 
 def import_time(rounds: int) -> Ratio:
@@ -189,8 +171,7 @@ def import_time(rounds: int) -> Ratio:
         subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
         return time.perf_counter() - start
 
-    pairs = [(taken("sba"), taken("torch")) for _ in range(rounds + 1)][1:]
-    own, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
+    own, theirs = zip(*[(taken("sba"), taken("torch")) for _ in range(rounds + 1)][1:], strict=True)
     details = {"sba s": statistics.median(own), "torch s": statistics.median(theirs)}
     return ratio("import sba over import torch", own, theirs, details, 1.5, family="import")
 
@@ -229,11 +210,7 @@ def run_benchmarks(
             *against_folds("resnet44", FOLDS, pairs // 2 or 1),
             *against_folds("alexnet", FOLDS, 2 * pairs),
         ],
-        "layers": lambda: [
-            one
-            for n, found in LAYERS.items()
-            for one in against_layers(n, found, 4, 32, few * (4 if n == "alexnet" else 1))
-        ],
+        "layers": lambda: [one for n in LAYERS for one in against_layers(n, 4, 32, few * (4 if n == "alexnet" else 1))],
         "relatives": lambda: [
             *of_relatives("resnet44", pairs // 2 or 1, limited=True),
             *of_relatives("alexnet", pairs),

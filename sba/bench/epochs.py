@@ -29,7 +29,7 @@ WORKERS = 8
 
 
 def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Callable[[], None]:
-    """Return a function that does as many steps of a plain loop as an epoch is timed by, with autotuned convolutions."""
+    """Return a function that does :data:`STEPS` steps of a plain loop, with autotuned convolutions."""
     steps = plain_loop(images, network, WORKERS, device)
 
     def epoch() -> None:
@@ -63,10 +63,10 @@ def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
 
 
 def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
-    """Compare epochs of random images; everything that differs counts together.
+    """Compare epochs of random images of CIFAR's shape on a GPU; everything that differs counts together.
 
     Args:
-        network: trained on images of CIFAR's shape.
+        network: which is trained.
         rounds: how often each is timed, in turns, after one time that does not count.
         device: a GPU.
         amp: precision of this project's epochs.
@@ -105,9 +105,8 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
         ("speed of the compiled one over it", "plain", "plain, compiled", {"method": "erm", "variant": "compiled"}),
         ("SBA over plain", "SBA", "plain", {"method": "sba"}),
     )
+    shared: dict[str, Any] = {"family": "epochs", "network": network, "amp": amp}
     return [
-        ratio(
-            f"{where}: {name}", times[top], times[bottom], details, family="epochs", network=network, amp=amp, **about
-        )
+        ratio(f"{where}: {name}", times[top], times[bottom], details, **shared, **about)
         for name, top, bottom, about in comparisons
     ]

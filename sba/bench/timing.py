@@ -5,7 +5,7 @@ The pixels are random: no operation's time depends on them.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,28 +49,19 @@ class Ratio:
 
 def ratio(
     name: str,
-    top: list[float],
-    bottom: list[float],
+    top: Sequence[float],
+    bottom: Sequence[float],
     details: dict[str, float],
     limit: float | None = None,
     **about: Any,
 ) -> Ratio:
-    """Pair two lists of equal length, round by round; the quartiles of the ratios join the details.
-
-    Args:
-        name: for people.
-        top: seconds of what is compared.
-        bottom: of what it is compared with.
-        details: medians of what was timed.
-        limit: of the ratio.
-        about: fields of :class:`sba.records.comparison.Comparison`.
-    """
+    """Pair the seconds of what is compared with those of what it is compared with, round by round; the quartiles of the ratios join
+    the details. ``about`` are fields of :class:`sba.records.comparison.Comparison`."""
     pairs = [a / b for a, b in zip(top, bottom, strict=True)]
     lower, upper = np.quantile(pairs, [0.25, 0.75]).tolist()
     details = details | {"lower quartile": lower, "upper quartile": upper}
-    return Ratio(
-        name, statistics.median(pairs), min(pairs), max(pairs), len(pairs), details, Comparison(**about), limit
-    )
+    median = statistics.median(pairs)
+    return Ratio(name, median, min(pairs), max(pairs), len(pairs), details, Comparison(**about), limit)
 
 
 class RandomImages(Dataset):
@@ -123,32 +114,18 @@ def steps_of(training: Training, batch: int = BATCH) -> Callable[[], None]:
 def step_costs(
     network: str, contestants: dict[str, dict[str, Any]], pairs: int, batch: int = BATCH
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Time plain steps and augmented ones that take turns.
-
-    Args:
-        network: trained on random images of CIFAR's shape.
-        contestants: name → parameters of :func:`sba.training.run.make_run`.
-        pairs: steps of each.
-        batch: images per step.
-
-    Returns:
-        Seconds of each plain step, and of each step of the contestants.
-    """
+    """Time plain steps and those of contestants, name → parameters of :func:`sba.training.run.make_run`, that take turns on random
+    images of CIFAR's shape; return the seconds of each of ``pairs`` plain steps, and of each step of the contestants."""
     data = on_device(RandomImages(batch * 20))
-    plain = steps_of(Training(make_run("cifar10", network, batch_size=batch), data), batch)
-    steps = {
-        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
-        for name, given in contestants.items()
-    }
-    bottom: list[float] = []
-    top: dict[str, list[float]] = {name: [] for name in contestants}
-    for step in (plain, *steps.values()):
+    steps = [
+        steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
+        for given in ({}, *contestants.values())
+    ]
+    for step in steps:
         step()
-    for _ in range(pairs):
-        bottom.append(timed(plain, 1))
-        for name, step in steps.items():
-            top[name].append(timed(step, 1))
-    return bottom, top
+    rounds = [[timed(step, 1) for step in steps] for _ in range(pairs)]
+    plain, *others = (list(times) for times in zip(*rounds, strict=True))
+    return plain, dict(zip(contestants, others, strict=True))
 
 
 def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **about: Any) -> Ratio:

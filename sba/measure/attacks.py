@@ -6,7 +6,7 @@ The functions are pure; the random start is an argument.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,26 +75,17 @@ def project(shift: Tensor, radius: float, norm: Norm) -> Tensor:
 
 def random_shift(like: Tensor, radius: float, norm: Norm, generator: torch.Generator) -> Tensor:
     """Draw a point uniformly in the ball of a radius for each image of a batch, of its shape."""
+    made: Any = {"generator": generator, "device": like.device, "dtype": like.dtype}
     if norm == "inf":
-        return radius * (2 * torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) - 1)
-    normal = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-    uniform = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device, dtype=like.dtype)
+        return radius * (2 * torch.rand(like.shape, **made) - 1)
+    normal, uniform = torch.randn(like.shape, **made), torch.rand(len(like), 1, 1, 1, **made)
     # a ball of d dimensions has most of its volume near the surface
     return radius * uniform ** (1 / like[0].numel()) * steepest(normal, "2")
 
 
 def fgsm(predict: Predict, pixels: Tensor, labels: Tensor, radius: float) -> Tensor:
-    """Move each pixel by ±radius, up the gradient's sign (Goodfellow et al., 2015), and back into [0, 1].
-
-    Args:
-        predict: in evaluation mode.
-        pixels: of shape (N, C, H, W) in [0, 1].
-        labels: of shape (N,).
-        radius: in units of the pixels' range.
-
-    Returns:
-        Images of the same shape.
-    """
+    """Move each pixel by ±radius, up the gradient's sign (Goodfellow et al., 2015), and back into [0, 1]; arguments and result as
+    for :func:`pgd`."""
     return (pixels + radius * slope(predict, pixels, labels).sign()).clamp(0, 1)
 
 
@@ -136,11 +127,7 @@ def pgd(
 
 @positional
 class Attack:
-    """An attack with its settings.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
+    """An attack with its settings; raises :class:`ConfigError` if a value is out of range."""
 
     radius: float = hyper(..., "of the ball, in units of the pixels' range", ge=0)
     norm: Norm = hyper("inf", "of the ball")
@@ -173,7 +160,7 @@ def attacked(network: nn.Module, data: Data, attack: Attack, seed: int = 0, batc
 
     Args:
         network: on the data's device; its mode is put back.
-        data: whose ``test`` is attacked, in memory.
+        data: in memory.
         attack: which.
         seed: of the random starts.
         batch: images per pass.

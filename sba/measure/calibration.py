@@ -34,13 +34,7 @@ class Reliability:
 def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
     """Sort predictions by confidence into the bins [0, 1/bins), [1/bins, 2/bins), …; confidence 1 belongs to the last one.
 
-    Args:
-        logits: of shape (N, C).
-        labels: of shape (N,).
-        bins: how many.
-
-    Raises:
-        ConfigError: there is no image, or no bin.
+    Logits have shape (N, C), labels (N,); :class:`ConfigError` says that there is no image, or no bin.
     """
     check(logits)
     if bins < 1:
@@ -56,15 +50,8 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability
 
 
 def brier_score(logits: Tensor, labels: Tensor) -> float:
-    """Return the Brier score in [0, 2]: the mean squared distance of the predicted distribution from the label's (Brier, 1950).
-
-    Args:
-        logits: of shape (N, C).
-        labels: of shape (N,).
-
-    Raises:
-        ConfigError: there is no image.
-    """
+    """Return the Brier score in [0, 2]: the mean squared distance of the predicted distribution from the label's (Brier, 1950);
+    arguments and error as for :func:`reliability`."""
     check(logits)
     wanted = F.one_hot(labels, logits.shape[1])
     return (logits.double().softmax(1) - wanted).square().sum(1).mean().item()

@@ -1,7 +1,7 @@
 """Corruptions of images at five severities, after ImageNet-C and CIFAR-10-C (Hendrycks and Dietterich, 2019).
 
-Each works on a whole batch; draws are arguments, or come from a generator. The strengths are the authors'. Their images are not
-these, so that errors are comparable in kind only:
+Each works on a whole batch, ``pixels`` of shape (N, C, H, W) in [0, 1]; draws are arguments, or come from a generator. The
+strengths are the authors'. Their images are not these, so that errors are comparable in kind only:
 
 - draws are others;
 - the blur mirrors an image at its edges, theirs repeats the outermost pixels;
@@ -25,35 +25,17 @@ SEVERITIES = 5
 
 
 def gaussian_noise(pixels: Tensor, sigma: float, normal: Tensor) -> Tensor:
-    """Add noise.
-
-    Args:
-        pixels: of shape (N, C, H, W) in [0, 1], here and below.
-        sigma: its standard deviation, in units of the pixels' range.
-        normal: standard normal draws of the same shape.
-    """
+    """Add noise of standard deviation ``sigma``, in units of the pixels' range: standard normal draws of the pixels' shape."""
     return (pixels + sigma * normal).clamp(0, 1)
 
 
 def shot_noise(pixels: Tensor, photons: float, counts: Tensor) -> Tensor:
-    """Count light.
-
-    Args:
-        pixels: what is counted.
-        photons: expected from a white pixel.
-        counts: draws from Poisson distributions with means photons · pixels, of their shape.
-    """
+    """Count light, ``photons`` of it from a white pixel; ``counts`` are Poisson draws with means photons · pixels."""
     return (counts / photons).clamp(0, 1)
 
 
 def impulse_noise(pixels: Tensor, share: float, uniform: Tensor) -> Tensor:
-    """Make values black or white: salt and pepper.
-
-    Args:
-        pixels: see above.
-        share: probability of it, one half for each.
-        uniform: draws on [0, 1) of the same shape.
-    """
+    """Make a share of the values black or white, half of it each: salt and pepper; draws on [0, 1) of the pixels' shape."""
     return pixels.masked_fill(uniform < share / 2, 0.0).masked_fill(uniform >= 1 - share / 2, 1.0)
 
 
@@ -161,16 +143,13 @@ def to_levels(pixels: Tensor) -> Tensor:
 
 
 def corrupt(images: Tensor, name: str, severity: int, generator: torch.Generator) -> Tensor:
-    """Corrupt a batch.
+    """Return corrupted images, uint8 of shape (N, C, H, W) as they are.
 
     Args:
-        images: uint8, of shape (N, C, H, W).
+        images: which.
         name: of :data:`CORRUPTIONS`.
         severity: from 1 to 5; 0 for the images themselves.
         generator: for the draws, on the images' device; equal states give equal images.
-
-    Returns:
-        Images of the same type and shape.
 
     Raises:
         ConfigError: there is no such corruption or severity.

@@ -22,31 +22,20 @@ class Shaken:
 
 
 def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
-    """Add noise in units of each feature's standard deviation over the batch.
-
-    Args:
-        h: activations of shape (B, …).
-        sigma: standard deviation of the noise in that unit.
-        normal: standard normal draws of the same shape.
-    """
-    feature_std = batch_variance(h).sqrt().view(h.shape[1:])
-    return h + sigma * feature_std * normal
+    """Add ``sigma`` times standard normal draws to activations, both of shape (B, …), in units of each feature's standard deviation
+    over the batch."""
+    return h + sigma * batch_variance(h).sqrt().view(h.shape[1:]) * normal
 
 
 @torch.no_grad()
 def shaken(
-    network: Staged,
-    data: Data,
-    layer: str,
-    sigma: float,
-    seed: int = 0,
-    batch: int = EVALUATION_BATCH,
+    network: Staged, data: Data, layer: str, sigma: float, seed: int = 0, batch: int = EVALUATION_BATCH
 ) -> Shaken:
     """Evaluate a network whose activations of one layer are disturbed by Gaussian noise without bound or basis.
 
     Args:
-        network: on the data's device; runs in evaluation mode, and its mode is put back.
-        data: whose ``test`` is evaluated on, in memory.
+        network: on the data's device; its mode is put back after evaluation mode.
+        data: in memory.
         layer: any but the last; "input" for the normalised image.
         sigma: standard deviation of the noise, in units of each feature's own over a batch of images.
         seed: of the noise.

@@ -19,11 +19,7 @@ FILE = "checkpoint.pt"
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """Make the folder of a run. A run that cannot be saved is refused here, before it starts.
-
-    Raises:
-        CheckpointError: it cannot be made or written to.
-    """
+    """Make the folder of a run; raise :class:`CheckpointError`, before the run starts, if it cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -33,13 +29,8 @@ def prepare(folder: pathlib.Path) -> None:
 
 
 def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]) -> None:
-    """Write the state of a run into its folder, replacing the last checkpoint in one step.
-
-    Args:
-        folder: of this run; made if it does not exist.
-        run: its configuration, stored with it.
-        fingerprint: of its data.
-        state: tensors, numbers, text, and containers of them.
+    """Write the state of a run, its configuration and its data's fingerprint into its folder, replacing the last checkpoint in one
+    step. A state is made of tensors, numbers, text, and containers of them.
 
     Raises:
         CheckpointError: the folder cannot be written to; the last checkpoint is untouched.
@@ -87,25 +78,20 @@ def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | N
             f"folder: {path} is not a checkpoint of this version of the program ({type(error).__name__}); move it away, "
             "or give another --folder"
         ) from error
-    if differing := differences(known(settings), run.settings()):
+    with contextlib.suppress(ConfigError):
+        # fields that are newer than a checkpoint have their defaults
+        settings = from_settings(settings).settings()
+    if differing := differences(settings, run.settings()):
+        listed = "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)
         raise CheckpointError(
-            f"folder: {folder} holds a run of another configuration:\n"
-            + "\n".join(f"  {name}: {before!r} there, {now!r} asked for" for name, before, now in differing)
-            + "\ngive another --folder, or the values it was started with"
+            f"folder: {folder} holds a run of another configuration:\n{listed}\n"
+            "give another --folder, or the values it was started with"
         )
     if found != fingerprint:
         raise CheckpointError(
             f"folder: {folder} was trained on data with fingerprint {found}, this data has {fingerprint}; give another --folder"
         )
     return state
-
-
-def known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as this version writes them: fields that are newer than a checkpoint have their defaults."""
-    try:
-        return from_settings(settings).settings()
-    except ConfigError:
-        return settings
 
 
 def epochs_done(folder: pathlib.Path) -> int | None:

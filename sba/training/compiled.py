@@ -27,11 +27,6 @@ def passed(stage: nn.Module, x: Tensor) -> Tensor:
     return stage(x)
 
 
-def convolves(stage: nn.Module) -> bool:
-    """Say whether a stage holds a convolution."""
-    return any(isinstance(module, nn.Conv2d) for module in stage.modules())
-
-
 def check(device: torch.device) -> None:
     """Raise :class:`ConfigError` if torch lacks its compiler: one for C++ on a processor, Triton on a GPU."""
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
@@ -44,20 +39,14 @@ def check(device: torch.device) -> None:
 
 
 def compile_stages(network: Staged) -> None:
-    """Compile the stages that hold a convolution, for training; the modules, their names and the state dict stay as they are.
-
-    Args:
-        network: on its device, in its memory order.
-
-    Raises:
-        ConfigError: torch lacks its compiler.
+    """Compile the stages of a network, on its device and in its memory order, that hold a convolution; its modules, their names and
+    its state dict stay as they are. Raise :class:`ConfigError` if torch lacks its compiler.
     """
     import torch._dynamo
 
-    stages = [stage for stage in network.links.values() if convolves(stage)]
+    stages = [s for s in network.links.values() if any(isinstance(module, nn.Conv2d) for module in s.modules())]
     if not stages:
         return
     check(next(network.parameters()).device)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
-    compiled = torch.compile(passed, dynamic=False)
-    network.through = dict.fromkeys(stages, compiled)
+    network.through = dict.fromkeys(stages, torch.compile(passed, dynamic=False))

@@ -13,15 +13,8 @@ from sba.core.ranks import rank, world
 
 
 def share(n: int, name: str) -> slice:
-    """Return this rank's part of n rows: equal parts, in the order of the ranks.
-
-    Args:
-        n: rows of all ranks together.
-        name: of the parameter that says so, for the message.
-
-    Raises:
-        ConfigError: they cannot be shared equally.
-    """
+    """Return this rank's part of n rows, or raise :class:`ConfigError`, which has the parameter's ``name``, if the ranks cannot
+    have equal parts."""
     if n % world():
         raise ConfigError(
             f"{name}: {n} cannot be shared equally by {world()} processes; give a multiple of {world()}, or other processes"
@@ -46,13 +39,8 @@ def of_first(value: Any) -> Any:
 
 @contextlib.contextmanager
 def launched(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started, and leave them at the end; nothing happens if it started none.
-
-    Args:
-        device: "cpu", or "cuda" for one card for each process of a machine.
-
-    Yields:
-        The device of this process.
+    """Join the processes that torchrun started, give the device of this one, and leave them at the end; nothing happens if it
+    started none. ``device`` is "cpu", or "cuda" for one card for each process of a machine.
 
     Raises:
         ConfigError: a single card is named for several processes, or a machine has fewer cards than processes.

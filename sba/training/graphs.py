@@ -37,11 +37,7 @@ class Noting(Source):
 
 
 class Handing(Source):
-    """Hands out the generators of a graph in the order in which a step of its branch asked for them.
-
-    Args:
-        streams: what is to be asked for, with the generators.
-    """
+    """Hands out the generators of a graph, each with its stream, in the order in which a step of its branch asked for them."""
 
     def __init__(self, streams: Sequence[tuple[Stream, torch.Generator]]):
         self.streams = iter(streams)
@@ -79,11 +75,8 @@ class Graphs:
 
     @contextlib.contextmanager
     def running(self, rate: float) -> Iterator[None]:
-        """Let the steps of an epoch run on the stream that is captured. The learning rate is a constant of a graph.
-
-        Args:
-            rate: the epoch's; graphs with another one are dropped.
-        """
+        """Let the steps of an epoch run on the stream that is captured. The learning rate is a constant of a graph: graphs with
+        another one are dropped."""
         if rate != self.rate:
             self.captured.clear()
             # memory that all graphs take turns in; that of dropped ones cannot be joined again
@@ -95,16 +88,13 @@ class Graphs:
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def __call__(self, rows: Tensor, now: Step, branch: Hashable) -> Terms:
-        """Do a step.
+        """Do a step, and return the terms of the loss, which the next step overwrites.
 
         Args:
             rows: of the training set, of shape (B,), always the same B.
             now: the step.
             branch: what the host decides in it; equal for steps that launch the same. None if that is unknown: then the
                 step is done as usual, and so are all steps of a branch that could not be captured.
-
-        Returns:
-            The terms of the loss. They are overwritten by the next step.
         """
         if branch is None or branch in self.failed:
             return self.step(rows, now)
@@ -116,17 +106,13 @@ class Graphs:
             try:
                 self.captured[branch] = Captured(self, rows, now, self.asked[branch][-1])
             except RuntimeError as error:
-                self.give_up(branch, error)
+                self.failed.add(branch)
+                reason = str(error).partition("\n")[0]
+                warnings.warn(
+                    f"graphs: a step could not be captured ({reason}); such steps are done as usual", stacklevel=2
+                )
                 return self.step(rows, now)
         return self.captured[branch](rows, now)
-
-    def give_up(self, branch: Hashable, error: RuntimeError) -> None:
-        """Warn that the steps of a branch are done as usual from now on."""
-        self.failed.add(branch)
-        reason = str(error).partition("\n")[0]
-        warnings.warn(
-            f"graphs: a step could not be captured ({reason}); such steps are done as usual", UserWarning, stacklevel=2
-        )
 
 
 def capture(
@@ -148,14 +134,7 @@ def capture(
 
 
 class Captured:
-    """One captured step.
-
-    Args:
-        owner: whose step it is.
-        rows: of a batch.
-        now: a step of the branch.
-        asked: the random streams that a step of this branch asks for, in their order.
-    """
+    """A step of ``owner``, captured. ``asked`` are the random streams that a step of this branch asks for, in their order."""
 
     def __init__(self, owner: Graphs, rows: Tensor, now: Step, asked: Sequence[Stream]):
         self.rows = rows.clone()

@@ -94,17 +94,11 @@ class Training:
         self.share = share_of(run)
         check_views(run, self.data, self.network)
         self.model, self.update = update_of(run, self.objective, self.device)
-        self.graphs = (
-            Graphs(self.take_step, self.device) if captured(run, self.data, self.device, machine.graphs) else None
-        )
-        self.optimizer = torch.optim.SGD(
-            self.objective.parameters(),
-            lr=run.lr,
-            momentum=run.momentum,
-            weight_decay=run.weight_decay,
-            nesterov=run.nesterov,
-            fused=True,
-        )
+        capturing = captured(run, self.data, self.device, machine.graphs)
+        self.graphs = Graphs(self.take_step, self.device) if capturing else None
+        names = ("lr", "momentum", "weight_decay", "nesterov")
+        settings = {name: getattr(run, name) for name in names}
+        self.optimizer = torch.optim.SGD(self.objective.parameters(), **settings, fused=True)
         self.step = 0
         self.history: list[EpochRecord] = []
         self.tally = Tally()
@@ -186,10 +180,7 @@ class Training:
         return [functools.partial(self.compute, batch, group) for group in groups]
 
     def compute(self, batch: Split | Views, views: list[Step]) -> Terms:
-        """Augment a batch once for each view, and return the terms of the loss over all copies.
-
-        The draws are pure functions of the views, so a second call gives the same.
-        """
+        """Augment a batch once for each view, and return the terms of the loss over all copies. A second call gives the same."""
         x, y = self.augmented(batch, views)
         views[0].seed_layers()
         with self.precision():

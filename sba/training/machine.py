@@ -11,11 +11,7 @@ from sba.core.hyper import configuration, definitions, hyper, suggestion
 
 @configuration
 class Machine:
-    """The device of a run, and how this machine is used.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
+    """The device of a run, and how this machine is used; raises :class:`ConfigError` if a value is out of range."""
 
     device: str = hyper("cpu", "cpu, cuda, cuda:1, …")
     threads: int | None = hyper(None, "CPU threads; torch's own number if not given", ge=1)
@@ -31,11 +27,7 @@ class Machine:
     download: bool = hyper(False, "let torchvision download the data")
 
     def prepare(self) -> torch.device:
-        """Set the number of threads, if one is given, and return the device.
-
-        Raises:
-            ConfigError: torch has no such device here.
-        """
+        """Set the number of threads, if one is given, and return the device; raise :class:`ConfigError` if torch has none such."""
         try:
             device = torch.device(self.device)
             torch.empty(0, device=device)

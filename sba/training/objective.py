@@ -17,11 +17,5 @@ class Objective(nn.Module):
         self.memory = method.memory(network)
 
     def forward(self, x: Tensor, y: Tensor, now: Step) -> dict[str, Tensor]:
-        """Return the terms of the loss, which is their sum.
-
-        Args:
-            x: augmented, normalised images of shape (B, C, H, W).
-            y: labels of shape (B,).
-            now: where training stands.
-        """
+        """Return the terms of the loss, which is their sum, for normalised images of shape (B, C, H, W) and labels (B,)."""
         return self.method.terms(self.network, x, y, now, self.memory)

@@ -171,11 +171,8 @@ class Run:
 
 
 def from_settings(values: dict[str, Any]) -> Run:
-    """Rebuild a run from :meth:`Run.settings`, of this version or an older one.
-
-    Raises:
-        ConfigError: a field is unknown or out of range.
-    """
+    """Rebuild a run from :meth:`Run.settings`, of this version or an older one; raise :class:`ConfigError` if a field is unknown or
+    out of range."""
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ConfigError(f"settings: {values!r} is not allowed; give names and values, as Run.settings() does")
     method = values.get("method")
@@ -187,25 +184,10 @@ def from_settings(values: dict[str, Any]) -> Run:
 
 
 def method_named(name: str) -> type[Method]:
-    """Look up a method.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
+    """Look up a method, or raise :class:`ConfigError` if there is none of this name."""
     if name not in METHODS:
         raise ConfigError(f"method: {name!r} is not known; choose from {', '.join(METHODS)}")
     return METHODS[name]
-
-
-def preset_named(cls: type[Method], name: str) -> dict[str, Any]:
-    """Return the hyper-parameters of a method's preset.
-
-    Raises:
-        ConfigError: the method has none of this name.
-    """
-    if name not in cls.presets:
-        raise ConfigError(f"preset: {name!r} is not known to {cls.name}; choose from {', '.join(cls.presets)}")
-    return dict(cls.presets[name])
 
 
 def make_run(
@@ -244,17 +226,16 @@ def make_run(
     if network not in REGIMES:
         raise ConfigError(f"network: {network!r} is not known; {suggestion(network, REGIMES)}")
     regime = REGIMES[network]
-    own = preset_named(cls, "default" if preset is None else preset) | {
-        k: given.pop(k) for k in list(given) if k in definitions(cls)
-    }
+    preset = "default" if preset is None else preset
+    if preset not in cls.presets:
+        raise ConfigError(f"preset: {preset!r} is not known to {cls.name}; choose from {', '.join(cls.presets)}")
+    own = cls.presets[preset] | {k: given.pop(k) for k in list(given) if k in definitions(cls)}
     fields = [name for name in definitions(Run) if name != "method"]
     if unknown := [k for k in given if k not in fields]:
         others = [other for other in METHODS.values() if unknown[0] in definitions(other)]
         hint = f"it belongs to {others[0].name}" if others else suggestion(unknown[0], [*fields, *definitions(cls)])
         raise ConfigError(f"{unknown[0]}: neither a run nor the method {method!r} has this parameter; {hint}")
-    defaults: dict[str, Any] = {
-        f.name: getattr(regime, f.name) for f in dataclasses.fields(Regime) if f.name != "source"
-    }
+    defaults = {name: value for name, value in vars(regime).items() if name != "source"}
     defaults |= {"full_epochs": regime.epochs, "padding": origin.padding, "flip": origin.flip, "side": origin.side}
     if isinstance(given.get("epochs"), int | float) and math.isfinite(given["epochs"]):
         scaled = (round(m * given["epochs"] / regime.epochs) for m in regime.milestones)

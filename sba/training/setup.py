@@ -62,11 +62,8 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
 
 
 def objective_of(run: Run, data: Data, machine: Machine, device: torch.device) -> Objective:
-    """Build the network with the weights that the run's seed draws, and what it minimises.
-
-    Raises:
-        ConfigError: the method does not fit the network, or the network cannot be compiled.
-    """
+    """Build the network with the weights that the run's seed draws, and what it minimises; raise :class:`ConfigError` if the method
+    does not fit it, or it cannot be compiled."""
     if machine.compiled and run.method.update == "sequential_stale":
         # compiled code gives up what it kept for the way back after the first time
         raise ConfigError(
@@ -83,11 +80,7 @@ def objective_of(run: Run, data: Data, machine: Machine, device: torch.device) -
 
 
 def share_of(run: Run) -> slice:
-    """Return the rows of a batch that are this process's.
-
-    Raises:
-        ConfigError: they cannot be shared equally, or the method cannot work on so few.
-    """
+    """Return this process's rows of a batch; raise :class:`ConfigError` if no equal shares exist, or are too few for the method."""
     share = distributed.share(run.batch_size, "batch_size")
     run.method.check_batch(len(range(run.batch_size)[share]), 1 if run.chunked else run.views)
     return share
@@ -115,36 +108,22 @@ def update_of(run: Run, objective: Objective, device: torch.device) -> tuple[nn.
 
 
 def captured(run: Run, data: Data, device: torch.device, wanted: bool | None) -> bool:
-    """Say whether to capture steps as CUDA graphs.
-
-    Args:
-        run: whose steps.
-        data: of the run.
-        device: where they run.
-        wanted: None to capture if that is possible.
+    """Say whether to capture steps as CUDA graphs: if it is possible, or as ``wanted`` says unless that is None.
 
     Raises:
         ConfigError: it is wanted and not possible.
     """
-    against = obstacle(run, data, device)
+    obstacles = {
+        f"needs a GPU, not the device {device.type!r}": device.type != "cuda",
+        f"is for one process, not {ranks.world()}": ranks.world() > 1,
+        "cannot be done for images that stay in files": isinstance(data.train, Stream),
+        "cannot be done for copies that pass one after the other": run.chunked,
+        f"cannot be done with update {run.method.update!r}": run.method.update != "joint",
+    }
+    against = [what for what, holds in obstacles.items() if holds]
     if wanted and against:
-        raise ConfigError(f"graphs: capturing steps {against}; leave it out")
+        raise ConfigError(f"graphs: capturing steps {against[0]}; leave it out")
     return wanted is not False and not against
-
-
-def obstacle(run: Run, data: Data, device: torch.device) -> str:
-    """Say why steps cannot be captured; "" if they can."""
-    if device.type != "cuda":
-        return f"needs a GPU, not the device {device.type!r}"
-    if ranks.world() > 1:
-        return f"is for one process, not {ranks.world()}"
-    if isinstance(data.train, Stream):
-        return "cannot be done for images that stay in files"
-    if run.chunked:
-        return "cannot be done for copies that pass one after the other"
-    if run.method.update != "joint":
-        return f"cannot be done with update {run.method.update!r}"
-    return ""
 
 
 def own_randomness(device: torch.device) -> AbstractContextManager[None]:

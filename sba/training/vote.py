@@ -23,13 +23,10 @@ from sba.training.loop import Training
 
 
 def winners(predictions: Tensor) -> Tensor:
-    """Return the class with the most votes; among equals, the one with the highest mean probability.
+    """Return the classes, of shape (B,), with the most votes, among equals those with the highest mean probability.
 
     Args:
         predictions: distributions of shape (voters, B, C).
-
-    Returns:
-        Classes of shape (B,).
     """
     votes = F.one_hot(predictions.argmax(-1), predictions.shape[-1]).sum(0)
     # a mean probability is at most 1, so half of it decides between equals only
@@ -42,9 +39,7 @@ LIMIT = 2**27
 
 def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int) -> int:
     """Return how many images a pass may take."""
-    if network.input_shape is None:
-        return EVALUATION_BATCH
-    widest = max(math.prod(network.shape(layer)) for layer in layers)
+    widest = max(math.prod(network.shape(layer)) for layer in layers) if network.input_shape else 1
     return max(1, min(EVALUATION_BATCH, limit // (folds * widest)))
 
 
@@ -59,7 +54,7 @@ def majority_vote(
     """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
 
     Args:
-        network: on the data's device; runs in evaluation mode, and its mode is put back afterwards.
+        network: on the data's device; its mode is put back after evaluation mode.
         data: whose ``test`` is evaluated on.
         method: whose vicinity and layers are used (:meth:`sba.core.method.Method.voting_vicinity`); η and ω play no part.
         seed: of the virtual points.
