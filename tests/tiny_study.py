@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+from sba.studies.executors import Here
 from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import Store
+from sba.studies.sweep import Sweep
 
 FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 6}
 
@@ -27,6 +29,13 @@ CELLS = planned_runs(TINY, [0, 1])
 
 def store(folder, **options):
     return Store(Path(folder), "tiny", beside=[], **options)
+
+
+def swept(own, planned=CELLS, study=TINY, *, executor=None, stop=lambda: False, **options):
+    """Sweep, here if nothing else is said; return what happens."""
+    events = []
+    Sweep(study, planned, own, **options).do(executor or Here(), events.append, stop)
+    return events
 
 
 def stored(folder):

@@ -1,11 +1,27 @@
-"""A progress bar over a training, one update an epoch."""
+"""A progress bar over a training, one update an epoch; signals that stop it."""
 
 import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from sba.training.epoch import EpochRecord
 from sba.training.loop import Training
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Take Ctrl-C and SIGTERM for the wish to stop with a checkpoint; what is given says whether one came."""
+    told: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: told.append(number)) for number in numbers]
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def describe(record: EpochRecord) -> dict[str, str]:

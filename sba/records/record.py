@@ -50,6 +50,15 @@ def read_lines(path: str) -> list[str]:
     return file.read_text(errors="replace").splitlines() if file.exists() else []
 
 
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,  # with its build, which the package's version leaves out
+        **{name: importlib.metadata.version(name) for name in ("torchvision", "numpy")},
+    }
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """Say what a result was made with: source hash, device, threads, versions, date."""
     return {
@@ -58,11 +67,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         **({"processes": ranks.world()} if ranks.world() > 1 else {}),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,  # with its build, which the package's version leaves out
-            **{name: importlib.metadata.version(name) for name in ("torchvision", "numpy")},
-        },
+        "versions": versions(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 

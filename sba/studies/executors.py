@@ -1,106 +1,99 @@
-"""A sweep by several processes of one machine. Each does :func:`sba.studies.sweep.work` by itself; they meet in the store alone."""
+"""Runs are done by this process, or by several of this machine. A cluster is in :mod:`sba.studies.cluster`."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+import threading
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
 from typing import Any
 
-from sba.studies.planned import PlannedRun, Study
-from sba.studies.store import Store
-from sba.studies.sweep import Event, Options, work
-
-POLL_SECONDS = 0.2
+from sba.data.datasets import DataCache
+from sba.studies.jobs import Event, Executor, Job, Lost, Result, Say, Stop
+from sba.training.machine import Machine
 
 
-def together(
-    study: Study,
-    planned: Sequence[PlannedRun],
-    store: Store,
-    options: Options,
-    jobs: int,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Do the runs of a study with several processes; arguments as for :func:`sba.studies.sweep.work`.
+class Here(Executor):
+    """Does each job at once, in this process."""
 
-    A process that dies leaves its run to the others, which take it up from its checkpoint.
+    def submit(self, job: Job, data: DataCache, say: Say, stop: Stop) -> "Future[Result]":
+        future: Future[Result] = Future()
+        future.set_result(job.do(data, say, stop))
+        return future
+
+
+class Pool(Executor):
+    """Does jobs in processes of this machine. One that dies ends the others, too; new ones go on from the checkpoints.
 
     Args:
-        jobs: how many processes.
-
-    Yields:
-        What happens, as it arrives; "lost" (with index −1) if a process died.
+        slots: how many processes.
     """
-    context = multiprocessing.get_context("spawn")
-    workers: dict[Any, SpawnProcess] = {}
-    stopping = False
-    try:
-        with undisturbed():
-            for job in range(jobs):
-                receiver, sender = context.Pipe(duplex=False)
-                arguments = (sender, os.getpid(), study, planned, store, options)
-                worker = context.Process(target=serve, name=f"{study.name}-{job}", args=arguments)
-                worker.start()
-                sender.close()
-                workers[receiver] = worker
-        while workers:
-            if stop() and not stopping:
-                stopping = True
-                for worker in workers.values():
-                    worker.terminate()
-            ready: list[Any] = wait(list(workers), timeout=POLL_SECONDS)
-            for receiver in ready:
-                try:
-                    yield receiver.recv()
-                # the last message of a process that was killed may have arrived in part
-                except (EOFError, OSError):
-                    worker = workers.pop(receiver)
-                    worker.join()
-                    if worker.exitcode and not (stopping and worker.exitcode == -signal.SIGTERM):
-                        yield Event("lost", -1, text=f"a process ended with exit code {worker.exitcode}")
-    finally:
-        for worker in workers.values():
-            worker.terminate()
-        for worker in workers.values():
-            worker.join()
 
+    tries = 3
+    method = "spawn"
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let the processes that are started here ignore Ctrl-C, which a terminal sends to all: they are told by their parent."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    def __init__(self, slots: int):
+        self.slots = self.ahead = slots
+        self.pool: ProcessPoolExecutor | None = None
 
-
-def serve(
-    sender: Connection, parent: int, study: Study, planned: Sequence[PlannedRun], store: Store, options: Options
-) -> None:
-    """Do runs until none is left, and send what happens; stop when told to, and when the parent is gone."""
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    options.machine.prepare()
-    for event in work(study, planned, store, options, stop=lambda: bool(told) or os.getppid() != parent):
+    def submit(self, job: Job, data: DataCache, say: Say, stop: Stop) -> "Future[Result]":
+        # a terminal sends Ctrl-C to all processes; those that start here are told by their parent
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            sender.send(event)
-        except BrokenPipeError:
-            told.append(signal.SIGPIPE)
+            if self.pool is None:
+                context = multiprocessing.get_context(self.method)
+                self.queue, self.told = context.SimpleQueue(), context.Event()
+                self.pool = ProcessPoolExecutor(self.slots, context, begin, (self.queue, self.told, job.machine))
+            return self.pool.submit(do, dataclasses.replace(job, jobs=self.slots))
+        except BrokenExecutor:
+            self.pool = None
+            return self.submit(job, data, say, stop)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+    def result(self, future: "Future[Result]") -> Result:
+        try:
+            return future.result()
+        except BrokenExecutor as error:
+            raise Lost(str(error)) from error
+
+    def news(self) -> list[Event]:
+        return [self.queue.get() for _ in iter(self.queue.empty, True)]
+
+    def stop(self) -> None:
+        self.told.set()
+
+    def close(self) -> None:
+        if self.pool:
+            self.stop()
+            self.pool.shutdown()
 
 
-def sweep(
-    study: Study,
-    planned: Sequence[PlannedRun],
-    store: Store,
-    options: Options,
-    jobs: int = 1,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Do the runs of a study that have no record yet: here, or by several processes. Arguments as for :func:`together`."""
-    if jobs == 1:
-        return work(study, planned, store, options, stop)
-    return together(study, planned, store, options, jobs, stop)
+own: dict[str, Any] = {"ended": False, "busy": False}
+"""What a process of a pool has: the queue of events, its data, whether it is told to stop, has to end, is at work."""
+
+
+def begin(queue: Any, told: Any, machine: Machine) -> None:
+    """Prepare a process of a pool: it ends, with a checkpoint, at a SIGTERM and when its parent is gone."""
+    own.update(queue=queue, told=told, data=DataCache(machine.data_root, machine.download))
+    signal.signal(signal.SIGTERM, end)
+    parent: Any = multiprocessing.parent_process()
+    threading.Thread(target=lambda: end(wait([parent.sentinel])), daemon=True).start()
+
+
+def end(*_: Any) -> None:
+    """End this process: now, or when its run has stopped."""
+    own["ended"] = True
+    if not own["busy"]:
+        os._exit(128 + signal.SIGTERM)
+
+
+def do(job: Job) -> Result:
+    """Do a job in a process of a pool."""
+    own["busy"] = True
+    result = job.do(own["data"], own["queue"].put, lambda: own["ended"] or own["told"].is_set())
+    own["busy"] = False
+    if own["ended"]:
+        end()
+    return result

@@ -78,7 +78,7 @@ def planned_runs(
     seeds: Iterable[int],
     where: str = "",
     scale: float = 1.0,
-    given: dict[str, Any] | None = None,
+    amp: str | None = None,
     methods: Iterable[str] | None = None,
     records: Iterable[Record] = (),
 ) -> list[PlannedRun]:
@@ -89,7 +89,7 @@ def planned_runs(
         seeds: in their order.
         where: "dataset" or "dataset/network", to keep only these.
         scale: factor of the epochs of every run; below 1 all are marked as reduced.
-        given: parameters that all runs take, as ``amp``.
+        amp: precision of all runs; None for their own.
         methods: columns of Table 1 to keep, as "erm" or "cutout+sba"; None for all.
         records: made so far, for a study whose later runs follow from earlier ones.
 
@@ -112,11 +112,10 @@ def planned_runs(
             )
         kept = [s for s in kept if column_of(s) in wanted]
     found: dict[str, PlannedRun] = {}
+    given = {"amp": amp} if amp else {}
     for seed in seeds:
         for setting in kept:
-            run = make_run(
-                **scaled(setting.parameters, scale) | (given or {}) | {"seed": setting.parameters.get("seed", seed)}
-            )
+            run = make_run(**scaled({"seed": seed} | setting.parameters, scale) | given)
             found.setdefault(run.key, PlannedRun(run, setting.study, run.reduced or scale < 1))
     return list(found.values())
 

@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 from sba.core.errors import ResultsError
 from sba.records.file import append, book_folder, read
 from sba.records.schema import Record, RunRecord
+from sba.studies.kept import Kept
 from sba.studies.planned import PlannedRun
-from sba.training.checkpoint import FILE, clean, epochs_done, prepare
+from sba.training.checkpoint import clean, epochs_done, prepare
 from sba.training.run import Run
 
 CLAIM = "claim"
@@ -38,6 +39,7 @@ class Store:
             of several machines can be copied together.
         results: another file to append to.
         beside: other files and folders whose records count as well; the book's by default.
+        checkpoints: where they are kept (:class:`sba.studies.kept.Kept`); in the folder by default.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Store:
         name: str,
         results: pathlib.Path | None = None,
         beside: Iterable[pathlib.Path] | None = None,
+        checkpoints: str | None = None,
     ):
         self.folder, self.name, self.given = folder, name, results
+        self.checkpoints = checkpoints or str(folder.absolute())
         self.beside = [book_folder()] if beside is None else list(beside)
         self.read: dict[pathlib.Path, tuple[Any, Shelf]] = {}
 
@@ -87,7 +91,7 @@ class Store:
         if record := self.found(planned, fingerprint, exclusive):
             kind = "record" if record.kind == "train" else record.kind
             return kind, f"{kind} {record.id}"
-        epochs = epochs_done(self.folder_of(planned.run))
+        epochs = epochs_done(Kept(self.checkpoints, planned.run.title).folder)
         at = "" if epochs is None else f"epoch {epochs} of {planned.run.epochs}"
         if taken(self.folder_of(planned.run)):
             return "under way", f"under way {at}".strip()
@@ -103,7 +107,7 @@ class Store:
 
     def forget(self, run: Run) -> None:
         """Delete the checkpoint of a run whose record is safe."""
-        (self.folder_of(run) / FILE).unlink(missing_ok=True)
+        Kept(self.checkpoints, run.title).forget()
 
 
 @contextlib.contextmanager

@@ -1,177 +1,144 @@
-"""A sweep does the runs of a study that have no record yet: in order, as many side by side as wanted, each by one process.
+"""A sweep does the runs of a study that have no record yet, in order, each once, wherever an executor does them.
 
 It keeps no plan: what is left to do is what has no record. It can therefore be stopped, killed and started again at any moment,
 and several sweeps may work on one store.
 """
 
-import dataclasses
 import functools
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 from sba.core.errors import SBAError
-from sba.data.datasets import Data, DataCache
-from sba.records.record import record_of, record_of_divergence
-from sba.records.schema import RunRecord
+from sba.data.datasets import DataCache
+from sba.studies.jobs import Event, Executor, Job, Lost, Result, Say, Stop, which
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
-from sba.training.loop import Diverged, Training
 from sba.training.machine import HERE, Machine
-from sba.training.run import Run
-from sba.training.vote import check_vote, vote_error
+
+POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class Event:
-    """What happened to a planned run.
-
-    Attributes:
-        kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
-            "failed", or "lost" (a process died).
-        index: in the list of planned runs, from 0.
-        epoch: epochs done.
-        text: what to say about it.
-        record: identifier of the record, for "found", "done" and "diverged".
-    """
-
-    kind: str
-    index: int
-    epoch: int = 0
-    text: str = ""
-    record: str = ""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the runs of a sweep are done; nothing here changes what they are.
+@dataclass
+class Sweep:
+    """The runs of a study, and where they are done and kept.
 
     Attributes:
-        machine: as for :class:`sba.training.loop.Training`; its threads and workers are those of each run.
-        deadline: of ``time.monotonic()``, which all processes of a machine share; None for none.
+        study: they belong to.
+        planned: in order.
+        store: of records and checkpoints.
+        machine: of each run.
         keep: keep the checkpoints of finished runs.
-        jobs: how many processes of this sweep share the machine; records say so, since it decides what their seconds mean.
+        plan: lists the runs anew, for a study whose later runs follow from records.
     """
 
+    study: Study
+    planned: Sequence[PlannedRun]
+    store: Store
     machine: Machine = HERE
-    deadline: float | None = None
     keep: bool = False
-    jobs: int = 1
+    plan: Callable[[], Sequence[PlannedRun]] | None = None
 
     @functools.cached_property
     def data(self) -> DataCache:
         """The data sets that the runs share."""
         return DataCache(self.machine.data_root, self.machine.download)
 
-    def data_of(self, run: Run) -> Data:
-        """Load the data of a run, once for all runs that share it."""
-        return self.data(run.dataset, run.holdout, run.side, run.draw)
+    def fingerprint(self, index: int) -> str:
+        """Return the fingerprint of a run's data."""
+        return self.data(*which(self.planned[index].run)).fingerprint
 
-    @property
-    def left(self) -> float | None:
-        """Seconds until the deadline."""
-        return None if self.deadline is None else self.deadline - time.monotonic()
+    def states(self) -> list[tuple[str, str]]:
+        """Return the state of every planned run, as :meth:`sba.studies.store.Store.state` does."""
+        each = enumerate(self.planned)
+        return [self.store.state(one, self.fingerprint(index), self.study.exclusive) for index, one in each]
 
+    def left(self) -> list[int]:
+        """Return the places of the runs without a record."""
+        return [i for i, (state, _) in enumerate(self.states()) if state not in ("record", "diverged")]
 
-def work(
-    study: Study,
-    planned: Sequence[PlannedRun],
-    store: Store,
-    options: Options,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Do the runs that have no record and that no other process is doing, until none is left or it is time to stop.
+    def again(self) -> bool:
+        """Plan anew; say whether runs came to those that were planned."""
+        before = len(self.planned)
+        self.planned = self.plan() if self.plan else self.planned
+        return len(self.planned) > before
 
-    Args:
-        study: they belong to.
-        planned: in order.
-        store: of records and checkpoints.
-        options: how to run them.
-        stop: called between two steps; says whether to stop.
+    def do(self, executor: Executor, say: Say = lambda event: None, stop: Stop = lambda: False) -> None:
+        """Do the runs that have no record and that no other process is doing, until none is left or it is time to stop.
 
-    Yields:
-        What happens.
-    """
-    over: set[int] = set()
-    again = True
-    # a run that another process held may be free by now, if that process was killed
-    while again:
-        again = False
-        for index, one in enumerate(planned):
-            if index in over:
-                continue
-            if stop() or (options.left is not None and options.left <= 0):
-                return
-            for event in attempt(study, index, one, store, options, stop):
-                again = again or event.kind in ("done", "diverged")
-                if event.kind in ("found", "done", "diverged", "failed"):
-                    over.add(index)
-                yield event
-                if event.kind == "stopped":
+        Args:
+            executor: of this machine, or of a cluster.
+            say: is told what happens.
+            stop: called often; says whether to stop, with checkpoints.
+        """
+        waiting, held, tried = deque(range(len(self.planned))), list[int](), Counter[int]()
+        flying: dict[Future[Result], tuple[Job, ExitStack]] = {}
+        told = fruit = False
+        while True:
+            while waiting and len(flying) < executor.ahead and not stop():
+                index = waiting.popleft()
+                with ExitStack() as claim:
+                    begun = self.begin(index, claim)
+                    if isinstance(begun, Job):
+                        tried[index] += 1
+                        flying[executor.submit(begun, self.data, say, stop)] = begun, claim.pop_all()
+                    elif begun is None:
+                        held.append(index)
+                    else:
+                        say(begun)
+            if not flying:
+                # a run that another process held may be free by now, if that process was killed
+                if not (held and fruit) or stop():
                     return
+                waiting, held, fruit = deque(held), [], False
+                continue
+            if stop() and not told:
+                told = True
+                executor.stop()
+            done, _ = wait(flying, POLL_SECONDS, FIRST_COMPLETED)
+            for event in executor.news():
+                say(event)
+            for future in done:
+                job, claim = flying.pop(future)
+                with claim:
+                    event = self.landed(executor, future, job)
+                fruit = fruit or event.kind in ("done", "diverged")
+                if event.kind == "lost" and tried[job.index] < executor.tries:
+                    waiting.appendleft(job.index)
+                # told to stop, a process may end before it says so
+                if not (event.kind == "lost" and stop()):
+                    say(event)
 
-
-def attempt(
-    study: Study, index: int, planned: PlannedRun, store: Store, options: Options, stop: Callable[[], bool]
-) -> Iterator[Event]:
-    """Do one run, from its checkpoint if there is one; nothing happens if it has a record or belongs to another process."""
-    try:
-        data = options.data_of(planned.run)
-        if record := store.found(planned, data.fingerprint, study.exclusive):
-            yield Event("found", index, planned.run.epochs, record=record.id)
-            return
-        with claimed(store.folder_of(planned.run)) as mine:
+    def begin(self, index: int, claim: ExitStack) -> Job | Event | None:
+        """Claim a run; return what is to be done, or what is known about it; None if it belongs to another process."""
+        one = self.planned[index]
+        try:
+            fingerprint = self.fingerprint(index)
+            if record := self.store.found(one, fingerprint, self.study.exclusive):
+                return Event("found", index, one.run.epochs, record=record.id)
+            if not claim.enter_context(claimed(self.store.folder_of(one.run))):
+                return None
             # whoever held it until now may have finished it
-            if mine and not store.found(planned, data.fingerprint, study.exclusive):
-                yield from perform(study, index, planned, data, store, options, stop)
-    # memory may be short because of a neighbour: another sweep tries again
-    except (SBAError, torch.OutOfMemoryError) as error:
-        yield Event("failed", index, text=str(error))
+            if record := self.store.found(one, fingerprint, self.study.exclusive):
+                return Event("found", index, one.run.epochs, record=record.id)
+            machine = replace(self.machine, evaluate_last=self.machine.evaluate_last or self.study.evaluate_last)
+            return Job(index, one, self.study, fingerprint, self.store.checkpoints, machine)
+        except SBAError as error:
+            return Event("failed", index, text=str(error))
 
-
-def perform(
-    study: Study, index: int, planned: PlannedRun, data: Data, store: Store, options: Options, stop: Callable[[], bool]
-) -> Iterator[Event]:
-    """Do one run that is this process's own."""
-    last = options.machine.evaluate_last or study.evaluate_last
-    training = Training(
-        planned.run,
-        data,
-        dataclasses.replace(options.machine, evaluate_last=last),
-        folder=store.folder_of(planned.run),
-        budget=options.left,
-        stop=stop,
-    )
-    if study.vote:
-        check_vote(training)
-    yield Event("started", index, len(training.history))
-    done = len(training.history)
-    try:
-        for epoch in training:
-            if epoch.epoch > done:
-                yield Event("epoch", index, epoch.epoch)
-    except Diverged as error:
-        lost = record_of_divergence(training, str(error), planned.study, planned.reduced)
-        yield settle(store, planned, lost, options, Event("diverged", index, len(training.history), str(error)))
-        return
-    if not training.finished:
-        yield Event("stopped", index, len(training.history), f"stopped at step {training.step}")
-        return
-    more: dict[str, Any] = study.measure(training) if study.measure else {}
-    if study.vote:
-        more["error_vote"] = vote_error(training)
-    if options.jobs > 1:
-        more["jobs"] = options.jobs
-    record = record_of(training, planned.study, study.last, planned.reduced, more)
-    yield settle(store, planned, record, options, Event("done", index, planned.run.epochs, f"{record.error:.2f} %"))
-
-
-def settle(store: Store, planned: PlannedRun, record: RunRecord, options: Options, event: Event) -> Event:
-    """Append a run's record, and delete its checkpoint once that is safe."""
-    store.add(record)
-    if not options.keep:
-        store.forget(planned.run)
-    return Event(event.kind, event.index, event.epoch, event.text, record.id)
+    def landed(self, executor: Executor, future: "Future[Result]", job: Job) -> Event:
+        """Append the record of a run that is over, and delete its checkpoint once that is safe; return what to say."""
+        try:
+            event, record = executor.result(future)
+            if record is None:
+                return event
+            self.store.add(record)
+            if not self.keep:
+                self.store.forget(record.run)
+            return replace(event, record=record.id)
+        except Lost as error:
+            return Event("lost", job.index, text=f"{error}")
+        except SBAError as error:
+            return Event("failed", job.index, text=f"{error}")

@@ -26,13 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def own_place(tmp_path, monkeypatch):
-    """Work in an empty folder with a small study among the others, and give Python's signal handlers back afterwards."""
+    """Work in an empty folder with a small study among the others."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(catalogue.STUDIES, "tiny", TINY)
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def call(*arguments, expect=0):
@@ -42,12 +38,18 @@ def call(*arguments, expect=0):
     return result.output
 
 
+def test_signal_handlers_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    call("tiny", "--where", "moons", "--seeds", 1)
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
 def test_run_twice_it_does_nothing_the_second_time():
     first = call("tiny")
     (file,) = Path("runs").glob("*.jsonl")
     assert f"6 of 6 runs are left; records go to {file}" in first
     assert [line.split()[0] for line in first.splitlines()[1:-1]] == ["record"] * 6
-    assert "[5 left, " in first and "[0 left, 0 s]" in first
+    assert "[5 left, " in first and "[0 left, 00:00]" in first
     before = file.read_bytes()
     assert call("tiny").splitlines() == ["all 6 runs have records"] == first.splitlines()[-1:]
     assert file.read_bytes() == before and len(stored("runs")) == 6
@@ -97,7 +99,7 @@ def test_the_list_says_what_each_cell_is_and_makes_nothing():
 
 
 @pytest.mark.parametrize("name", STUDIES)
-@pytest.mark.parametrize("options", [{}, {"scale": 0.1, "given": {"amp": "bf16"}}], ids=["whole", "short"])
+@pytest.mark.parametrize("options", [{}, {"scale": 0.1, "amp": "bf16"}], ids=["whole", "short"])
 def test_the_command_of_a_cell_does_that_very_run(name, options, monkeypatch):
     made = []
     monkeypatch.setattr("sba.cli.commands.train_once", lambda run, *_, **__: made.append(run) or ("", 0))

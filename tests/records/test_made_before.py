@@ -45,7 +45,7 @@ def test_every_study_finds_the_records_that_it_found(made, name):
     index = {}
     for record in made.values():
         index.setdefault(record.key, []).append(record)
-    runs = [run for given in ({}, {"amp": "bf16"}) for run in planned_runs(STUDIES[name], range(10), given=given)]
+    runs = [run for amp in (None, "bf16") for run in planned_runs(STUDIES[name], range(10), amp=amp)]
     counting = [[r.id for r in index.get(run.run.key, []) if run.counts(r, STUDIES[name].exclusive)] for run in runs]
     assert set(BEFORE["studies"][name]) <= {found[0] for found in counting if found}
 

@@ -120,7 +120,7 @@ def test_what_the_paper_asks_comes_before_what_it_does_not_and_what_is_costly_co
 def test_a_run_typed_by_hand_is_the_tables_own(method, options):
     """`sba train --dataset cifar10 --network alexnet --amp bf16 --method …` makes a record that counts."""
     run = make_run("cifar10", "alexnet", method, amp="bf16", seed=0, **options)
-    mine = planned_runs(STUDIES["table1-cifar"], [0], "cifar10/alexnet", given={"amp": "bf16"})
+    mine = planned_runs(STUDIES["table1-cifar"], [0], "cifar10/alexnet", amp="bf16")
     (cell,) = [c for c in mine if c.run.key == run.key]
     assert cell.run == run and cell.counts(finished(cell), exclusive=False)
     assert run.key not in {c.run.key for c in planned_runs(STUDIES["table1-cifar"], [0], "cifar10/alexnet")}

@@ -5,23 +5,22 @@ import json
 import multiprocessing
 import os
 import signal
-import struct
 import threading
-import time
 
 import pytest
 import torch
 from filelock import FileLock
 from processes import context, kill_at
-from tiny_study import CELLS, FEW, TINY, store, stored
+from tiny_study import CELLS, FEW, TINY, store, stored, swept
 
 from sba.core.errors import CheckpointError, ResultsError
+from sba.data.datasets import load
 from sba.records.file import TornRecordWarning, append, read
 from sba.records.schema import parse
-from sba.studies.executors import sweep, together
+from sba.studies.executors import Here, Pool
 from sba.studies.planned import Setting, Study, planned_runs
 from sba.studies.store import CLAIM, Store, claimed, taken, writer
-from sba.studies.sweep import Options, work
+from sba.studies.sweep import Sweep
 from sba.training import loop
 from sba.training.checkpoint import FILE
 
@@ -34,7 +33,7 @@ def done(events):
 def undisturbed(tmp_path_factory):
     """The records of a sweep that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    events = list(work(TINY, CELLS, store(folder), Options()))
+    events = swept(store(folder))
     assert [e.index for e in done(events)] == list(range(6))
     return stored(folder)
 
@@ -43,12 +42,12 @@ def undisturbed(tmp_path_factory):
 
 
 def test_cells_are_done_in_order_and_a_second_sweep_does_nothing(tmp_path, undisturbed):
-    events = list(work(TINY, CELLS, store(tmp_path), Options()))
+    events = swept(store(tmp_path))
     assert [e.index for e in events if e.kind == "started"] == list(range(6))
     assert [e.epoch for e in events if e.kind == "epoch" and e.index == 0] == [1, 2, 3, 4, 5, 6]
     assert stored(tmp_path) == undisturbed and len(undisturbed) == 6
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    again = list(work(TINY, CELLS, store(tmp_path), Options()))
+    again = swept(store(tmp_path))
     assert [(e.kind, e.record) for e in again] == [("found", e.record) for e in done(events)]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
@@ -73,7 +72,7 @@ def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undistu
     append(tmp_path / "store" / "copied.jsonl", made[4])
     append(tmp_path / "given.jsonl", made[2])
     own = Store(tmp_path / "store", "tiny", tmp_path / "given.jsonl", beside=[tmp_path / "book"])
-    events = list(work(TINY, CELLS, own, Options()))
+    events = swept(own)
     assert [e.index for e in events if e.kind == "found"] == [1, 2, 4]
     assert [e.index for e in done(events)] == [0, 3, 5]
     assert len(read(tmp_path / "given.jsonl")) == 4
@@ -90,24 +89,24 @@ def test_a_record_of_other_data_or_settings_does_not_count(tmp_path, undisturbed
 
 
 def test_a_finished_run_leaves_no_checkpoint_unless_it_is_to_be_kept(tmp_path):
-    list(work(TINY, CELLS[:1], store(tmp_path / "a"), Options()))
-    list(work(TINY, CELLS[:1], store(tmp_path / "b"), Options(keep=True)))
+    swept(store(tmp_path / "a"), CELLS[:1])
+    swept(store(tmp_path / "b"), CELLS[:1], keep=True)
     assert not list((tmp_path / "a").rglob(FILE)) and len(list((tmp_path / "b").rglob(FILE))) == 1
 
 
 def test_a_run_that_diverges_is_recorded_as_such_and_not_tried_again(tmp_path):
     wild = Study("wild", "", lambda: [Setting(FEW | {"lr": 1e9}, "wild"), Setting(FEW, "wild")])
     found = planned_runs(wild, [0])
-    events = list(work(wild, found, store(tmp_path), Options()))
+    events = swept(store(tmp_path), found, wild)
     assert [e.kind for e in events if e.kind in ("diverged", "done")] == ["diverged", "done"]
     first, second = read(tmp_path / store(tmp_path).results.name)
     assert (first.kind, second.kind) == ("diverged", "train") and "the loss is not finite" in first.reason
-    assert [e.kind for e in work(wild, found, store(tmp_path), Options())] == ["found", "found"]
+    assert [e.kind for e in swept(store(tmp_path), found, wild)] == ["found", "found"]
 
 
 def test_a_run_that_fails_is_said_once_and_the_others_are_done(tmp_path):
     strange = Study("strange", "", lambda: [Setting(FEW | {"batch_size": 10**6}, ""), Setting(FEW, "")])
-    events = list(work(strange, planned_runs(strange, [0]), store(tmp_path), Options()))
+    events = swept(store(tmp_path), planned_runs(strange, [0]), strange)
     (failed,) = [e for e in events if e.kind == "failed"]
     assert failed.index == 0 and "batch_size: 1000000 exceeds" in failed.text
     assert [e.index for e in done(events)] == [1]
@@ -120,7 +119,7 @@ def unmeasurable(training):
 
 def test_a_measurement_that_is_not_finite_fails_alone_and_the_others_are_done(tmp_path):
     odd = dataclasses.replace(TINY, measure=unmeasurable)
-    events = list(work(odd, CELLS[:3], store(tmp_path), Options()))
+    events = swept(store(tmp_path), CELLS[:3], odd)
     failed = [e for e in events if e.kind == "failed"]
     assert [e.index for e in failed] == [0, 1] and all("it holds NaN or ∞" in e.text for e in failed)
     assert [e.index for e in done(events)] == [2] and len(read(tmp_path)) == 1
@@ -130,16 +129,16 @@ def test_a_measurement_that_is_not_finite_fails_alone_and_the_others_are_done(tm
 # ----------------------------------------------------------------------------------------------------- stopped and killed
 
 
-def test_a_spent_budget_stops_before_the_first_step(tmp_path):
-    assert list(work(TINY, CELLS, store(tmp_path), Options(deadline=time.monotonic()))) == []
+def test_told_to_stop_at_once_a_sweep_does_no_step(tmp_path):
+    assert swept(store(tmp_path), stop=lambda: True) == []
 
 
 @pytest.mark.parametrize("steps", [1, 7, 40])
 def test_stopped_between_two_steps_a_sweep_goes_on_bit_for_bit(tmp_path, undisturbed, steps):
     made = []
-    events = list(work(TINY, CELLS, store(tmp_path), Options(), stop=lambda: made.append(0) or len(made) > steps))
+    events = swept(store(tmp_path), stop=lambda: made.append(0) or len(made) > steps)
     assert events[-1].kind == "stopped" and list(tmp_path.rglob(FILE))
-    later = list(work(TINY, CELLS, store(tmp_path), Options()))
+    later = swept(store(tmp_path))
     (first, *_) = [e for e in later if e.kind == "started"]
     assert (first.index, first.epoch) == (events[-1].index, events[-1].epoch)
     assert stored(tmp_path) == undisturbed
@@ -157,9 +156,9 @@ def test_killed_around_the_moment_of_recording_nothing_is_lost_or_doubled(tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(Store, place, kill)
         with pytest.raises(Killed):
-            list(work(TINY, CELLS, store(tmp_path), Options()))
+            swept(store(tmp_path))
     assert len(stored(tmp_path)) == (place == "forget")
-    list(work(TINY, CELLS, store(tmp_path), Options()))
+    swept(store(tmp_path))
     assert stored(tmp_path) == undisturbed
 
 
@@ -171,9 +170,9 @@ def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(Store, "add", tear)
         with pytest.raises(Killed):
-            list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+            swept(store(tmp_path), CELLS[:1])
     with pytest.warns(TornRecordWarning, match="line 1: not a record"):
-        events = list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+        events = swept(store(tmp_path), CELLS[:1])
     assert [e.kind for e in events] == ["started", "done"] and events[0].epoch == 6
     torn, whole, end = store(tmp_path).results.read_bytes().split(b"\n")
     assert len(torn) == 100 and json.loads(whole)["key"] == CELLS[0].run.key and end == b""
@@ -183,7 +182,7 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_cleaned_up(tmp_path):
     place = store(tmp_path).folder_of(CELLS[0].run)
     place.mkdir(parents=True)
     (place / f"{FILE}.123.partial").write_bytes(b"half")
-    list(work(TINY, CELLS[:1], store(tmp_path), Options()))
+    swept(store(tmp_path), CELLS[:1])
     assert [p.name for p in place.iterdir()] == [CLAIM]
 
 
@@ -192,8 +191,7 @@ def work_alone(folder, sender, last):
     torch.set_num_threads(1)
     loop.SAVE_SECONDS = 0.0
     kill_at(last, signal.SIGKILL)
-    for event in work(TINY, CELLS, store(folder), Options()):
-        sender.send(event)
+    Sweep(TINY, CELLS, store(folder)).do(Here(), sender.send)
     sender.close()
 
 
@@ -242,16 +240,59 @@ def test_two_sweeps_at_once_do_no_run_twice_and_tear_no_line(tmp_path, undisturb
     assert stored(tmp_path) == undisturbed
 
 
-def test_a_process_that_is_killed_leaves_its_run_to_another(tmp_path, undisturbed):
-    events = []
-    for event in sweep(TINY, CELLS, store(tmp_path), Options(), jobs=2):
+@pytest.fixture
+def pool(monkeypatch):
+    """Make a pool whose processes start fast; none is left behind."""
+    context()
+    monkeypatch.setattr(Pool, "method", "forkserver")
+    made = []
+    yield lambda slots: made.append(Pool(slots)) or made[-1]
+    for one in made:
+        one.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_is_killed_loses_and_doubles_nothing(tmp_path, undisturbed, pool):
+    events, executor = [], pool(2)
+
+    def hear(event):
         if not events:
-            next(child for child in multiprocessing.active_children() if child.name == "tiny-0").kill()
+            multiprocessing.active_children()[0].kill()
         events.append(event)
-    (lost,) = [e for e in events if e.kind == "lost"]
-    assert "exit code -9" in lost.text
-    assert stored(tmp_path) == undisturbed
-    assert not any(child.name.startswith("tiny-") for child in multiprocessing.active_children())
+
+    Sweep(TINY, CELLS, store(tmp_path)).do(executor, hear)
+    assert 1 <= len([e for e in events if e.kind == "lost"]) <= 2
+    assert sorted(e.index for e in done(events)) == list(range(6))
+    found = stored(tmp_path)
+    assert {record.pop("jobs") for record in found.values()} == {2} and found == undisturbed
+
+
+def deadly(training):
+    """Kill the process that measures moons."""
+    if training.data.name == "moons":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_a_run_whose_process_always_dies_is_given_up(tmp_path, monkeypatch, pool):
+    monkeypatch.setattr(Pool, "tries", 2)
+    events = swept(store(tmp_path), CELLS[1:3], dataclasses.replace(TINY, measure=deadly), executor=pool(1))
+    assert [(e.kind, e.index) for e in events if e.kind != "epoch" and e.kind != "started"] == [
+        ("done", 0),
+        ("lost", 1),
+        ("lost", 1),
+    ]
+    assert len(read(tmp_path)) == 1
+
+
+def test_processes_that_are_told_to_stop_leave_checkpoints(tmp_path, undisturbed, pool):
+    heard = []
+    own = Sweep(TINY, CELLS, store(tmp_path))
+    own.do(pool(2), heard.append, stop=lambda: any(e.kind == "epoch" for e in heard))
+    assert any(e.kind == "stopped" for e in heard) and list(tmp_path.rglob(FILE))
+    own.do(pool(2), heard.append)
+    found = stored(tmp_path)
+    assert {key: {k: v for k, v in r.items() if k != "jobs"} for key, r in found.items()} == undisturbed
 
 
 def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
@@ -263,10 +304,10 @@ def test_a_run_that_belongs_to_another_process_is_left_to_it(tmp_path):
         with claimed(place) as second:
             assert not second
         assert own.state(CELLS[1], "", False) == ("under way", "under way")
-        events = list(work(TINY, CELLS[:3], own, Options()))
+        events = swept(own, CELLS[:3])
         assert [e.index for e in done(events)] == [0, 2]
     assert not taken(place)
-    assert [e.index for e in done(work(TINY, CELLS[:3], own, Options()))] == [1]
+    assert [e.index for e in done(swept(own, CELLS[:3]))] == [1]
 
 
 def test_a_look_at_a_claim_does_not_take_it_from_the_process_that_wants_it(tmp_path, monkeypatch):
@@ -276,18 +317,6 @@ def test_a_look_at_a_claim_does_not_take_it_from_the_process_that_wants_it(tmp_p
     threading.Timer(0.1, look.release).start()
     with claimed(tmp_path) as mine:
         assert mine
-
-
-def cut_off(sender, *_):
-    """End in the middle of a message, as a process that is killed."""
-    os.write(sender.fileno(), struct.pack("!i", 1000) + b"half")
-    os._exit(1)
-
-
-def test_a_message_that_is_cut_by_a_kill_is_a_process_that_was_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr("sba.studies.executors.serve", cut_off)
-    (event,) = together(TINY, CELLS, store(tmp_path), Options(), jobs=1)
-    assert (event.kind, event.text) == ("lost", "a process ended with exit code 1")
 
 
 # ------------------------------------------------------------------------------------------------------------- the store
@@ -309,10 +338,10 @@ def test_the_state_of_a_cell_is_said_without_making_anything(tmp_path):
     own = store(tmp_path / "new")
     assert own.state(CELLS[0], "", False) == ("missing", "missing") and not (tmp_path / "new").exists()
     calls = []
-    list(work(TINY, CELLS, own, Options(), stop=lambda: calls.append(0) or len(calls) > 13))
-    print_ = Options().data("digits", 1098).fingerprint
+    swept(own, stop=lambda: calls.append(0) or len(calls) > 13)
+    print_ = load("digits", holdout=1098).fingerprint
     assert own.state(CELLS[0], print_, False) == ("checkpoint", "checkpoint at epoch 2 of 6")
-    (event,) = done(work(TINY, CELLS[:1], own, Options()))
+    (event,) = done(swept(own, CELLS[:1]))
     assert own.state(CELLS[0], print_, False) == ("record", f"record {event.record}")
 
 

@@ -1,0 +1,166 @@
+"""A planned run on its way to where it is done, what is heard of it, and what does it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from sba.core.errors import DataError, SBAError
+from sba.data.datasets import Data, DataCache
+from sba.records.record import record_of, record_of_divergence
+from sba.records.schema import RunRecord
+from sba.studies.kept import NODE, Kept
+from sba.studies.planned import PlannedRun, Study
+from sba.training.loop import Diverged, Training
+from sba.training.machine import Machine
+from sba.training.run import Run
+from sba.training.vote import check_vote, vote_error
+
+OVER = ("found", "done", "diverged", "failed")
+"""What happens last to a run in one sweep."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a planned run.
+
+    Attributes:
+        kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
+            "failed", or "lost" (its process died).
+        index: in the list of planned runs, from 0.
+        epoch: epochs done.
+        text: what to say about it; for "started" and "epoch", the node of a cluster.
+        record: identifier of the record, for "found", "done" and "diverged".
+        seconds: that an epoch took, evaluation included.
+    """
+
+    kind: str
+    index: int
+    epoch: int = 0
+    text: str = ""
+    record: str = ""
+    seconds: float = 0.0
+
+
+Say = Callable[[Event], None]
+Stop = Callable[[], bool]
+Result = tuple[Event, RunRecord | None]
+
+
+def which(run: Run) -> tuple[Any, ...]:
+    """Return what names the data of a run, for :class:`sba.data.datasets.DataCache`."""
+    return run.dataset, run.holdout, run.side, run.draw
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned run on its way to where it is done; nothing beside ``planned`` and ``study`` changes what its record says.
+
+    Attributes:
+        index: in the list of planned runs, from 0.
+        planned: the run.
+        study: that it belongs to.
+        fingerprint: of its data.
+        checkpoints: where they are kept (:class:`sba.studies.kept.Kept`).
+        machine: as for :class:`sba.training.loop.Training`.
+        jobs: runs that share the machine; the record says so, since it decides what its seconds mean.
+    """
+
+    index: int
+    planned: PlannedRun
+    study: Study
+    fingerprint: str
+    checkpoints: str
+    machine: Machine
+    jobs: int = 1
+
+    def do(self, data: Callable[..., Data], say: Say, stop: Stop) -> Result:
+        """Do the run, from its checkpoint if there is one; return how it ended, and its record if it has one.
+
+        Args:
+            data: loads a data set, as :class:`sba.data.datasets.DataCache`.
+            say: is told when the run starts and when an epoch ends.
+            stop: called between two steps; says whether to stop with a checkpoint.
+        """
+        run = self.planned.run
+        try:
+            found = data(*which(run))
+            if found.fingerprint != self.fingerprint:
+                raise DataError(
+                    f"dataset: {run.dataset!r} has the fingerprint {found.fingerprint} where the run is done, and "
+                    f"{self.fingerprint} where the sweep was started; make them the same"
+                )
+            with Kept(self.checkpoints, run.title) as kept:
+                training = Training(run, found, self.machine, folder=kept.folder, stop=stop)
+                return self.follow(training, kept, say)
+        # memory may be short because of a neighbour: another sweep tries again
+        except (SBAError, torch.OutOfMemoryError) as error:
+            return Event("failed", self.index, text=str(error)), None
+
+    def follow(self, training: Training, kept: Kept, say: Say) -> Result:
+        """Do what a training lacks."""
+        if self.study.vote:
+            check_vote(training)
+        done, since = len(training.history), time.monotonic()
+        event = Event("started", self.index, done)
+        say(event)
+        try:
+            for epoch in training:
+                if epoch.epoch > done:
+                    kept.send()
+                    now = time.monotonic()
+                    say(replace(event, kind="epoch", epoch=epoch.epoch, seconds=now - since))
+                    since = now
+        except Diverged as error:
+            event = replace(event, kind="diverged", epoch=len(training.history), text=str(error))
+            return event, record_of_divergence(training, str(error), self.planned.study, self.planned.reduced)
+        event = replace(event, epoch=len(training.history))
+        if not training.finished:
+            kept.send()
+            return replace(event, kind="stopped", text=f"stopped at step {training.step}"), None
+        more: dict[str, Any] = self.study.measure(training) if self.study.measure else {}
+        if self.study.vote:
+            more["error_vote"] = vote_error(training)
+        if self.jobs > 1:
+            more["jobs"] = self.jobs
+        record = record_of(training, self.planned.study, self.study.last, self.planned.reduced, more)
+        if self.checkpoints == NODE:
+            kept.forget()
+        return replace(event, kind="done", text=f"{record.error:.2f} %"), record
+
+
+class Lost(Exception):
+    """The process that did a job died."""
+
+
+class Executor:
+    """What does jobs: this process, several of this machine, or a cluster.
+
+    Attributes:
+        slots: how many jobs it does side by side.
+        ahead: how many it takes at once.
+        tries: how often it is given a job whose process dies.
+    """
+
+    slots = ahead = tries = 1
+
+    def submit(self, job: Job, data: DataCache, say: Say, stop: Stop) -> "Future[Result]":
+        """Take a job. One that does it at once tells ``say`` and asks ``stop``; others collect what happens for :meth:`news`."""
+        raise NotImplementedError
+
+    def result(self, future: "Future[Result]") -> Result:
+        """Return what a job came to; :class:`Lost` is raised if its process died."""
+        return future.result()
+
+    def news(self) -> list[Event]:
+        """Return the events that came since the last call."""
+        return []
+
+    def stop(self) -> None:
+        """Let all jobs stop, with checkpoints."""
+
+    def close(self) -> None:
+        """Give back what was taken; nothing goes on afterwards."""
