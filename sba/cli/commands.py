@@ -1,9 +1,8 @@
-"""The command line, ``python -m sba VERB``: train, notebooks, sweep, table, bench. What a verb does is a function elsewhere."""
+"""The command line, ``python -m sba VERB``. What a verb does is a function elsewhere; that of a sweep is in ``sweeping``."""
 
 import contextlib
 import dataclasses
 import pathlib
-import signal
 import sys
 import warnings
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import click
 
 from sba import __version__
-from sba.cli.options import Comma, hyper_options, machine_options
+from sba.cli.options import hyper_options, machine_options
+from sba.cli.sweeping import sweep
 from sba.core.errors import SBAError
 from sba.data.sources import DATASETS
 from sba.methods import METHODS
@@ -66,13 +66,11 @@ def train(
 
     Under torchrun the processes share each batch.
     """
+    from sba.cli.progress import stopping
     from sba.training import distributed
 
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stopped.append(number))
     run = make_run(**parameters)
-    with distributed.launched(machine.device) as own:
+    with stopping() as stop, distributed.launched(machine.device) as own:
         message, status = train_once(
             run,
             results,
@@ -81,7 +79,7 @@ def train(
             machine=dataclasses.replace(machine, device=own),
             folder=folder or pathlib.Path("runs") / run.title,
             budget=budget,
-            stop=lambda: bool(stopped),
+            stop=stop,
         )
         if distributed.rank() == 0:
             click.echo(message, err=status != 0)
@@ -121,6 +119,22 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool = False,
 
 
 @main.command()
+@click.option(
+    "--from", "folder", type=click.Path(path_type=pathlib.Path), required=True, help="the checkpoint's folder"
+)
+@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
+@machine_options()
+def record(folder: pathlib.Path, results: pathlib.Path, machine: Machine) -> None:
+    """Record the epochs that a checkpoint has done, as a reduced run of so many; give it on the machine that did them."""
+    from sba.records.cut import cut_from
+    from sba.records.file import append
+
+    made = cut_from(folder, machine)
+    append(results, made)
+    click.echo(f"record {made.id} appended to {results}: {len(made.epochs)} epochs, error {made.error:.2f} %")
+
+
+@main.command()
 @click.option("--source", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("notebooks"))
 @click.option("--stage", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("_build/stage"))
 @click.option(
@@ -148,53 +162,6 @@ def notebooks(
         return
     done = execute(source, stage, values(parameters), only=only, jobs=jobs, force=force)
     click.echo(f"{len(done)} notebooks executed into {stage}; the rest was up to date")
-
-
-@main.command()
-@click.argument("name")
-@click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
-@click.option(
-    "--methods", type=Comma(str), default=None, help="only these columns of Table 1, as erm,cutout,cutout+sba"
-)
-@click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
-@click.option("--jobs", type=click.IntRange(1), default=1, help="runs side by side, each in a process of its own")
-@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
-@click.option("--epochs-scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced")
-@click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
-@machine_options(threads=1)
-@click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
-@click.option(
-    "--results",
-    type=click.Path(path_type=pathlib.Path),
-    default=None,
-    help="file to append to; one of its own in the store by default",
-)
-@click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
-@click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
-@click.option("--quiet", is_flag=True, help="print no line for each run")
-def sweep(name: str, listing: bool, quiet: bool, **options: Any) -> None:
-    """Do the runs of a study that have no record yet, and append their records.
-
-    NAME is table1-cifar, fig2, fig3, vgg-baseline, table1-imagenet, imagenette, omega-eta, switches, switches-subsets or
-    robustness. Stopped by the budget or Ctrl-C, or killed, the same command goes on where it was. Records count wherever they
-    were made: in the store, in the file of results, in book/results. The exit status is 0 when every run has a record, 3 when
-    some are left, 2 when some failed.
-    """
-    from sba.cli.console import Sweep
-
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stopped.append(number))
-    task = Sweep(name, **options)
-    if listing:
-        click.echo("\n".join(task.listing()))
-        return
-    for line in task.lines(stop=lambda: bool(stopped)):
-        if not quiet:
-            click.echo(line)
-    click.echo(task.verdict, err=task.status != 0)
-    sys.exit(task.status)
 
 
 @main.command()
@@ -239,6 +206,8 @@ def bench(
     torch.set_num_threads(threads or available or 1)
     run_benchmarks(results, quick, amp, only, device)
 
+
+main.add_command(sweep)
 
 if __name__ == "__main__":
     main(prog_name="python -m sba")

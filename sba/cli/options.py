@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sba.core.errors import ConfigError
 from sba.core.hyper import allowed, choices, definitions
 from sba.methods import METHODS
 from sba.training.machine import Machine
@@ -34,12 +35,18 @@ class Comma(click.ParamType):
 
 
 class Auto(click.ParamType):
-    """A whole number, or "auto"."""
+    """A whole number, at least 1 if it is a count, or "auto"."""
 
     name = "INTEGER|auto"
 
+    def __init__(self, count: bool = False):
+        self.count = count
+
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
-        return value if value == "auto" else click.INT.convert(value, param, context)
+        number = value if value == "auto" else click.INT.convert(value, param, context)
+        if self.count and number != "auto" and number < 1:
+            self.fail(f"{number} is not allowed; give auto, or 1 or more", param, context)
+        return number
 
 
 def option(name: str, field: Any, about: str) -> Callable:
@@ -85,7 +92,12 @@ def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
         @functools.wraps(command)
         def with_machine(**options: Any) -> Any:
             given = {name: value for name in definitions(Machine) if (value := options.pop(name)) is not None}
-            return command(machine=Machine(**defaults | given), **options)
+            machine = Machine(**defaults | given)
+            if machine.compiled and machine.device == "cpu":
+                raise ConfigError(
+                    "compile: compiled stages are slower on a processor; leave it out, or give --device cuda"
+                )
+            return command(machine=machine, **options)
 
         for name, field in reversed(definitions(Machine).items()):
             usual = defaults.get(name, field.default)

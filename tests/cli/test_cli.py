@@ -225,6 +225,10 @@ def test_an_empty_budget_stops_at_once_and_loses_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--compile"],
+            "error: compile: compiled stages are slower on a processor; leave it out, or give --device cuda",
+        ),
         (["--method", "sba", "--omega", "2"], "error: omega (ω): 2.0 is not allowed; give a number in [0, π/2"),
         (["--method", "sba", "--omega", "nan"], "error: omega (ω): nan is not allowed"),
         (["--method", "sba", "--eta", "-1"], "error: eta (η): -1.0 is not allowed"),

@@ -1,6 +1,5 @@
 """What a run is done with: told once, refused by name, and no part of the run."""
 
-import dataclasses
 import pickle
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from sba.cli.commands import main
 from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
 from sba.data.datasets import DataCache
-from sba.studies.sweep import Options
 from sba.training.machine import Machine, machine_of
 
 
@@ -65,20 +63,31 @@ def test_every_field_is_an_option_of_both_commands(verb):
 def test_options_reach_the_machine(monkeypatch):
     seen = []
     monkeypatch.setattr("sba.cli.commands.train_once", lambda run, *_, **options: seen.append(options) or ("", 0))
-    monkeypatch.setattr(
-        "sba.cli.console.Sweep",
-        lambda name, **options: seen.append(options) or dataclasses.make_dataclass("S", ["x"])(0),
+    monkeypatch.setattr(Machine, "prepare", lambda self: torch.device("cpu"))
+    monkeypatch.setattr("sba.studies.sweep.Sweep", lambda *given: seen.append({"machine": given[3]}))
+    given = [
+        "--device",
+        "cuda",
+        "--threads",
+        "3",
+        "--workers",
+        "2",
+        "--compile",
+        "--no-graphs",
+        "--data-root",
+        "there",
+        "--download",
+    ]
+    wanted = Machine(
+        device="cuda", threads=3, workers=2, compiled=True, graphs=False, data_root=Path("there"), download=True
     )
-    given = ["--threads", "3", "--workers", "2", "--compile", "--no-graphs", "--data-root", "there", "--download"]
-    wanted = Machine(threads=3, workers=2, compiled=True, graphs=False, data_root=Path("there"), download=True)
     assert CliRunner().invoke(main, ["train", *given]).exit_code == 0
-    CliRunner().invoke(main, ["sweep", "tiny", *given])
+    CliRunner().invoke(main, ["sweep", "fig2", *given])
     assert [options["machine"] for options in seen] == [wanted, wanted]
 
 
 def test_data_are_loaded_once_in_a_process():
-    options = Options()
-    assert options.data("digits") is options.data("digits") is not options.data("digits", 10)
-    assert options.data is options.data and isinstance(options.data, DataCache)
-    sent = pickle.loads(pickle.dumps(options))
-    assert sent == options and not sent.data.loaded
+    cache = DataCache(Path("there"))
+    assert cache("digits") is cache("digits") is not cache("digits", 10)
+    sent = pickle.loads(pickle.dumps(cache))
+    assert sent.root == Path("there") and cache.loaded and not sent.loaded
