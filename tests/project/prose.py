@@ -45,7 +45,7 @@ def captions(code):
 
 
 def texts():
-    """Yield (where, markdown) of every markdown cell, caption and page."""
+    """Yield (where, markdown) of every markdown cell, caption and page, and of the README without its generated table."""
     for path in NOTEBOOKS:
         for i, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
             source = "".join(cell["source"])
@@ -55,6 +55,8 @@ def texts():
                 yield f"{path.name}[{i} caption]", said
     for path in PAGES:
         yield path.name, path.read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    yield "README.md", re.sub(r"<!-- results:begin.*?results:end -->", "", readme, flags=re.DOTALL)
 
 
 def spoken(text):

@@ -103,7 +103,11 @@ PHRASES = {
         "390 pixels": "a setting of a test",
         "5 MB": "the limit of a test",
     },
-    "notation.md": {},
+    "README.md": {
+        "arXiv:2006.15284": "the paper",
+        "27 points": "counted below",
+        "≥ 2.11 and": "a version of torch",
+    },
 }
 
 # Sentences that say "not run" and state no fact about the records.

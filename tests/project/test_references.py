@@ -24,7 +24,7 @@ def roles(name, text):
 
 
 def folder(where):
-    return ROOT / ("notebooks" if ".ipynb" in where else "book")
+    return ROOT / ("notebooks" if ".ipynb" in where else "." if where == "README.md" else "book")
 
 
 def there(name):
