@@ -132,13 +132,14 @@ class Sweep:
         """Append the record of a run that is over, and delete its checkpoint once that is safe; return what to say."""
         try:
             event, record = executor.result(future)
-            if record is None:
-                return event
-            self.store.add(record)
-            if not self.keep:
-                self.store.forget(record.run)
-            return replace(event, record=record.id)
         except Lost as error:
             return Event("lost", job.index, text=f"{error}")
+        try:
+            if record:
+                self.store.add(record)
+                event = replace(event, record=record.id)
+                if not self.keep:
+                    self.store.forget(record.run)
         except SBAError as error:
             return Event("failed", job.index, text=f"{error}")
+        return event

@@ -1,5 +1,7 @@
 """`python -m sba sweep`: what it lists, says and returns, and how it ends."""
 
+import functools
+import io
 import os
 import shlex
 import signal
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from processes import command, context
 from tiny_study import CELLS, TINY, stored
+from tqdm import tqdm
 
 from sba.cli.commands import main
 from sba.records.commands import command_of
@@ -54,6 +57,23 @@ def test_run_twice_it_does_nothing_the_second_time():
     assert call("tiny").splitlines() == ["all 6 runs have records"] == first.splitlines()[-1:]
     assert file.read_bytes() == before and len(stored("runs")) == 6
     assert "3 of 9 runs are left" in call("tiny", "--seeds", 3) and len(stored("runs")) == 9
+
+
+class Terminal(io.StringIO):
+    """What a bar is drawn on."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_one_bar_for_all_runs(monkeypatch):
+    drawn = Terminal()
+    monkeypatch.setattr(
+        "sba.cli.console.tqdm", type("Bar", (tqdm,), {"__init__": functools.partialmethod(tqdm.__init__, file=drawn)})
+    )
+    call("tiny", "--seeds", 1)
+    first, last = drawn.getvalue().split("\r")[1], drawn.getvalue().rstrip().split("\r")[-1]
+    assert "0/22 epochs" in first and "22/22 epochs, 0 left, 00:00" in last
 
 
 def test_parts_and_seeds_are_what_is_asked_for():

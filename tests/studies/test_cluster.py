@@ -1,27 +1,33 @@
 """A sweep on two nodes of a Ray cluster makes the records of one machine, whatever dies in the middle."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from processes import context
-from tiny_study import TINY, store, stored, swept
+from tiny_study import CELLS, TINY, store, stored, swept
 
 import sba
 from sba.cli.commands import main
 from sba.core.errors import ConfigError
+from sba.data.datasets import load
 from sba.records.record import SOURCE
 from sba.studies import catalogue
-from sba.studies.cluster import QUIET, Ray, refuse, room
+from sba.studies.cluster import QUIET, Ray, do, passport, refuse, room
+from sba.studies.jobs import Job
 from sba.studies.planned import planned_runs
 from sba.studies.sweep import Sweep
 from sba.training.checkpoint import FILE
+from sba.training.machine import Machine
 
 ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'sba-torch[cluster]'")
 # all that need the cluster use one; Ray's own files and processes are closed by garbage collection
@@ -186,6 +192,32 @@ def test_what_no_node_can_do_is_refused(tmp_path, cluster):
 )
 def test_as_many_runs_fit_on_a_node_as_its_scarcest_resource_allows(resources, needs, count):
     assert room(resources, needs) == count
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """Be a node with room for two runs, where Ray says nothing and nobody asks to stop; return its end of the line."""
+    known = {"NodeID": "1", "NodeManagerHostname": "n1", "NodeManagerAddress": "::1", "Resources": {"CPU": 2.0}}
+    stand_in = SimpleNamespace(
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "1"),
+        nodes=lambda: [known],
+        wait=lambda told, timeout: ([], told),
+    )
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    monkeypatch.setattr("sba.studies.cluster.own", {})
+    return SimpleNamespace(say=SimpleNamespace(remote=lambda _: None), stopped=SimpleNamespace(remote=lambda: None))
+
+
+def test_a_node_takes_its_own_data_if_none_are_sent_and_refuses_others(tmp_path, node):
+    planned = CELLS[2]
+    job = Job(2, planned, TINY, load("moons").fingerprint, str(tmp_path), Machine(threads=1))
+    event, record = do(job, passport(None), {"CPU": 1.0}, [], node)
+    assert (event.kind, event.index, record.key, record.jobs) == ("done", 2, planned.run.key, 2)
+    event, record = do(dataclasses.replace(job, fingerprint="another"), passport(None), {"CPU": 1.0}, [], node)
+    assert event.kind == "failed" and record is None
+    assert "dataset: 'moons' has the fingerprint" in event.text and "another where the sweep was started" in event.text
+    with pytest.raises(ConfigError, match=r"ray: the node n1 \(::1, 1\) has source \w+, not elsewhere"):
+        do(job, passport(None) | {"source": "elsewhere"}, {"CPU": 1.0}, [], node)
 
 
 def test_other_versions_are_refused_by_name_and_an_unseen_folder_too():
