@@ -39,7 +39,9 @@ from sba.training.machine import Machine
     help="file to append to; one of its own in the store by default",
 )
 @click.option("--ray", "address", default=None, help="do the runs on a Ray cluster: auto, local, or ray://HOST:PORT")
-@click.option("--cpus-per-run", "cpus", type=click.FloatRange(min=0), default=None, help="[ray] its threads by default")
+@click.option(
+    "--cpus-per-run", "cpus", type=click.FloatRange(0, min_open=True), default=None, help="[ray] its threads by default"
+)
 @click.option("--gpus-per-run", "gpus", type=click.FloatRange(min=0), default=None, help="[ray] 0.25 packs 4 on a card")
 @click.option(
     "--checkpoints", default=None, help="folder or URL of fsspec, or node to lose them with it; the store by default"

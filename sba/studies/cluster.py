@@ -88,43 +88,45 @@ class Ray(Executor):
         """Return how many runs are done side by side."""
         if found := sum(room(node["Resources"], self.needs) for node in self.nodes()):
             return found
-        has = "; ".join(
-            f"{name(n)} has {n['Resources'].get('CPU', 0):g} and {n['Resources'].get('GPU', 0):g}" for n in self.nodes()
+        wanted, *has = (
+            " and ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in self.needs)
+            for resources in (self.needs, *(node["Resources"] for node in self.nodes()))
         )
-        wanted = f"{self.needs['CPU']:g} CPUs and {self.needs['GPU']:g} GPUs"
-        raise ConfigError(f"ray: no node has {wanted} for a run ({has}); give other --cpus-per-run and --gpus-per-run")
+        raise ConfigError(
+            f"ray: no node has {wanted} for a run ({'; '.join(has)}); give other --cpus-per-run or --gpus-per-run"
+        )
 
     def checked(self, checkpoints: str) -> dict[str, str]:
         """Look at every node; return what each process there must be like."""
         system, folder = place(checkpoints)
-        token = (
-            pathlib.Path(folder) / f".seen-{secrets.token_hex(4)}" if system is None and checkpoints != NODE else None
-        )
-        if token:
-            token.parent.mkdir(parents=True, exist_ok=True)
-            token.touch()
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        look = self.ray.remote(passport)
-        asked = []
-        for node in self.nodes():
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked.append((name(node), look.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(token)))
+        if system or checkpoints == NODE:
+            return self.compared(None)
+        token = pathlib.Path(folder) / f".seen-{secrets.token_hex(4)}"
+        token.parent.mkdir(parents=True, exist_ok=True)
+        token.touch()
         try:
-            for called, reference in asked:
-                try:
-                    found = self.ray.get(reference)
-                # Ray cannot even begin where sba is not installed
-                except self.ray.exceptions.RayError as error:
-                    reason = str(getattr(error, "cause", error)).strip().splitlines()[-1]
-                    raise ConfigError(
-                        f"ray: the node {called} cannot do runs ({reason}); install this project there"
-                    ) from error
-                refuse(called, passport(token), found)
+            return self.compared(token)
         finally:
-            if token:
-                token.unlink()
-        return passport(None)
+            token.unlink()
+
+    def compared(self, token: pathlib.Path | None) -> dict[str, str]:
+        """Compare the nodes with this process; ``token`` is a file that all must see."""
+        pinned = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        look, expected, asked = self.ray.remote(passport), passport(None), []
+        for node in self.nodes():
+            there = look.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned(node["NodeID"], soft=False))
+            asked.append((name(node), there.remote(token)))
+        for called, reference in asked:
+            try:
+                found = self.ray.get(reference)
+            # Ray cannot even begin where this project is not installed
+            except self.ray.exceptions.RayError as error:
+                reason = getattr(error, "cause", None) or type(error).__name__
+                raise ConfigError(
+                    f"ray: the node {called} cannot do runs ({reason}); install this project there"
+                ) from error
+            refuse(called, expected, found)
+        return expected
 
     def submit(self, job: Job, data: DataCache, say: Say, stop: Stop) -> "Future[Result]":
         found = data(*which(job.planned.run))
@@ -144,7 +146,12 @@ class Ray(Executor):
             raise Lost(type(error).__name__) from error
 
     def news(self) -> list[Event]:
-        events = self.ray.get(self.line.take.remote())
+        try:
+            events = self.ray.get(self.line.take.remote())
+        except self.ray.exceptions.RayError as error:
+            raise ConfigError(
+                f"ray: the cluster is gone ({type(error).__name__}); start it, and the same command goes on"
+            ) from error
         self.begun.update(event.index for event in events)
         return events
 

@@ -172,7 +172,8 @@ def test_a_node_with_another_source_is_refused_by_name(tmp_path, cluster):
 def test_what_no_node_can_do_is_refused(tmp_path, cluster):
     task = Sweep(TINY, MANY, store(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"ray: no node has 3 CPUs and 0 GPUs for a run \(.* has 1 and 0; .*--cpus-per-run"
+        ConfigError,
+        match=r"ray: no node has 3 CPUs and 0 GPUs for a run \(1 CPUs and 0 GPUs; 1 CPUs and 0 GPUs\); .*--cpus-per-run",
     ):
         Ray(cluster.address, task, cpus=3)
 
