@@ -63,7 +63,7 @@ class Ray(Executor):
         own = {"include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address, log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
             raise ConfigError(f"ray: no cluster at {address!r} ({error}); start one, or give --ray local") from error
         try:
             self.slots = self.capacity()
