@@ -30,8 +30,7 @@ class Pool(Executor):
         slots: how many processes.
     """
 
-    tries = 3
-    method = "spawn"
+    tries, method = 3, "spawn"
 
     def __init__(self, slots: int):
         self.slots = self.ahead = slots
