@@ -15,9 +15,9 @@ from sba.core.errors import ConfigError, DataError
 from sba.core.rng import fold_in
 from sba.data.arrays import Layout, divided, names_of, split_of, statistics
 from sba.data.augment import normalise
-from sba.data.in_files import MEAN, STD, Stream, list_folder
+from sba.data.in_files import MEAN, STD, Stream, image_folders
 from sba.data.in_memory import Split
-from sba.data.sources import ARRAYS, ROOT_VARIABLE, Listed, Raw, source
+from sba.data.sources import ARRAYS, ROOT_VARIABLE, Raw, source
 from sba.data.subsets import Draw
 
 
@@ -165,7 +165,7 @@ def load(
     if side and not origin.side:
         raise DataError(f"side: {side} is not allowed, the images of {name!r} have a side of their own; leave it out")
     raw = origin.read(folder, download, side or origin.side)
-    train, test, classes = in_files(raw.folder, side or origin.side) if isinstance(raw, Listed) else in_memory(raw)
+    train, test, classes = in_memory(raw) if isinstance(raw, Raw) else in_files(raw, side or origin.side)
     mean, std = (MEAN, STD) if isinstance(train, Stream) else channel_mean_std(train.images)
     train, test = held_out(train, test, holdout)
     return Data(
@@ -228,13 +228,9 @@ def in_memory(raw: Raw) -> tuple[Split, Split, tuple[str, ...]]:
 
 def in_files(folder: pathlib.Path, side: int) -> tuple[Stream, Stream, tuple[str, ...]]:
     """List the files of a folder's ``train`` and ``val``."""
-    (paths, labels, classes), (other_paths, other_labels, others) = (list_folder(folder / s) for s in ("train", "val"))
-    if classes != others:
-        raise DataError(
-            f"dataset: {folder}/train has {len(classes)} classes, {folder}/val {len(others)} or others; make them equal"
-        )
-    train, test = (Stream(p, torch.tensor(y), side) for p, y in ((paths, labels), (other_paths, other_labels)))
-    return train, test, classes
+    found = image_folders(folder / "train", folder / "val")
+    train, test = (Stream([path for path, _ in f.samples], torch.tensor(f.targets), side) for f in found)
+    return train, test, tuple(found[0].classes)
 
 
 def channel_mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

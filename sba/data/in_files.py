@@ -151,25 +151,19 @@ class Stream:
         )
 
     def batch(self, got: list[Got]) -> Views:
-        """Put a batch together on the device.
-
-        Raises:
-            DataError: a file cannot be read and is not to be skipped, or none of them can be.
-        """
+        """Put a batch together on the device; raise :class:`DataError` if a file cannot be read and is not to be skipped, or if
+        none of them can be."""
         bad = [item for item in got if item.crops is None]
         if bad and (self.unreadable == "refuse" or len(bad) == len(got)):
-            fix = (
-                "all others of its batch cannot be read either; look at the disk"
-                if self.unreadable == "skip"
-                else "copy it anew, remove it, or give --unreadable skip"
-            )
-            raise DataError(f"dataset: {self.paths[bad[0].row]} cannot be read ({bad[0].reason}); {fix}")
-        good = [item for item in got if item.crops is not None]
-        crops = torch.stack([item.crops for item in good if item.crops is not None], dim=1)
-        labels = self.labels[[item.row for item in good]]
-        return Views(
-            crops.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), skipped=len(bad)
-        )
+            fixes = {
+                "skip": "all others of its batch cannot be read either; look at the disk",
+                "refuse": "copy it anew, remove it, or give --unreadable skip",
+            }
+            reason = f"{self.paths[bad[0].row]} cannot be read ({bad[0].reason})"
+            raise DataError(f"dataset: {reason}; {fixes[self.unreadable]}")
+        good = {item.row: item.crops for item in got if item.crops is not None}
+        crops, labels = torch.stack(list(good.values()), dim=1), self.labels[list(good)]
+        return Views(crops.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), len(bad))
 
     def supply(self) -> "Supply":
         """Return what training draws its batches from."""
@@ -213,16 +207,20 @@ class Supply:
         return self.stream.batch(next(self.iterator))
 
 
-def list_folder(folder: pathlib.Path) -> tuple[list[str], list[int], tuple[str, ...]]:
-    """List the image files of a folder that has one folder for each class: paths, labels, names of the classes.
+def image_folders(train: pathlib.Path, test: pathlib.Path, **options: Any) -> tuple[Any, Any]:
+    """Return two folders, which have a folder of images for each class, as ``torchvision.datasets.ImageFolder``.
 
     Raises:
-        DataError: there is none, or a class is empty.
+        DataError: one has no image, an empty class, or other classes than the other.
     """
     from torchvision.datasets import ImageFolder
 
     try:
-        found = ImageFolder(str(folder))
+        first, second = (ImageFolder(str(folder), **options) for folder in (train, test))
     except OSError as error:
         raise DataError(f"dataset: {error}; give a folder with one folder of images for each class") from error
-    return [path for path, _ in found.samples], [int(label) for _, label in found.samples], tuple(found.classes)
+    if first.classes != second.classes:
+        counts = f"{train} has {len(first.classes)} classes, {test} {len(second.classes)} or others"
+        others = sorted({*first.classes} ^ {*second.classes})
+        raise DataError(f"dataset: {counts}; make them equal: {', '.join(others[:5])}")
+    return first, second

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sba.core.errors import DataError
+from sba.data.in_files import image_folders
 from sba.data.pictures import read_rgb
 
 ROOT_VARIABLE = "SBA_DATA"
@@ -29,18 +30,11 @@ class Raw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
-    """What a loader returns whose images stay in files: a folder with ``train/<class>/*`` and ``val/<class>/*``."""
-
-    folder: pathlib.Path
-
-
-@dataclasses.dataclass(frozen=True)
 class Source:
     """How to get a data set, and what a run on it does unless told otherwise."""
 
-    #: from (root, download, side) to :class:`Raw` or :class:`Listed`
-    read: Callable[[pathlib.Path, bool, int], "Raw | Listed"]
+    #: from (root, download, side) to arrays, or to a folder with ``train/<class>/*`` and ``val/<class>/*`` if images stay in files
+    read: Callable[[pathlib.Path, bool, int], Raw | pathlib.Path]
     network: str  #: default network
     padding: int = 0  #: default pixels of padding before the random crop
     flip: bool = False  #: whether mirroring preserves its labels
@@ -60,16 +54,12 @@ def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:
     return Raw((train_images, train_labels), (test_images, test_labels), tuple(map(str, range(10))))
 
 
-def read_other_digits(number: int) -> Callable[[pathlib.Path, bool, int], Raw]:
+def read_other_digits(number: int, root: pathlib.Path, download: bool, side: int) -> Raw:
     """The digits with their training images in another order, so that what is held out, and what is left, are other images."""
-
-    def read(root: pathlib.Path, download: bool, side: int) -> Raw:
-        raw = read_digits(root, download, side)
-        images, labels = raw.train
-        order = np.random.default_rng(number).permutation(len(labels))
-        return dataclasses.replace(raw, train=(images[order], labels[order]))
-
-    return read
+    raw = read_digits(root, download, side)
+    images, labels = raw.train
+    order = np.random.default_rng(number).permutation(len(labels))
+    return dataclasses.replace(raw, train=(images[order], labels[order]))
 
 
 def read_moons(root: pathlib.Path, download: bool, side: int) -> Raw:
@@ -83,29 +73,27 @@ def read_moons(root: pathlib.Path, download: bool, side: int) -> Raw:
     return Raw(draw(200, 0), draw(2000, 1), ("upper", "lower"))
 
 
-def read_cifar(kind: str) -> Callable[[pathlib.Path, bool, int], Raw]:
+def read_cifar(kind: str, root: pathlib.Path, download: bool, side: int) -> Raw:
     """CIFAR-10 or CIFAR-100 through torchvision, with every file's checksum checked first."""
+    from torchvision import datasets
 
-    def read(root: pathlib.Path, download: bool, side: int) -> Raw:
-        from torchvision import datasets
+    cls = getattr(datasets, kind)
+    if download:
+        fetch(kind, root, lambda: cls(root, download=True))
+    check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
+    train, test = (cls(root, train=train) for train in (True, False))
+    arrays = [(split.data.transpose(0, 3, 1, 2), np.array(split.targets)) for split in (train, test)]
+    return Raw(*arrays, tuple(train.classes))
 
-        cls = getattr(datasets, kind)
-        if download:
-            try:
-                cls(root, download=True)
-            except (OSError, RuntimeError) as error:
-                raise DataError(
-                    f"data_root: {kind} cannot be downloaded to {root} ({error}); copy its files there instead"
-                ) from error
-        check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
-        train, test = (cls(root, train=train) for train in (True, False))
 
-        def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
-            return split.data.transpose(0, 3, 1, 2), np.array(split.targets)
-
-        return Raw(arrays(train), arrays(test), tuple(train.classes))
-
-    return read
+def fetch(name: str, root: pathlib.Path, download: Callable[[], Any]) -> None:
+    """Download a data set, or raise :class:`DataError`."""
+    try:
+        download()
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"data_root: {name} cannot be downloaded to {root} ({error}); copy its files there instead"
+        ) from error
 
 
 def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
@@ -124,12 +112,11 @@ def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
             )
 
 
-def read_folder(folder: pathlib.Path, side: int) -> Raw:
+def read_folder(folder: pathlib.Path, root: pathlib.Path, download: bool, side: int) -> Raw:
     """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels.
 
     What is converted on the way (:mod:`sba.data.pictures`) is said once, in a warning that counts it.
     """
-    from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
     validation = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
@@ -138,32 +125,20 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
             f"dataset: {folder} is not a folder that holds train/ and val/ (or test/), each with one folder per class; give one"
         )
     converted: Counter[str] = Counter()
-
-    def rgb(path: str) -> Any:
-        picture, changes = read_rgb(path)
-        converted.update(changes)
-        return picture
-
     resize = v2.Compose([v2.Resize(side), v2.CenterCrop(side), v2.PILToTensor()])
-    try:
-        train, test = (ImageFolder(str(path), transform=resize, loader=rgb) for path in (folder / "train", validation))
-    except FileNotFoundError as error:
-        raise DataError(f"dataset: {error}") from error
-    if train.classes != test.classes:
-        raise DataError(
-            f"dataset: {folder}/train has the classes {train.classes}, {validation} has {test.classes}; make them equal"
-        )
 
-    def image(split: ImageFolder, i: int) -> np.ndarray:
+    def image(path: str) -> np.ndarray:
         try:
-            return split[i][0].numpy()
+            picture, changes = read_rgb(path)
         except OSError as error:
-            raise DataError(
-                f"dataset: {split.samples[i][0]} cannot be read ({error}); copy it anew or remove it"
-            ) from error
+            raise DataError(f"dataset: {path} cannot be read ({error}); copy it anew or remove it") from error
+        converted.update(changes)
+        return resize(picture).numpy()
 
-    def arrays(split: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([image(split, i) for i in range(len(split))]), np.array(split.targets)
+    train, test = image_folders(folder / "train", validation)
+
+    def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([image(path) for path, _ in split.samples]), np.array(split.targets)
 
     raw = Raw(arrays(train), arrays(test), tuple(train.classes))
     if converted:
@@ -172,7 +147,7 @@ def read_folder(folder: pathlib.Path, side: int) -> Raw:
     return raw
 
 
-def read_imagenet(root: pathlib.Path, download: bool, side: int) -> Listed:
+def read_imagenet(root: pathlib.Path, download: bool, side: int) -> pathlib.Path:
     """ImageNet as torchvision leaves it: ``train`` and ``val`` with a folder for each class, in the root or in ``imagenet``."""
     if download:
         raise DataError(
@@ -187,25 +162,20 @@ IMAGENETTE = ("imagenette2", "imagenette2-320", "imagenette2-160", "imagenette12
 then a part of these."""
 
 
-def read_imagenette(root: pathlib.Path, download: bool, side: int) -> Listed:
+def read_imagenette(root: pathlib.Path, download: bool, side: int) -> pathlib.Path:
     """Ten classes of ImageNet (Howard, 2019), from the first of :data:`IMAGENETTE` that is there."""
     if download:
         from torchvision import datasets
 
-        try:
-            datasets.Imagenette(root, split="train", size="160px", download=True)
-        except (OSError, RuntimeError) as error:
-            raise DataError(
-                f"data_root: Imagenette cannot be downloaded to {root} ({error}); copy its folder there instead"
-            ) from error
+        fetch("Imagenette", root, lambda: datasets.Imagenette(root, split="train", size="160px", download=True))
     return listed("imagenette", [root / name for name in IMAGENETTE])
 
 
-def listed(name: str, folders: list[pathlib.Path]) -> Listed:
+def listed(name: str, folders: list[pathlib.Path]) -> pathlib.Path:
     """Return the first of the folders that holds ``train`` and ``val``, or raise :class:`DataError`."""
     for folder in folders:
         if (folder / "train").is_dir() and (folder / "val").is_dir():
-            return Listed(folder)
+            return folder
     raise DataError(
         f"data_root: {name} is in none of {', '.join(map(str, folders))}, each of which would hold train/ and val/; give the "
         f"folder above with --data-root or {ROOT_VARIABLE}"
@@ -215,8 +185,8 @@ def listed(name: str, folders: list[pathlib.Path]) -> Listed:
 DATASETS: dict[str, Source] = {
     "digits": Source(read_digits, "digits", padding=1, cutout=4),
     "moons": Source(read_moons, "mlp"),
-    "cifar10": Source(read_cifar("CIFAR10"), "alexnet", padding=4, flip=True, cutout=16),
-    "cifar100": Source(read_cifar("CIFAR100"), "resnet44", padding=4, flip=True, cutout=8),
+    "cifar10": Source(functools.partial(read_cifar, "CIFAR10"), "alexnet", padding=4, flip=True, cutout=16),
+    "cifar100": Source(functools.partial(read_cifar, "CIFAR100"), "resnet44", padding=4, flip=True, cutout=8),
     "imagenet": Source(read_imagenet, "resnet50", flip=True, cutout=112, side=224),
     "imagenette": Source(read_imagenette, "resnet50", flip=True, cutout=112, side=224),
 }
@@ -243,19 +213,12 @@ def source(name: str) -> Source:
         DataError: there is no such data set.
     """
     if name.startswith("folder:"):
-        path = pathlib.Path(name.removeprefix("folder:")).expanduser()
-        return Source(
-            lambda root, download, side: read_folder(path, side),
-            "resnet44",
-            padding=4,
-            flip=True,
-            cutout=16,
-            side=FOLDER_SIDE,
-        )
+        read = functools.partial(read_folder, pathlib.Path(name.removeprefix("folder:")).expanduser())
+        return Source(read, "resnet44", padding=4, flip=True, cutout=16, side=FOLDER_SIDE)
     if name.startswith(ARRAYS):
         return Source(functools.partial(nowhere, name), "resnet44")
     if re.fullmatch(r"digits:[1-9][0-9]{0,8}", name):
-        return dataclasses.replace(DATASETS["digits"], read=read_other_digits(int(name.removeprefix("digits:"))))
+        return dataclasses.replace(DATASETS["digits"], read=functools.partial(read_other_digits, int(name[7:])))
     if name not in DATASETS:
         raise DataError(f"dataset: {name!r} is not known; choose from {', '.join(DATASETS)}, digits:1 … or folder:PATH")
     return DATASETS[name]

@@ -14,19 +14,13 @@ class Borrowed(Staged):
         network: whose modules are taken, with their weights; not used afterwards.
         stages: name → the paths of the modules that make it, in order, such as ``("features.0", "features.1")``; a module that
             the network has not, as the flattening that it does by a function, is given itself and has no weights.
-        input_shape: of one image, (C, H, W).
 
     Raises:
         ValueError: a part of the network that has weights is in no stage, or in two.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        stages: Mapping[str, Sequence[str | nn.Module]],
-        input_shape: Sequence[int] | None = None,
-    ):
-        super().__init__((), input_shape)
+    def __init__(self, network: nn.Module, stages: Mapping[str, Sequence[str | nn.Module]]):
+        super().__init__(())
         for name, child in network.named_children():
             self.add_module(name, child)
         parts = {

@@ -22,14 +22,10 @@ class Counted:
 
 
 def multiply_adds(network: Staged) -> list[Counted]:
-    """Count what lies behind each layer of a network, from its input on; torch counts products and convolutions.
-
-    Args:
-        network: one that knows the shape of its images.
-    """
-    parameter = next(network.parameters())
-    shape = network.shape("input")
-    h, widths, flops = torch.zeros(1, *shape, device=parameter.device), [], []
+    """Count what lies behind each layer of a network that knows the shape of its images, from its input on; torch counts products
+    and convolutions."""
+    h = torch.zeros(1, *network.shape("input"), device=next(network.parameters()).device)
+    widths, flops = [], []
     with torch.no_grad(), evaluating(network):
         for layer, following in itertools.pairwise(("input", *network.stages)):
             widths.append(h[0].numel())
@@ -62,10 +58,7 @@ def share_behind(layer: Counted, whole: float, basis: str = "hadamard", gaussian
 def step_cost(p: float, folds: int, share: float) -> float:
     """Return the expected cost of a forward pass of SBA in plain passes, 1 + p·M·share; Batch Augmentation costs M.
 
-    Args:
-        p: probability of augmenting, cos ω.
-        folds: virtual points per raw point M.
-        share: of a virtual point, from :func:`share_behind`.
+    ``p`` is the probability of augmenting, cos ω; ``folds`` is M; ``share`` of a virtual point is from :func:`share_behind`.
 
     >>> step_cost(p=0.5, folds=40, share=0.05)
     2.0

@@ -1,5 +1,7 @@
 """torchvision's AlexNet, VGG-16 and ResNet-50 as chains, their weights under torchvision's names, so that published ones load."""
 
+import itertools
+
 from torch import nn
 
 from sba.core.errors import ConfigError
@@ -13,10 +15,9 @@ def alexnet(classes: int, channels: int) -> Borrowed:
     return Borrowed(
         rgb_only(models.alexnet(weights=None, num_classes=classes), channels),
         {
-            **convolutions({"conv1": (0, 3), "conv2": (3, 6), "conv3": (6, 8), "conv4": (8, 10), "conv5": (10, 13)}),
+            **spans("features", {f"conv{i}": at for i, at in enumerate(itertools.pairwise((0, 3, 6, 8, 10, 13)), 1)}),
             "flatten": ("avgpool", nn.Flatten()),
-            # the dropout stands before the linear layer it belongs to
-            **classifier({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
+            **spans("classifier", HEAD),
         },
     )
 
@@ -25,18 +26,14 @@ def vgg16(classes: int, channels: int) -> Borrowed:
     """torchvision's VGG-16 without batch normalisation (Simonyan and Zisserman, 2015, configuration D); 138.4 M parameters."""
     from torchvision import models
 
-    ends = {"conv1": (2, 5), "conv2": (7, 10), "conv3": (12, 14, 17), "conv4": (19, 21, 24), "conv5": (26, 28, 31)}
-    spans, start = {}, 0
-    for block, stops in ends.items():
-        for i, stop in enumerate(stops, start=1):
-            spans[f"{block}_{i}"] = (start, stop)
-            start = stop
+    names = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
+    bounds = itertools.pairwise((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31))
     return Borrowed(
         rgb_only(models.vgg16(weights=None, num_classes=classes), channels),
         {
-            **convolutions(spans),
+            **spans("features", dict(zip(names, bounds, strict=True))),
             "flatten": ("avgpool", nn.Flatten()),
-            **classifier({"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}),
+            **spans("classifier", HEAD),
         },
     )
 
@@ -58,14 +55,13 @@ def resnet50(classes: int, channels: int) -> Borrowed:
     )
 
 
-def convolutions(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
-    """Name stages of ``features``, from the first index of each to the one after its last."""
-    return {name: tuple(f"features.{i}" for i in range(*span)) for name, span in spans.items()}
+HEAD = {"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}
+"""Stages of ``classifier``; the dropout of AlexNet's stands before the linear layer that it belongs to."""
 
 
-def classifier(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
-    """Name stages of ``classifier``, likewise."""
-    return {name: tuple(f"classifier.{i}" for i in range(*span)) for name, span in spans.items()}
+def spans(container: str, ends: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
+    """Name stages of a container, from the first index of each to the one after its last."""
+    return {name: tuple(f"{container}.{i}" for i in range(*span)) for name, span in ends.items()}
 
 
 def rgb_only(network: nn.Module, channels: int) -> nn.Module:
