@@ -63,31 +63,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a pass is cut at a point.
+    """How a pass is cut at a point."""
 
-    Attributes:
-        path: of the point's module.
-        given: whether the point is what the module is given, and not what it puts out.
-        before: the outermost calls that end before the point, in order.
-        behind: paths of the outermost modules that are called after it.
-        around: paths of the modules whose call the point lies in.
-        dims: of the module's own output, as in :class:`Piece`.
-        place: where the point stands in a pass.
-        shape: of one activation, without the batch.
-        recomputed: whether a module behind it runs again in the backward pass, inside ``torch.utils.checkpoint``.
-        reads_input: whether anything behind the point reads the model's own input.
-    """
-
-    path: str
-    given: bool
-    before: tuple[Piece, ...]
-    behind: tuple[str, ...]
-    around: frozenset[str]
-    dims: tuple[int, ...]
-    place: int
-    shape: tuple[int, ...]
+    path: str  #: of the point's module
+    given: bool  #: whether the point is what the module is given, and not what it puts out
+    before: tuple[Piece, ...]  #: the outermost calls that end before the point, in order
+    behind: tuple[str, ...]  #: paths of the outermost modules that are called after it
+    around: frozenset[str]  #: paths of the modules whose call the point lies in
+    dims: tuple[int, ...]  #: of the module's own output, as in :class:`Piece`
+    place: int  #: where the point stands in a pass
+    shape: tuple[int, ...]  #: of one activation, without the batch
+    #: whether a module behind it runs again in the backward pass, inside ``torch.utils.checkpoint``
     recomputed: bool = False
-    reads_input: bool = True
+    reads_input: bool = True  #: whether anything behind the point reads the model's own input
 
     @property
     def isolated(self) -> bool:

@@ -54,24 +54,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration of one run.
+    """One iteration of one run."""
 
-    Attributes:
-        seed: the seed of the run.
-        step: iterations done since the start of training, from 0.
-        epoch: epochs done, from 0.
-        progress: fraction of the training done, in [0, 1]; None if it is not known, for methods that need none.
-        rank: the process of a distributed run.
-        view: which of a batch's several augmented copies is being worked on, from 0.
-        source: of the generators; no part of what makes two steps equal.
-    """
-
-    seed: int
-    step: int = 0
-    epoch: int = 0
+    seed: int  #: the seed of the run
+    step: int = 0  #: iterations done since the start of training, from 0
+    epoch: int = 0  #: epochs done, from 0
+    #: fraction of the training done, in [0, 1]; None if it is not known, for methods that need none
     progress: float | None = None
-    rank: int = 0
-    view: int = 0
+    rank: int = 0  #: the process of a distributed run
+    view: int = 0  #: which of a batch's several augmented copies is being worked on, from 0
+    #: of the generators; no part of what makes two steps equal
     source: Source = field(default=Source(), compare=False, repr=False)
 
     def uniform(self, purpose: str) -> float:

@@ -19,20 +19,15 @@ BatchNorm = Literal["raw", "tracked", "untracked", "running"]
 
 @dataclass
 class Tail:
-    """The modules behind a layer, in one training step. No pass changes the activations that it is given.
+    """The modules behind a layer, in one training step. No pass changes the activations that it is given."""
 
-    Args:
-        network: in training mode; modules of it that are in evaluation mode, such as frozen batch normalisation, stay so.
-        layer: k.
-        dropout: whether the tail's own randomness acts on virtual points: dropout in any form, stochastic depth.
-        batch_norm: how batch normalisation in the tail treats virtual points: "raw" (with the raw batch's statistics, as
-            constants), "tracked" (with their own, which enter the running averages, as in any training pass), "untracked" (with
-            their own, which do not), or "running" (with the running averages).
-    """
-
+    #: in training mode; modules of it that are in evaluation mode, such as frozen batch normalisation, stay so
     network: Staged
-    layer: str
-    dropout: bool
+    layer: str  #: k
+    dropout: bool  #: whether the tail's own randomness acts on virtual points: dropout in any form, stochastic depth
+    #: how batch normalisation in the tail treats virtual points: "raw" (with the raw batch's statistics, as constants),
+    #: "tracked" (with their own, which enter the running averages, as in any training pass), "untracked" (with their
+    #: own, which do not), or "running" (with the running averages)
     batch_norm: BatchNorm
     statistics: dict[_BatchNorm, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 

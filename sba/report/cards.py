@@ -23,36 +23,22 @@ NETWORK = "resnet44"
 
 @dataclass(frozen=True)
 class Card:
-    """What the book says of one method.
+    """What the book says of one method."""
 
-    Attributes:
-        name: as the bench names it.
-        title: as tables write it.
-        option: how the command line asks for it.
-        sentence: what it does.
-        formula: the loss of an iteration, in TeX.
-        cited: keys of ``book/references.bib``.
-        fields: hyper-parameters, as :func:`sba.records.names.facts` gives them.
-        owns: whether a run belongs to it; each belongs to one card.
-    """
-
-    name: str
-    title: str
-    option: str
-    sentence: str
-    formula: str
-    cited: tuple[str, ...]
-    fields: tuple[dict[str, Any], ...]
-    owns: Callable[[Run], bool]
+    name: str  #: as the bench names it
+    title: str  #: as tables write it
+    option: str  #: how the command line asks for it
+    sentence: str  #: what it does
+    formula: str  #: the loss of an iteration, in TeX
+    cited: tuple[str, ...]  #: keys of ``book/references.bib``
+    fields: tuple[dict[str, Any], ...]  #: hyper-parameters, as :func:`sba.records.names.facts` gives them
+    owns: Callable[[Run], bool]  #: whether a run belongs to it; each belongs to one card
 
 
 def cards() -> list[Card]:
     """List the cards: the methods in the order of the registry, with their relatives on the data's side after the baseline."""
-    listed = [of_method(name) for name in METHODS]
-    listed[1:1] = [CUTOUT, BATCH_AUGMENTATION]
-    after = [card.name for card in listed].index("sba") + 1
-    listed.insert(after, LATENT)
-    return listed
+    after = {"erm": [CUTOUT, BATCH_AUGMENTATION], "sba": [LATENT]}
+    return [card for name in METHODS for card in (of_method(name), *after.get(name, []))]
 
 
 def of_method(name: str) -> Card:
@@ -160,20 +146,18 @@ def markdown(card: Card, found: Iterable[Record]) -> str:
         price = "what the others are measured in"
     measured = evidence_lines(card, found)
     source = ", ".join(f"{{cite:t}}`{key}`" for key in card.cited) or "Eq. 2 of the SBA paper"
-    lines = [
-        f"### {card.title}",
-        "",
-        f"{card.sentence}",
-        "",
-        f"$$ {card.formula} $$",
-        "",
-        f"- **Command line:** `{card.option}`",
-        f"- **Source:** {source}",
-        f"- **Cost of a step:** {price}",
-        "- **Test error so far:** " + ("<br>".join(measured) if measured else NOT_RUN),
-        "",
-    ]
-    return "\n".join(lines)
+    return f"""\
+### {card.title}
+
+{card.sentence}
+
+$$ {card.formula} $$
+
+- **Command line:** `{card.option}`
+- **Source:** {source}
+- **Cost of a step:** {price}
+- **Test error so far:** {"<br>".join(measured) or NOT_RUN}
+"""
 
 
 def fields_html(card: Card) -> str:

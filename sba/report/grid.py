@@ -23,31 +23,23 @@ class Grid:
     """What was measured at every pair, NaN if a run is missing or diverged.
 
     The first three axes of each array are seed, ω and η. Plain training stands at every pair that equals it: η = 0 or ω = π/2.
-
-    Attributes:
-        problem: data set and network, as "digits/digits".
-        seeds: those that have any record.
-        omegas: in radians.
-        etas: weights of the second term.
-        curves: "error" (test, per cent), "nll" (test, nats), "cross_entropy" (training, nats), each of shape (S, Ω, H, epochs).
-        scores: "ece" (in [0, 1]), "brier" (in [0, 2]) after the last epoch, each of shape (S, Ω, H).
-        bins: "count", "confidence", "accuracy" of the reliability bins after the last epoch, each of shape (S, Ω, H, bins).
-        decision: P(class 1) in [0, 1] over the plane, of shape (S, Ω, H, rows, columns), the first row lowest; None if the data
-            are no points of a plane.
-        extent: left, right, lower and upper edge of that picture, or None.
-        ids: of the records, of shape (S, Ω, H); "" if there is none.
     """
 
-    problem: str
-    seeds: tuple[int, ...]
-    omegas: tuple[float, ...]
-    etas: tuple[float, ...]
+    problem: str  #: data set and network, as "digits/digits"
+    seeds: tuple[int, ...]  #: those that have any record
+    omegas: tuple[float, ...]  #: in radians
+    etas: tuple[float, ...]  #: weights of the second term
+    #: "error" (test, per cent), "nll" (test, nats), "cross_entropy" (training, nats), each of shape (S, Ω, H, epochs)
     curves: dict[str, np.ndarray]
+    #: "ece" (in [0, 1]), "brier" (in [0, 2]) after the last epoch, each of shape (S, Ω, H)
     scores: dict[str, np.ndarray]
+    #: "count", "confidence", "accuracy" of the reliability bins after the last epoch, each of shape (S, Ω, H, bins)
     bins: dict[str, np.ndarray]
+    #: P(class 1) in [0, 1] over the plane, of shape (S, Ω, H, rows, columns), the first row lowest; None if the data
+    #: are no points of a plane
     decision: np.ndarray | None
-    extent: tuple[float, ...] | None
-    ids: np.ndarray
+    extent: tuple[float, ...] | None  #: left, right, lower and upper edge of that picture, or None
+    ids: np.ndarray  #: of the records, of shape (S, Ω, H); "" if there is none
 
     @property
     def n(self) -> np.ndarray:
@@ -89,9 +81,7 @@ def grid(records: Iterable[Record], dataset: str) -> Grid:
     runs = [r for r in records if isinstance(r, TrainRecord | DivergedRecord) and r.study == NAME and not r.reduced]
     own = [r for r in runs if r.run.dataset == dataset]
     (problem,) = (p for p in PROBLEMS if p["dataset"] == dataset)
-    first: dict[str, TrainRecord | DivergedRecord] = {}
-    for record in own:
-        first.setdefault(record.key, record)
+    first = {record.key: record for record in reversed(own)}
     seeds = tuple(sorted({r.seed for r in own}))
     places = {
         (s, i, j): first[key]
@@ -115,17 +105,17 @@ def grid(records: Iterable[Record], dataset: str) -> Grid:
             values[at] = read(record)
         return values
 
-    def of(part: str, name: str) -> Callable[[TrainRecord], Any]:
-        return lambda record: getattr(record, part)[name]
+    def parts(part: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+        return {name: collect(lambda record, name=name: getattr(record, part)[name]) for name in names}
 
     return Grid(
         problem=f"{problem['dataset']}/{problem['network']}",
         seeds=seeds,
         omegas=OMEGAS,
         etas=ETAS,
-        curves={k: collect(of("curve", k)) for k in CURVES},
-        scores={k: collect(of("calibration", k)) for k in SCORES},
-        bins={k: collect(of("calibration", k)) for k in BINS},
+        curves=parts("curve", CURVES),
+        scores=parts("calibration", SCORES),
+        bins=parts("calibration", BINS),
         decision=collect(picture) if one.decision else None,
         extent=tuple(one.decision["extent"]) if one.decision else None,
         ids=ids,

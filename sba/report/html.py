@@ -8,15 +8,10 @@ NOT_RUN = "—"
 
 @dataclass(frozen=True)
 class Across:
-    """A row of one cell over all columns.
+    """A row of one cell over all columns."""
 
-    Attributes:
-        text: HTML.
-        heading: whether it names the rows below it; if not, it says how the row above it was made.
-    """
-
-    text: str
-    heading: bool = False
+    text: str  #: HTML
+    heading: bool = False  #: whether it names the rows below it; if not, it says how the row above it was made
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str:

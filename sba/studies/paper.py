@@ -13,23 +13,14 @@ ETA_GRID = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class Reported:
-    """One number of the paper.
+    """One number of the paper."""
 
-    Attributes:
-        dataset: as :mod:`sba.data.datasets` names it; "imagenet" for ImageNet.
-        network: as :mod:`sba.models.registry` names the network it is compared with.
-        method: "erm", "cutout", "cutout+ba" or "sba": a column of Table 1.
-        error: top-1 error in per cent.
-        folds: M, if the method has one.
-        place: in the paper.
-    """
-
-    dataset: str
-    network: str
-    method: str
-    error: float
-    folds: int | None = None
-    place: str = "Table 1"
+    dataset: str  #: as :mod:`sba.data.datasets` names it; "imagenet" for ImageNet
+    network: str  #: as :mod:`sba.models.registry` names the network it is compared with
+    method: str  #: "erm", "cutout", "cutout+ba" or "sba": a column of Table 1
+    error: float  #: top-1 error in per cent
+    folds: int | None = None  #: M, if the method has one
+    place: str = "Table 1"  #: in the paper
 
 
 COLUMNS = ("erm", "cutout", "cutout+ba", "sba")

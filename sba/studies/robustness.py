@@ -23,18 +23,12 @@ NAME = "robustness"
 
 @dataclass(frozen=True)
 class Line:
-    """A method as it is trained in this study.
+    """A method as it is trained in this study."""
 
-    Attributes:
-        label: for tables.
-        look: method in whose colour it is drawn.
-        changes: parameters for :func:`sba.training.run.make_run`.
-        weight: of SBA's second term, as a multiple of the problem's η; 0 if the method has none, or sets it itself.
-    """
-
-    label: str
-    look: str
-    changes: dict[str, Any]
+    label: str  #: for tables
+    look: str  #: method in whose colour it is drawn
+    changes: dict[str, Any]  #: parameters for :func:`sba.training.run.make_run`
+    #: of SBA's second term, as a multiple of the problem's η; 0 if the method has none, or sets it itself
     weight: float = 0.0
 
 
@@ -55,21 +49,13 @@ LINES = (
 
 @dataclass(frozen=True)
 class Problem:
-    """What the methods are trained on, and how hard the networks are attacked.
+    """What the methods are trained on, and how hard the networks are attacked."""
 
-    Attributes:
-        base: parameters of all runs.
-        eta: the weight of SBA's second term.
-        linf: radii of ℓ∞ balls, in units of the pixels' range.
-        l2: of ℓ2 balls.
-        checked: the ℓ∞ radius at which other attacks check that PGD is not fooled.
-    """
-
-    base: dict[str, Any]
-    eta: float
-    linf: tuple[float, ...]
-    l2: tuple[float, ...]
-    checked: float
+    base: dict[str, Any]  #: parameters of all runs
+    eta: float  #: the weight of SBA's second term
+    linf: tuple[float, ...]  #: radii of ℓ∞ balls, in units of the pixels' range
+    l2: tuple[float, ...]  #: of ℓ2 balls
+    checked: float  #: the ℓ∞ radius at which other attacks check that PGD is not fooled
 
     def parameters(self, line: Line) -> dict[str, Any]:
         """Return the parameters of a line here, without the seed."""
