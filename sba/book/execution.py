@@ -91,7 +91,7 @@ def execute(
         if not isinstance(error, NotebookError):
             raise error
     if failures:
-        raise NotebookError("\n\n".join(str(error) for error in failures))
+        raise NotebookError("\n\n".join(map(str, failures)))
     return [stage / "notebooks" / source.name for source in stale]
 
 
@@ -187,13 +187,10 @@ def _run(source: Path, stage: Path, parameters: dict, wanted: str) -> None:
     target, attempt = stage / "notebooks" / source.name, stage.parent / "failed" / source.name
     for old in (target, _digest_file(target), attempt):
         old.unlink(missing_ok=True)
-    for folder in (target.parent, attempt.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+        old.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
     command += ["--parameters_yaml", yaml.safe_dump(parameters), str(source), str(attempt)]
-    done = subprocess.run(
-        command, cwd=stage, env=os.environ | KERNEL_ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=stage, env=os.environ | KERNEL_ENVIRONMENT, capture_output=True, text=True)
     if not attempt.exists():
         raise NotebookError(f"{source.name}: papermill wrote nothing\n{done.stderr}")
     notebook = nbformat.read(attempt, as_version=4)

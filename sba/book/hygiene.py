@@ -52,12 +52,8 @@ def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = No
     if hosted:
         behind = [n for n, cell in enumerate(notebook.cells, 1) if "parameters" in cell.metadata.get("tags", [])]
         notebook.cells.insert(behind[0] if behind else 0, install_cell(hosted))
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     taken = {cell.get("id", "") for cell in notebook.cells}
     for n, cell in enumerate(notebook.cells):

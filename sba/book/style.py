@@ -88,11 +88,7 @@ def use() -> None:
 
 
 def colour(method: str) -> str:
-    """Return the colour of a method, or of a column such as "cutout+sba".
-
-    Raises:
-        ConfigError: it has no colour.
-    """
+    """Return the colour of a method or of a column such as "cutout+sba", or raise :class:`ConfigError` if it has none."""
     base = _base(method)
     if base not in COLOURS:
         raise ConfigError(f"method: {method!r} has no colour; choose from {', '.join(COLOURS)}, alone or as cutout+…")
@@ -111,12 +107,7 @@ def line(method: str) -> dict[str, Any]:
 
 
 def on_dark(shade: str, share: float = 0.35) -> str:
-    """Return a colour mixed with white, "#rrggbb": it keeps its hue and stands out from a dark ground.
-
-    Args:
-        shade: any colour of matplotlib's.
-        share: of white.
-    """
+    """Return a colour mixed with a share of white, "#rrggbb": it keeps its hue and stands out from a dark ground."""
     red, green, blue = ((1 - share) * part + share for part in to_rgb(shade))
     return to_hex((red, green, blue))
 
@@ -164,15 +155,8 @@ def show(figure: Figure, alt: str, caption: str = "") -> None:
 
 
 def keep(figure: Figure, name: str) -> pathlib.Path | None:
-    """Write a figure for a page of the book to ``book/_figures/name.svg``, if there is a book.
-
-    Args:
-        figure: drawn under :func:`use`; it stays open.
-        name: of the file, without suffix.
-
-    Returns:
-        The file, or None if neither the current folder nor the one above holds ``book/``.
-    """
+    """Write a figure, drawn under :func:`use`, for a page of the book to ``book/_figures/NAME.svg``; return the file, or None if
+    neither the current folder nor the one above holds ``book/``. The figure stays open."""
     book = next((b for b in (pathlib.Path("book"), pathlib.Path("..", "book")) if b.is_dir()), None)
     if book is None:
         return None

@@ -18,14 +18,8 @@ IMAGES = "give uint8, floats from 0 to 1, or uint16 from 0 to 65535"
 
 
 def split_of(what: str, x: Any, y: Any, layout: Layout, classes: int) -> Split:
-    """Turn images and their labels into a split, and log once what was converted.
-
-    Args:
-        what: whose they are, for messages: "train" or "test".
-        x: an array, a tensor or nested lists, in the order of ``layout``.
-        y: one class for each image, integers of any size.
-        layout: see :data:`Layout`.
-        classes: how many there are.
+    """Turn images, an array, a tensor or nested lists in the order of ``layout``, and their labels, one integer for each, into a
+    split; log once what was converted, of ``what`` ("train" or "test").
 
     Raises:
         ConfigError: dtype, range, layout or labels are not as they must be.
@@ -98,19 +92,10 @@ def array(name: str, values: Any, fix: str) -> np.ndarray:
 
 
 def names_of(classes: Sequence[str] | int) -> tuple[str, ...]:
-    """Return the names of classes, "0", "1", … if only their number is given.
-
-    Raises:
-        ConfigError: there are less than two, or two are equal.
-    """
-    names = (
-        range(classes)
-        if isinstance(classes, int)
-        else classes
-        if isinstance(classes, list | tuple | np.ndarray)
-        else ()
-    )
-    found = tuple(str(name) for name in names)
+    """Return the names of classes, "0", "1", … if only their number is given; raise :class:`ConfigError` if there are less than
+    two, or two are equal."""
+    names = range(classes) if isinstance(classes, int) else classes
+    found = tuple(map(str, names)) if isinstance(names, range | list | tuple | np.ndarray) else ()
     if len(found) < 2 or len(set(found)) < len(found):
         raise ConfigError(
             f"classes: {classes!r} is not allowed; give a list of two or more different names, or their number"
@@ -119,11 +104,8 @@ def names_of(classes: Sequence[str] | int) -> tuple[str, ...]:
 
 
 def divided(whole: Split, share: float) -> tuple[Split, Split]:
-    """Split images into those to train on and those to test on, every class alike, by a fixed permutation.
-
-    Raises:
-        ConfigError: the share is not in (0, 1), or a class has too few images.
-    """
+    """Split images into those to train on and those to test on, every class alike, by a fixed permutation; raise
+    :class:`ConfigError` if the share is not in (0, 1), or a class has too few images."""
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(whole))

@@ -78,17 +78,8 @@ class Augmentation:
     cutout: int = 0  #: side of the Cutout square in pixels; 0 for none
 
     def __call__(self, images: Tensor, mean: Sequence[float], std: Sequence[float], now: Step) -> Tensor:
-        """Augment and normalise a batch.
-
-        Args:
-            images: uint8, of shape (N, C, H, W).
-            mean: per channel, in [0, 1].
-            std: per channel, in [0, 1].
-            now: where the draws come from: the streams "crop", "flip" and "cutout".
-
-        Returns:
-            float32 images of the same shape.
-        """
+        """Augment a batch, uint8 of shape (N, C, H, W), and normalise it, to float32 (:func:`normalise`); the draws come from the
+        streams "crop", "flip" and "cutout" of a step."""
         n, _, height, width = images.shape
 
         def draw(purpose: str, below: Sequence[int]) -> list[Tensor]:

@@ -27,13 +27,8 @@ def find(root: pathlib.Path | None) -> pathlib.Path | None:
 
 
 def read(root: pathlib.Path | None) -> Tensor:
-    """Read the distributions.
-
-    Args:
-        root: the folder that holds ``cifar10h-probs.npy``, ``cifar10h/cifar10h-probs.npy`` or ``cifar10h.zip``.
-
-    Returns:
-        float64 of shape (10000, 10), in the order of CIFAR-10's test set.
+    """Read the distributions, float64 of shape (10000, 10) in the order of CIFAR-10's test set, from one of :data:`PLACES` or
+    :data:`ARCHIVE` in a folder.
 
     Raises:
         DataError: it is missing, or is something else.
@@ -44,12 +39,12 @@ def read(root: pathlib.Path | None) -> Tensor:
             f"data_root: {root} holds neither {' nor '.join(PLACES[:2])} nor {ARCHIVE}; copy CIFAR-10H there"
         )
     try:
+        content = path.read_bytes()
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 name = next((n for n in archive.namelist() if pathlib.PurePath(n).name == FILE), FILE)
-                shares = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-        else:
-            shares = np.load(path, allow_pickle=False)
+                content = archive.read(name)
+        shares = np.load(io.BytesIO(content), allow_pickle=False)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data_root: {path} cannot be read ({error}); copy it anew") from error
     if shares.shape != (10_000, 10) or shares.min() < 0 or not np.allclose(shares.sum(1), 1, atol=1e-6):
@@ -60,12 +55,7 @@ def read(root: pathlib.Path | None) -> Tensor:
 def cross_entropy(people: Tensor, logits: Tensor) -> float:
     """Return the mean of −Σ_c p_c log Y_c in nats: how surprised people's answers leave the network.
 
-    Args:
-        people: distributions p of shape (N, C).
-        logits: of Y, of shape (N, C).
-
-    Raises:
-        ConfigError: the shapes differ, or there is no image.
+    Distributions p and logits of Y have shape (N, C); :class:`ConfigError` says that they differ, or that there is no image.
     """
     if people.shape != logits.shape or not len(logits):
         raise ConfigError(

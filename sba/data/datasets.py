@@ -122,11 +122,7 @@ class Data:
 
     @property
     def resident(self) -> tuple[Split, Split]:
-        """Both splits in memory.
-
-        Raises:
-            DataError: they stay in files.
-        """
+        """Both splits in memory; :class:`DataError` if they stay in files."""
         if isinstance(self.train, Stream) or isinstance(self.test, Stream):
             raise DataError(
                 f"dataset: {self.name!r} stays in its files, and this works in memory; give another data set"
@@ -194,12 +190,7 @@ def held_out(train: Any, test: Any, holdout: int) -> tuple[Any, Any]:
 
 
 class DataCache:
-    """The data sets that a process has loaded, each once for all that ask for it. Another process gets an empty one.
-
-    Args:
-        root: as for :func:`load`.
-        download: likewise.
-    """
+    """The data sets that a process has loaded, each once for all that ask for it. Another process gets an empty one."""
 
     def __init__(self, root: pathlib.Path | None = None, download: bool = False):
         self.root, self.download = root, download

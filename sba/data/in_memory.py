@@ -63,14 +63,8 @@ class Resident:
         self.split = split
 
     def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[Tensor]:
-        """Return what names each batch of an epoch.
-
-        Args:
-            batches: the rows of each, on the host.
-            start: the first that will be asked for.
-            now: a moment of the epoch.
-            views: augmented copies of each image in a step.
-        """
+        """Return what names each batch of an epoch: rows, given on the host. ``start`` is the first that will be asked for, ``now``
+        a step of the epoch, and ``views`` are the augmented copies of each image in a step."""
         device = self.split.labels.device
         return torch.cat(list(batches)).to(device).split([len(rows) for rows in batches])
 

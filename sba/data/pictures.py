@@ -8,14 +8,8 @@ from sba.core.errors import DataError
 
 
 def read_rgb(path: str) -> tuple[Any, tuple[str, ...]]:
-    """Read an image file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        A PIL image of mode RGB, and what was changed on the way, in words: 16 bits are scaled to 8, grey becomes three equal
-        channels, transparent parts are laid on white.
+    """Read an image file as a PIL image of mode RGB, and say what was changed on the way, in words: 16 bits are scaled to 8, grey
+    becomes three equal channels, transparent parts are laid on white.
 
     Raises:
         DataError: its grey levels have no known range.

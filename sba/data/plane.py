@@ -11,12 +11,8 @@ LEVELS = 51.0
 
 
 def to_network(points: Tensor, data: Data) -> Tensor:
-    """Turn coordinates of shape (…, 2) into a network's normalised input of shape (N, 2, 1, 1), on the data's device.
-
-    Args:
-        points: coordinates; between the 256 levels of the data, too.
-        data: the moons.
-    """
+    """Turn coordinates of shape (…, 2), between the 256 levels of the moons' data, too, into a network's normalised input of shape
+    (N, 2, 1, 1), on the data's device."""
     pixels = (points.reshape(-1, 2) + 2) * LEVELS
     return data.normalised(pixels[:, :, None, None].to(data.resident[0].images.device))
 
@@ -33,13 +29,8 @@ def points_of(images: Tensor) -> Tensor:
 
 
 def lattice(extent: tuple[float, float, float, float], rows: int, columns: int) -> Tensor:
-    """Return the middles of the pixels of a picture, coordinates of shape (rows, columns, 2), the first row lowest.
-
-    Args:
-        extent: left, right, lower and upper edge of the picture.
-        rows: of pixels.
-        columns: likewise.
-    """
+    """Return the middles of the pixels of a picture, coordinates of shape (rows, columns, 2), the first row lowest; its ``extent``
+    is the left, right, lower and upper edge."""
     left, right, lower, upper = extent
     x = left + (torch.arange(columns) + 0.5) * ((right - left) / columns)
     y = lower + (torch.arange(rows) + 0.5) * ((upper - lower) / rows)
@@ -48,9 +39,6 @@ def lattice(extent: tuple[float, float, float, float], rows: int, columns: int) 
 
 @torch.no_grad()
 def probability(network: nn.Module, grid: Tensor, data: Data, label: int = 0) -> Tensor:
-    """Return the probability of a class over a lattice of shape (…, 2), on the host.
-
-    The network is evaluated in evaluation mode, and its mode is left as it was.
-    """
+    """Return the probability of a class over a lattice of shape (…, 2), on the host; the network's mode is put back."""
     with evaluating(network):
         return network(to_network(grid, data)).float().softmax(1)[:, label].reshape(grid.shape[:-1]).cpu()

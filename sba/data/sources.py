@@ -207,11 +207,8 @@ def nowhere(name: str, root: pathlib.Path, download: bool, side: int) -> Raw:
 
 
 def source(name: str) -> Source:
-    """Look up a data set, or describe the one that ``folder:PATH``, ``digits:K`` or ``arrays:NAME`` names.
-
-    Raises:
-        DataError: there is no such data set.
-    """
+    """Look up a data set, or describe the one that ``folder:PATH``, ``digits:K`` or ``arrays:NAME`` names; raise
+    :class:`DataError` if there is none."""
     if name.startswith("folder:"):
         read = functools.partial(read_folder, pathlib.Path(name.removeprefix("folder:")).expanduser())
         return Source(read, "resnet44", padding=4, flip=True, cutout=16, side=FOLDER_SIDE)

@@ -74,8 +74,8 @@ def vgg16(
     The head of 4096-4096 with dropout is the one of Batch Augmentation's code, whose M the paper adopts; 33.6 M parameters.
 
     Args:
-        classes: number of classes.
-        channels: channels of the input.
+        classes: how many.
+        channels: of the input.
         hidden: widths of the fully connected layers before the last.
         dropout: rate behind each of those.
         convolution: builds a stage; :func:`conv_relu` leaves batch normalisation out.
@@ -126,13 +126,9 @@ class BasicBlock(nn.Module):
 
 
 def resnet(classes: int, channels: int, depth: int = 44, shortcut: str = "A") -> Staged:
-    """ResNet of 6n+2 layers for 32×32 images (He et al., 2016, §4.2): 16, 32, 64 channels; 0.66 M parameters at depth 44.
+    """ResNet of 6n+2 weighted layers for 32×32 images (He et al., 2016, §4.2): 16, 32, 64 channels; 0.66 M parameters at depth 44.
 
-    Args:
-        classes: number of classes.
-        channels: channels of the input.
-        depth: number of weighted layers, 6n+2.
-        shortcut: "A" (subsampled identity, no parameters) or "B" (1×1 convolution with batch normalisation).
+    A shortcut is "A" (subsampled identity, no parameters) or "B" (1×1 convolution with batch normalisation).
     """
     blocks = (depth - 2) // 6
     stages: list[tuple[str, nn.Module]] = [("conv1", conv_bn(channels, 16))]
