@@ -27,8 +27,8 @@ def find(root: pathlib.Path | None) -> pathlib.Path | None:
 
 
 def read(root: pathlib.Path | None) -> Tensor:
-    """Read the distributions, float64 of shape (10000, 10) in the order of CIFAR-10's test set, from one of :data:`PLACES` or
-    :data:`ARCHIVE` in a folder.
+    """Read the distributions, float64 of shape (10000, 10) in the order of CIFAR-10's test set, from ``cifar10h-probs.npy``,
+    ``cifar10h/cifar10h-probs.npy`` or ``cifar10h.zip`` in a folder.
 
     Raises:
         DataError: it is missing, or is something else.

@@ -45,7 +45,7 @@ class Data:
         layout: Layout = "NCHW", name: str = "", holdout: int = 0,
         normalise: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> "Data":  # fmt: skip
-        """Make a data set of a program's own arrays, for :func:`sba.make_run` and :func:`sba.train`.
+        """Make a data set of a program's own arrays, for :func:`sba.training.run.make_run` and :func:`sba.training.loop.train`.
 
         Conversions are logged once for each split. What is trained on are copies of 8 bits, and the record of a run holds their
         fingerprint; no command can repeat it, since no command has the arrays.

@@ -82,8 +82,11 @@ def read_cifar(kind: str, root: pathlib.Path, download: bool, side: int) -> Raw:
         fetch(kind, root, lambda: cls(root, download=True))
     check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
     train, test = (cls(root, train=train) for train in (True, False))
-    arrays = [(split.data.transpose(0, 3, 1, 2), np.array(split.targets)) for split in (train, test)]
-    return Raw(*arrays, tuple(train.classes))
+
+    def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
+        return split.data.transpose(0, 3, 1, 2), np.array(split.targets)
+
+    return Raw(arrays(train), arrays(test), tuple(train.classes))
 
 
 def fetch(name: str, root: pathlib.Path, download: Callable[[], Any]) -> None:

@@ -282,7 +282,8 @@ class ISDA(Method):
     ) -> Tensor:
         """Take a batch into the covariances, and return logits whose cross-entropy is the bound, of shape (B, C).
 
-        Arguments as for :meth:`terms`; besides, ``h`` of shape (B, Q) enters the last stage, which puts out ``logits``.
+        Arguments as for :meth:`sba.core.method.Method.terms`; besides, ``h`` of shape (B, Q) enters the last stage, which puts out
+        ``logits``.
         """
         if not self.lambda0:
             return logits

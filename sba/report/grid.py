@@ -105,17 +105,17 @@ def grid(records: Iterable[Record], dataset: str) -> Grid:
             values[at] = read(record)
         return values
 
-    def parts(part: str, names: Iterable[str]) -> dict[str, np.ndarray]:
-        return {name: collect(lambda record, name=name: getattr(record, part)[name]) for name in names}
+    def of(part: str, name: str) -> Callable[[TrainRecord], Any]:
+        return lambda record: getattr(record, part)[name]
 
     return Grid(
         problem=f"{problem['dataset']}/{problem['network']}",
         seeds=seeds,
         omegas=OMEGAS,
         etas=ETAS,
-        curves=parts("curve", CURVES),
-        scores=parts("calibration", SCORES),
-        bins=parts("calibration", BINS),
+        curves={k: collect(of("curve", k)) for k in CURVES},
+        scores={k: collect(of("calibration", k)) for k in SCORES},
+        bins={k: collect(of("calibration", k)) for k in BINS},
         decision=collect(picture) if one.decision else None,
         extent=tuple(one.decision["extent"]) if one.decision else None,
         ids=ids,

@@ -178,7 +178,7 @@ def vote_gain(record: TrainRecord) -> float:
 
 
 SUBSETS = tuple(f"digits:{k}" for k in range(1, 6))
-"""Five other hundreds of digits, the second factor of :data:`ON_SUBSETS`: whether a finding was that of one hundred."""
+"""Five other hundreds of digits, the second factor of ``ON_SUBSETS``: whether a finding was that of one hundred."""
 AGAIN = (
     "baseline, no second term",
     "ω = 0: every step",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import oracles
+import oracles_measure
 import pytest
 import torch
 from hypothesis import given
@@ -42,7 +43,7 @@ problems = arrays.arrays(np.float64, (7, 3), elements=st.floats(-20, 20))
 @given(problems, st.lists(st.integers(0, 2), min_size=7, max_size=7), st.integers(1, 20))
 def test_bins_and_scores_are_those_of_plain_loops(logits, labels, bins):
     own = reliability(torch.tensor(logits), torch.tensor(labels), bins)
-    counts, confidence, accuracy, error = oracles.calibration(logits.tolist(), labels, bins)
+    counts, confidence, accuracy, error = oracles_measure.calibration(logits.tolist(), labels, bins)
     # rounding may put a confidence that lies on an edge into either bin
     if own.counts.tolist() == counts:
         assert own.confidence.tolist() == pytest.approx(confidence, abs=1e-12)
@@ -52,7 +53,7 @@ def test_bins_and_scores_are_those_of_plain_loops(logits, labels, bins):
         edges = [abs(max(oracles.softmax(row)) * bins - round(max(oracles.softmax(row)) * bins)) for row in logits]
         assert min(edges) < 1e-9
     assert own.counts.sum() == 7
-    expected = np.mean([oracles.brier(row, label) for row, label in zip(logits.tolist(), labels, strict=True)])
+    expected = np.mean([oracles_measure.brier(row, label) for row, label in zip(logits.tolist(), labels, strict=True)])
     assert brier_score(torch.tensor(logits), torch.tensor(labels)) == pytest.approx(expected, abs=1e-12)
 
 

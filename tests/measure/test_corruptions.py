@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-import oracles
+import oracles_measure
 import pytest
 import torch
 from hypothesis import given
@@ -82,7 +82,7 @@ def test_jpeg_of_one_grey_block_is_its_rounded_cosines(level):
     """8×8 grey pixels are one block: its cosine transform, divided by the standard's table, rounded, and back."""
     images = torch.randint(256, (40, 1, 8, 8), generator=generator()).to(torch.uint8)
     own = corrupt(images, "jpeg", level + 1, generator())
-    expected = [oracles.jpeg_block(image, IMAGENET_C["jpeg"][level]) for image in images[:, 0].double().numpy()]
+    expected = [oracles_measure.jpeg_block(image, IMAGENET_C["jpeg"][level]) for image in images[:, 0].double().numpy()]
     away = np.abs(np.array(expected) - own[:, 0].numpy()).max((1, 2))
     # the library computes in integers: now and then a coefficient next to a half is rounded to the other side
     assert (away <= 2).mean() >= 0.8
