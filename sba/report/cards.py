@@ -105,13 +105,9 @@ def timing(card: Card, found: Iterable[Record], network: str = NETWORK) -> Bench
 
     SBA and its limit are timed with the paper's M at the last layer and ω = π/3.
     """
-    own = [
-        r
-        for r in found
-        if isinstance(r, BenchRecord)
-        and r.compared.family in ("step", "relatives")
-        and (r.compared.network, r.compared.method, r.compared.variant) == (network, card.name, "")
-    ]
+    steps = (r for r in found if isinstance(r, BenchRecord) and r.compared.family in ("step", "relatives"))
+    wanted = (network, card.name, "")
+    own = (r for r in steps if (r.compared.network, r.compared.method, r.compared.variant) == wanted)
     return max(own, key=lambda r: r.date, default=None)
 
 

@@ -22,10 +22,8 @@ IMAGES = 1_281_167
 
 def reduced(records: Iterable[Record]) -> list[TrainRecord]:
     """Choose the runs on ten classes, in the order of the paper's rows and columns; of several of a kind the first."""
-    found: dict[tuple[str, str], TrainRecord] = {}
-    for record in records:
-        if isinstance(record, TrainRecord) and record.study == IMAGENETTE.name:
-            found.setdefault((record.run.network, column(record.run)), record)
+    own = [r for r in records if isinstance(r, TrainRecord) and r.study == IMAGENETTE.name]
+    found = {(r.run.network, column(r.run)): r for r in reversed(own)}
     order = [(network, method) for network in IMAGENET_ROWS for method in ("erm", "sba", "ba")]
     return [found[key] for key in order if key in found]
 
@@ -72,11 +70,6 @@ def cost(network: str, method: str) -> float:
 
 
 def hours(network: str, method: str, speed: float) -> float:
-    """Return the hours of a row's full regime on ImageNet.
-
-    Args:
-        network: of the row.
-        method: as for :func:`cost`.
-        speed: raw images a second of plain training at the network's own size.
-    """
+    """Return the hours of a row's full regime on ImageNet, for a method as in :func:`cost`; ``speed`` is that of plain training, in
+    raw images a second at the network's own size."""
     return IMAGES * REGIMES[network].epochs * cost(network, method) / speed / 3600

@@ -48,10 +48,8 @@ def table1_markdown(records: Iterable[Record], link: Callable[[str], str] = "`{}
         records: as :func:`sba.records.file.read` reads them.
         link: how the identifier of a record is written behind the number that came from it.
     """
-    lines = [
-        "| | | " + " | ".join(title(n).replace(" + ", "<br>+ ") for n in SHOWN) + " |",
-        "|---|---|" + "---:|" * len(SHOWN),
-    ]
+    heads = " | ".join(title(n).replace(" + ", "<br>+ ") for n in SHOWN)
+    lines = [f"| | | {heads} |", "|---|---|" + "---:|" * len(SHOWN)]
     for (dataset, network), row in table1(records).items():
         theirs = [f"{entry.paper.error:.2f}" if entry.paper else NOT_RUN for entry in row.values()]
         ours = ["<br>".join(stacked(one, link) for one in entry.ours) or NOT_RUN for entry in row.values()]
@@ -89,12 +87,8 @@ def readme_table(records: Iterable[Record]) -> str:
 
 
 def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
-    """Put a generated table between the markers of a Markdown file.
-
-    Args:
-        path: the file.
-        table: Markdown.
-        check: write nothing, but complain if the file's table is another one.
+    """Put a generated table between the markers of a Markdown file; with ``check`` write nothing, but complain if the file's table
+    is another one.
 
     Raises:
         ResultsError: the file cannot be read or written, the markers are missing, or ``check`` found a difference.
