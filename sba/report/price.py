@@ -22,17 +22,11 @@ SIZES = {"cifar10": (50_000, 10), "cifar100": (50_000, 100), "imagenet": (IMAGES
 
 @dataclass(frozen=True)
 class Speed:
-    """What a card does.
+    """What a card does."""
 
-    Attributes:
-        images: raw images a second of plain training, of all runs that share the card.
-        rate: multiply–adds of their forward passes, a second.
-        record: identifier of the record that says so.
-    """
-
-    images: float
-    rate: float
-    record: str
+    images: float  #: raw images a second of plain training, of all runs that share the card
+    rate: float  #: multiply–adds of their forward passes, a second
+    record: str  #: identifier of the record that says so
 
 
 @functools.cache

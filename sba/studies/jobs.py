@@ -25,24 +25,16 @@ OVER = ("found", "done", "diverged", "failed")
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a planned run.
+    """What happened to a planned run."""
 
-    Attributes:
-        kind: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a checkpoint),
-            "failed", or "lost" (its process died).
-        index: in the list of planned runs, from 0.
-        epoch: epochs done.
-        text: what to say about it; for "started" and "epoch", the node of a cluster.
-        record: identifier of the record, for "found", "done" and "diverged".
-        seconds: that an epoch took, evaluation included.
-    """
-
+    #: "found" (it has a record), "started" (or taken up again), "epoch", "done", "diverged", "stopped" (with a
+    #: checkpoint), "failed", or "lost" (its process died)
     kind: str
-    index: int
-    epoch: int = 0
-    text: str = ""
-    record: str = ""
-    seconds: float = 0.0
+    index: int  #: in the list of planned runs, from 0
+    epoch: int = 0  #: epochs done
+    text: str = ""  #: what to say about it; for "started" and "epoch", the node of a cluster
+    record: str = ""  #: identifier of the record, for "found", "done" and "diverged"
+    seconds: float = 0.0  #: that an epoch took, evaluation included
 
 
 Say = Callable[[Event], None]
@@ -57,25 +49,15 @@ def which(run: Run) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Job:
-    """A planned run on its way to where it is done; nothing beside ``planned`` and ``study`` changes what its record says.
+    """A planned run on its way to where it is done; nothing beside ``planned`` and ``study`` changes what its record says."""
 
-    Attributes:
-        index: in the list of planned runs, from 0.
-        planned: the run.
-        study: that it belongs to.
-        fingerprint: of its data.
-        checkpoints: where they are kept (:class:`sba.studies.kept.Kept`).
-        machine: as for :class:`sba.training.loop.Training`.
-        jobs: runs that share the machine; the record says so, since it decides what its seconds mean.
-    """
-
-    index: int
-    planned: PlannedRun
-    study: Study
-    fingerprint: str
-    checkpoints: str
-    machine: Machine
-    jobs: int = 1
+    index: int  #: in the list of planned runs, from 0
+    planned: PlannedRun  #: the run
+    study: Study  #: that it belongs to
+    fingerprint: str  #: of its data
+    checkpoints: str  #: where they are kept (:class:`sba.studies.kept.Kept`)
+    machine: Machine  #: as for :class:`sba.training.loop.Training`
+    jobs: int = 1  #: runs that share the machine; the record says so, since it decides what its seconds mean
 
     def do(self, data: Callable[..., Data], say: Say, stop: Stop) -> Result:
         """Do the run, from its checkpoint if there is one; return how it ended, and its record if it has one.

@@ -13,59 +13,38 @@ from sba.training.run import Run, make_run
 
 @dataclass(frozen=True)
 class Setting:
-    """What is run at every seed, or at its own.
+    """What is run at every seed, or at its own."""
 
-    Attributes:
-        parameters: for :func:`sba.training.run.make_run`; a seed among them stays, and no other is run.
-        study: what its records say that they were made for; "" if they stand among the results of the book's tables.
-    """
-
-    parameters: dict[str, Any]
+    parameters: dict[str, Any]  #: for :func:`sba.training.run.make_run`; a seed among them stays, and no other is run
+    #: what its records say that they were made for; "" if they stand among the results of the book's tables
     study: str = ""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Runs that belong together. Its functions are those of a module, so that other processes find them.
+    """Runs that belong together. Its functions are those of a module, so that other processes find them."""
 
-    Attributes:
-        name: on the command line.
-        about: what it measures, in a line.
-        settings: what is run, the most wanted first.
-        follows: what is run beside, as far as the records that there are decide it.
-        seeds: how many, unless told otherwise.
-        last: how many epochs a record keeps, from the end; None for all.
-        measure: what a record keeps beside the usual, from the finished training.
-        vote: keep the error of the majority vote, too.
-        exclusive: only records made for this study count, since others keep less.
-        evaluate_last: as for :class:`sba.training.machine.Machine`, unless that says otherwise.
-    """
-
-    name: str
-    about: str
-    settings: Callable[[], Iterable[Setting]]
-    seeds: int = 5
-    last: int | None = None
+    name: str  #: on the command line
+    about: str  #: what it measures, in a line
+    settings: Callable[[], Iterable[Setting]]  #: what is run, the most wanted first
+    seeds: int = 5  #: how many, unless told otherwise
+    last: int | None = None  #: how many epochs a record keeps, from the end; None for all
+    #: what a record keeps beside the usual, from the finished training
     measure: Callable[[Training], dict[str, Any]] | None = None
-    vote: bool = False
-    exclusive: bool = False
+    vote: bool = False  #: keep the error of the majority vote, too
+    exclusive: bool = False  #: only records made for this study count, since others keep less
+    #: what is run beside, as far as the records that there are decide it
     follows: Callable[[Iterable[Record]], Iterable[Setting]] | None = None
-    evaluate_last: int | None = None
+    evaluate_last: int | None = None  #: as for :class:`sba.training.machine.Machine`, unless that says otherwise
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study.
+    """One run of a study."""
 
-    Attributes:
-        run: what to do.
-        study: what its record says that it was made for.
-        reduced: whether it was shortened, by its regime's measure or by the study's.
-    """
-
-    run: Run
-    study: str
-    reduced: bool
+    run: Run  #: what to do
+    study: str  #: what its record says that it was made for
+    reduced: bool  #: whether it was shortened, by its regime's measure or by the study's
 
     def counts(self, record: RunRecord, exclusive: bool) -> bool:
         """Say whether a record of the same run and data may stand for this planned run. One that is kept out of the tables never

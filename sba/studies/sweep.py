@@ -23,22 +23,14 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Sweep:
-    """The runs of a study, and where they are done and kept.
+    """The runs of a study, and where they are done and kept."""
 
-    Attributes:
-        study: they belong to.
-        planned: in order.
-        store: of records and checkpoints.
-        machine: of each run.
-        keep: keep the checkpoints of finished runs.
-        plan: lists the runs anew, for a study whose later runs follow from records.
-    """
-
-    study: Study
-    planned: Sequence[PlannedRun]
-    store: Store
-    machine: Machine = HERE
-    keep: bool = False
+    study: Study  #: they belong to
+    planned: Sequence[PlannedRun]  #: in order
+    store: Store  #: of records and checkpoints
+    machine: Machine = HERE  #: of each run
+    keep: bool = False  #: keep the checkpoints of finished runs
+    #: lists the runs anew, for a study whose later runs follow from records
     plan: Callable[[], Sequence[PlannedRun]] | None = None
 
     @functools.cached_property
