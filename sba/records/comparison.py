@@ -7,29 +7,18 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Comparison(BaseModel):
-    """What was compared with what.
-
-    Attributes:
-        family: of :data:`sba.bench.contestants.FAMILIES`; "" for what is none of them.
-        network: trained on images of CIFAR's shape; "" if none is trained.
-        method: whose time is divided by the other, as cards name it.
-        variant: of the method, "" for the usual one.
-        layer: at which virtual points were made.
-        folds: M, 0 if the method has none.
-        basis: of the noise.
-        amp: precision of our loop.
-    """
+    """What was compared with what."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    family: str = ""
-    network: str = ""
-    method: str = ""
-    variant: str = ""
-    layer: str = ""
-    folds: int = 0
-    basis: str = ""
-    amp: str = ""
+    family: str = ""  #: of :data:`sba.bench.contestants.FAMILIES`; "" for what is none of them
+    network: str = ""  #: trained on images of CIFAR's shape; "" if none is trained
+    method: str = ""  #: whose time is divided by the other, as cards name it
+    variant: str = ""  #: of the method, "" for the usual one
+    layer: str = ""  #: at which virtual points were made
+    folds: int = 0  #: M, 0 if the method has none
+    basis: str = ""  #: of the noise
+    amp: str = ""  #: precision of our loop
 
 
 LOOP, EPOCH = r"(?P<network>\w+) \((?P<amp>\w+)\): ", r"(?P<network>\w+) \((?P<amp>\w+)\), an epoch on .*: "

@@ -101,13 +101,8 @@ def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> l
 
 
 def made_before(results: pathlib.Path, training: Training, vote: bool = False) -> str | None:
-    """Return the id of the record that a run already has in a results file: same code, data and machine; None for none.
-
-    Args:
-        results: the file.
-        training: the run.
-        vote: count only records that hold the error of the vote.
-    """
+    """Return the id of the record that a run already has in a results file: same code, data and machine; None for none. With
+    ``vote`` only records that hold the error of the vote count."""
     made = provenance(training.device)
     same = (training.run.key, training.data.fingerprint, made["source"], made["device_name"])
     for record in read(results) if results.exists() else []:

@@ -47,19 +47,12 @@ class Right(Part):
 
 
 class Record(Part):
-    """A line of a results file.
+    """A line of a results file."""
 
-    Attributes:
-        id: what the book cites it by.
-        kind: "train", "diverged" or "bench"; records of other kinds are left to the caller.
-        file: it was read from; not written.
-        line: in that file, from 1.
-    """
-
-    id: str
-    kind: str = ""
-    file: str = ""
-    line: int = 0
+    id: str  #: what the book cites it by
+    kind: str = ""  #: "train", "diverged" or "bench"; records of other kinds are left to the caller
+    file: str = ""  #: it was read from; not written
+    line: int = 0  #: in that file, from 1
 
     def as_json(self) -> dict[str, Any]:
         """Return what stands in the file, nothing added."""
@@ -67,39 +60,26 @@ class Record(Part):
 
 
 class RunRecord(Record):
-    """A run, whatever came of it.
-
-    Attributes:
-        written_key: the key of the run by the version that made it.
-        settings: of the run, as that version wrote them; :attr:`run` has newer fields at their defaults.
-        reduced: whether the run was shorter than its regime.
-        fingerprint: of the data.
-        epochs: the last ones, as many as its study keeps.
-        study: what the run was made for; "" if it stands among the results of the book's tables.
-        processes: that shared each batch.
-        jobs: runs that shared the machine, which decides what its seconds mean.
-        graphs: whether steps were captured as CUDA graphs.
-        compiled: whether stages were compiled.
-    """
+    """A run, whatever came of it."""
 
     kind: Literal["train", "diverged"]
-    written_key: str = Field(alias="key")
-    settings: dict[str, Any]
-    reduced: bool
-    fingerprint: str
+    written_key: str = Field(alias="key")  #: the key of the run by the version that made it
+    settings: dict[str, Any]  #: of the run, as that version wrote them; :attr:`run` has newer fields at their defaults
+    reduced: bool  #: whether the run was shorter than its regime
+    fingerprint: str  #: of the data
     evaluated_on: Literal["test", "holdout"]
-    epochs: list[Epoch]
+    epochs: list[Epoch]  #: the last ones, as many as its study keeps
     device: str
     device_name: str
     threads: int
     versions: dict[str, str]
     date: str
     source: str = ""
-    study: str = ""
-    processes: int = 1
-    jobs: int = 1
-    graphs: bool = False
-    compiled: bool = False
+    study: str = ""  #: what the run was made for; "" if it stands among the results of the book's tables
+    processes: int = 1  #: that shared each batch
+    jobs: int = 1  #: runs that shared the machine, which decides what its seconds mean
+    graphs: bool = False  #: whether steps were captured as CUDA graphs
+    compiled: bool = False  #: whether stages were compiled
 
     @model_validator(mode="after")
     def repeatable(self) -> "RunRecord":
@@ -138,42 +118,26 @@ class DivergedRecord(RunRecord):
 
 
 class TrainRecord(RunRecord):
-    """A finished run.
-
-    Attributes:
-        error: median of the last five epochs, in per cent.
-        error_last: of the last epoch, in per cent.
-        seconds_per_epoch: median, training steps alone.
-        written_vote: error of the majority vote at the last epoch, in per cent; :attr:`error_vote` is what counts.
-        curve: of the study of ω × η: every epoch's "error", "nll" and "cross_entropy".
-        calibration: after the last epoch: "ece", "brier" and the reliability bins.
-        decision: a picture of the decision between two moons.
-        attacked: images that were attacked.
-        clean: error on those, in per cent.
-        attacks: "fgsm", "pgd-inf", "pgd-2" → "radii" and "error".
-        checks: what checks that an attack is strong → error, in per cent.
-        corruptions: name → error at each severity, in per cent.
-        latent: layer → "error" and "divergence" under noise there.
-        human: against people's labels: "cross_entropy", "divergence".
-        right: images that were right after the last epoch; None in older records, and if some could not be read.
-    """
+    """A finished run."""
 
     kind: Literal["train"]
     epochs: list[Epoch] = Field(min_length=1)
-    error: float
-    error_last: float
-    seconds_per_epoch: float
+    error: float  #: median of the last five epochs, in per cent
+    error_last: float  #: of the last epoch, in per cent
+    seconds_per_epoch: float  #: median, training steps alone
+    #: error of the majority vote at the last epoch, in per cent; :attr:`error_vote` is what counts
     written_vote: float | None = Field(default=None, alias="error_vote")
-    curve: dict[str, list[float]] = {}
-    calibration: dict[str, Any] = {}
-    decision: dict[str, Any] = {}
-    attacked: int = 0
-    clean: float | None = None
-    attacks: dict[str, dict[str, list[float]]] = {}
-    checks: dict[str, float] = {}
-    corruptions: dict[str, list[float]] = {}
-    latent: dict[str, dict[str, list[float]]] = {}
-    human: dict[str, float] = {}
+    curve: dict[str, list[float]] = {}  #: of the study of ω × η: every epoch's "error", "nll" and "cross_entropy"
+    calibration: dict[str, Any] = {}  #: after the last epoch: "ece", "brier" and the reliability bins
+    decision: dict[str, Any] = {}  #: a picture of the decision between two moons
+    attacked: int = 0  #: images that were attacked
+    clean: float | None = None  #: error on those, in per cent
+    attacks: dict[str, dict[str, list[float]]] = {}  #: "fgsm", "pgd-inf", "pgd-2" → "radii" and "error"
+    checks: dict[str, float] = {}  #: what checks that an attack is strong → error, in per cent
+    corruptions: dict[str, list[float]] = {}  #: name → error at each severity, in per cent
+    latent: dict[str, dict[str, list[float]]] = {}  #: layer → "error" and "divergence" under noise there
+    human: dict[str, float] = {}  #: against people's labels: "cross_entropy", "divergence"
+    #: images that were right after the last epoch; None in older records, and if some could not be read
     right: Right | None = None
 
     @property
@@ -193,29 +157,20 @@ class TrainRecord(RunRecord):
 
 
 class BenchRecord(Record):
-    """A benchmark: how many times one thing is of another.
-
-    Attributes:
-        name: what was compared, for people.
-        value: median over rounds.
-        low: smallest round.
-        high: largest round.
-        details: medians of what was timed, with their units in the names.
-        about: what was compared, in records that have it; :attr:`compared` has it for all.
-    """
+    """A benchmark: how many times one thing is of another."""
 
     kind: Literal["bench"]
-    name: str
-    value: float
-    low: float
-    high: float
-    details: dict[str, float]
+    name: str  #: what was compared, for people
+    value: float  #: median over rounds
+    low: float  #: smallest round
+    high: float  #: largest round
+    details: dict[str, float]  #: medians of what was timed, with their units in the names
     device: str
     device_name: str
     threads: int = 0
     rounds: int = 0
     date: str = ""
-    about: Comparison | None = None
+    about: Comparison | None = None  #: what was compared, in records that have it; :attr:`compared` has it for all
 
     @functools.cached_property
     def compared(self) -> Comparison:
