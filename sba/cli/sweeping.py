@@ -69,10 +69,10 @@ def sweep(
 ) -> None:
     """Do the runs of a study that have no record yet, and append their records.
 
-    NAME is table1-cifar, fig2, fig3, vgg-baseline, table1-imagenet, imagenette, omega-eta, switches, switches-subsets or
-    robustness. Stopped by the budget or Ctrl-C, or killed, the same command goes on where it was. Records count wherever they
-    were made: in the store, in the file of results, in book/results. The exit status is 0 when every run has a record, 3 when
-    some are left, 2 when some failed.
+    NAME is table1-cifar, fig2, fig3, vgg-baseline, table1-imagenet, imagenette, omega-eta, switches, switches-subsets,
+    robustness, small-data or full-size. Stopped by the budget or Ctrl-C, or killed, the same command goes on where it was.
+    Records count wherever they were made: in the store, in the file of results, in book/results. The exit status is 0 when
+    every run has a record, 3 when some are left, 2 when some failed.
     """
     from sba.cli.console import Told, listed
     from sba.cli.progress import stopping

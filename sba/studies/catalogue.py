@@ -11,6 +11,8 @@ from sba.studies.omega_eta import STUDY as OMEGA_ETA
 from sba.studies.paper_runs import FIG2, FIG3, IMAGENETTE, TABLE1, TABLE1_IMAGENET, VGG_BASELINE
 from sba.studies.planned import Study
 from sba.studies.robustness import STUDY as ROBUSTNESS
+from sba.studies.small_data import FULL_SIZE
+from sba.studies.small_data import STUDY as SMALL_DATA
 
 STUDIES: dict[str, Study] = {
     study.name: study
@@ -25,6 +27,8 @@ STUDIES: dict[str, Study] = {
         SWITCHES,
         ON_SUBSETS,
         ROBUSTNESS,
+        SMALL_DATA,
+        FULL_SIZE,
     )
 }
 """Name on the command line → study."""
