@@ -52,7 +52,8 @@ class Told:
                     self.task.do(executor, self.hear, stop)
             finally:
                 executor.close()
-            if stop() or not self.task.again():
+            # what is planned anew is left, even if it is time to stop
+            if not self.task.again() or stop():
                 break
         self.settle()
 
