@@ -102,7 +102,6 @@ PHRASES = {
         "3 when some are left, 2 when": "exit codes",
         "390 pixels": "a setting of a test",
         "5 MB": "the limit of a test",
-        "on 250 to 4,000 images": "settings, sba.studies.contenders",
     },
     "README.md": {
         "arXiv:2006.15284": "the paper",
