@@ -1,5 +1,6 @@
 """What the prose points at is there: sections, equations, files, names of the package, cited works, numbers of cells."""
 
+import ast
 import importlib
 import json
 import re
@@ -100,6 +101,19 @@ def test_every_number_that_a_chapter_shows_is_made_by_a_cell_of_it(path):
         for key in roles("glue:text", text)
     }
     assert [key for key in sorted(shown) if not any(re.fullmatch(name, key) for name in made)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_number_is_made_once(path):
+    """A second one of a name is a warning, with which the book does not build."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(c["source"])) for c in cells if c["cell_type"] == "code"]
+    named = [n.args[0].value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call) and plain_glue(n)]
+    assert sorted(named) == sorted(set(named))
+
+
+def plain_glue(call):
+    return ast.unparse(call.func) == "glue" and isinstance(call.args[0], ast.Constant)
 
 
 @BY_PAGE
