@@ -1,18 +1,19 @@
 """A method on any model and in any loop: ``criterion = attach(model, SBA(), example=x[:2], total_steps=T)``."""
 
+import json
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sba.adapters.example import FAULTS
 from sba.adapters.network import Attached
-from sba.adapters.replay import first_tensor
 from sba.core import ranks
 from sba.core.divergence import check_labels
-from sba.core.errors import ConfigError
+from sba.core.errors import ConfigError, SBAError
 from sba.core.method import Method
-from sba.core.rng import Step
+from sba.core.rng import Step, fold_in
 
 
 class Criterion(nn.Module):
@@ -44,16 +45,32 @@ class Criterion(nn.Module):
             y: labels of shape (B,), int64, in 0 … C − 1.
 
         Raises:
-            ConfigError: the labels are something else. An accelerator's values are looked at in the first call alone.
+            ConfigError: the labels are something else, the batch is not like the example, or gradients are off in training mode. An
+            accelerator's values are looked at in the first call alone.
         """
-        logits = torch.empty(len(first_tensor(x)), self.network.example.classes, device="meta")
-        check_labels(y if self.called or not isinstance(y, Tensor) else y.cpu(), logits)
+        rows = len(self.network.example.check(x, self.called))
+        self.check(y, rows)
         self.called = True
-        if not self.training:
-            return F.cross_entropy(self.network(x), y)
-        terms = self.next_terms(x, y)
+        try:
+            if not self.training:
+                return F.cross_entropy(self.network(x), y)
+            terms = self.next_terms(x, y)
+        except (SBAError, torch.OutOfMemoryError):
+            raise
+        except FAULTS as error:
+            self.network.example.explain(x, error)
+            raise
         self.terms = {name: term.detach() for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+
+    def check(self, y: Tensor, rows: int) -> None:
+        """Raise :class:`ConfigError` for labels that are none, or a step that could not be followed by a backward pass."""
+        if self.training and not torch.is_grad_enabled():
+            raise ConfigError("criterion: a step without gradients is not allowed; call criterion.eval() to validate")
+        if isinstance(y, Tensor) and y.is_meta:
+            raise ConfigError("labels: a tensor on meta has no values; give labels on the device of the batch")
+        logits = torch.empty(rows, self.network.example.classes, device="meta")
+        check_labels(y if self.called or not isinstance(y, Tensor) else y.cpu(), logits)
 
     def next_terms(self, x: Any, y: Tensor) -> dict[str, Tensor]:
         """Do a step of the method; return the terms of its loss."""
@@ -66,10 +83,13 @@ class Criterion(nn.Module):
         self.step += 1
         return terms
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+    # a tensor of JSON's bytes: libraries save state dicts as safetensors, which hold nothing else
+    def get_extra_state(self) -> Tensor:
+        state = {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
+        state = json.loads(bytes(state.tolist()))
         if state["method"] != self.method.settings():
             raise ConfigError(
                 f"method: the state is of {state['method']}, not of {self.method.settings()}; give the same method"
@@ -94,8 +114,15 @@ def attach(
     Raises:
         ConfigError: the method cannot work on this model, with what to change.
     """
-    if total_steps < 1:
-        raise ConfigError(f"total_steps: {total_steps} is not allowed; give an integer from 1")
+    if isinstance(model, Criterion):
+        raise ConfigError("model: a criterion is not allowed; give the model that it was made of")
+    if not isinstance(method, Method):
+        raise ConfigError(f"method: {method!r} is not allowed; give a method with its settings, such as SBA(eta=0.1)")
+    counts = {"total_steps": total_steps, "steps_per_epoch": 1 if steps_per_epoch is None else steps_per_epoch}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name}: {value!r} is not allowed; give an integer from 1")
+    fold_in(seed, "")
     network = Attached(model, example)
     method.check(network)  # type: ignore[arg-type]
     return Criterion(network, method, total_steps, steps_per_epoch, seed)

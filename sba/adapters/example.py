@@ -24,6 +24,27 @@ from sba.adapters.replay import (
 from sba.core.errors import ConfigError
 from sba.core.hyper import suggestion
 
+FAULTS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    AttributeError,
+    AssertionError,
+)
+"""What modules raise if they are given what they cannot take."""
+
+
+def likeness(x: Any) -> list[Any]:
+    """Return what a batch must share with the example: its structure, and number of dimensions, dtype and device of each tensor."""
+    leaves, structure = pytree.tree_flatten(x)
+    kinds = [
+        f"{leaf.dtype} (N{', …' * (leaf.dim() - 1)}) on {leaf.device}" for leaf in leaves if isinstance(leaf, Tensor)
+    ]
+    return [str(structure), *kinds]
+
 
 def call(model: nn.Module, x: Any) -> Any:
     """Call a model with a tensor, a tuple of arguments or a mapping of them."""
@@ -105,12 +126,21 @@ class Example:
 
     def __init__(self, model: nn.Module, x: Any):
         self.model = model
+        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(x)):
+            raise ConfigError(f"example: {type(x).__name__} holds no tensor; give a small batch as the model takes it")
         self.x = pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, x)
         if len(first_tensor(x)) < 2:
             raise ConfigError("example: one row is not enough to see where a model keeps its batch; give two or more")
+        self.check(x, False, "example")
         self.input_dims = batch_dims(shapes_of(self.x), shapes_of(twice(self.x)))
         with untouched(model, first_tensor(x).device):
-            self.calls, more = trace(model, self.x), trace(model, twice(self.x))
+            try:
+                self.calls, more = trace(model, self.x), trace(model, twice(self.x))
+            except FAULTS as error:
+                raise ConfigError(
+                    f"example: the model cannot take {', '.join(likeness(x)[1:])} ({type(error).__name__}: {error}); give a "
+                    "small batch as the model takes it, on its device"
+                ) from error
             if [c.path for c in self.calls] != [c.path for c in more]:
                 raise ConfigError(
                     "model: it calls other modules for another size of the batch; this cannot be replayed"
@@ -119,6 +149,35 @@ class Example:
                 a.given_dims, a.out_dims = batch_dims(a.given, b.given), batch_dims(a.out, b.out)
             self.logits = self.find_logits()
             self.prove_rows()
+
+    def check(self, x: Any, seen: bool, name: str = "x") -> Tensor:
+        """Return the first tensor of a batch.
+
+        Args:
+            x: the batch.
+            seen: whether a batch was looked at before; the numbers of the first one must be some.
+            name: of the batch in messages.
+
+        Raises:
+            ConfigError: it has no tensor, no rows, or a NaN.
+        """
+        tensors = [leaf for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
+        if not tensors or not tensors[0].dim() or not len(tensors[0]):
+            raise ConfigError(f"{name}: {likeness(x)} has no rows; give batches like the example")
+        if any(leaf.is_meta for leaf in tensors):
+            raise ConfigError(f"{name}: a tensor on meta has no values; move the batch to the device of the model")
+        if not seen and any(leaf.is_floating_point() and leaf.isnan().any() for leaf in tensors):
+            raise ConfigError(f"{name}: it has numbers that are NaN; mend the data")
+        return tensors[0]
+
+    def explain(self, x: Any, error: BaseException) -> None:
+        """Raise :class:`ConfigError` if a batch that the model could not take is unlike the example."""
+        (ours, its), rows = (likeness(x), likeness(self.x)), [tuple(first_tensor(v).shape[1:]) for v in (x, self.x)]
+        if ours != its or rows[0] != rows[1]:
+            raise ConfigError(
+                f"x: {', '.join(ours[1:])}, rows of {rows[0]}, is unlike the example ({', '.join(its[1:])}, rows of {rows[1]}), "
+                f"and the model cannot take it ({type(error).__name__}: {error}); give batches like the example"
+            ) from error
 
     def times(self, path: str) -> int:
         """Return how often a module is called."""
@@ -145,6 +204,8 @@ class Example:
                 "put out (N, classes), two classes or more"
             )
         self.classes = logits.shape[1]
+        if logits.isnan().any():
+            raise ConfigError("model: logits of the example are NaN; look at its weights")
         if not torch.equal(logits, again):
             raise ConfigError(
                 "model: two equal calls in evaluation mode differ; a model that keeps state between calls cannot be replayed"

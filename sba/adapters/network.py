@@ -44,6 +44,8 @@ class Attached(nn.Module):
 
     def __init__(self, model: nn.Module, example: Any):
         super().__init__()
+        if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule | Attached):
+            raise ConfigError(f"model: {model!r} is not allowed; give a torch.nn.Module, not scripted and not attached")
         if isinstance(model, DataParallel | DistributedDataParallel):
             raise ConfigError(
                 f"model: {type(model).__name__}(network) is not allowed; attach to the network, and wrap the criterion"
