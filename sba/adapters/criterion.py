@@ -89,12 +89,12 @@ class Criterion(nn.Module):
         return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        state = json.loads(bytes(state.tolist()))
-        if state["method"] != self.method.settings():
+        saved = json.loads(bytes(state.tolist()))
+        if saved["method"] != self.method.settings():
             raise ConfigError(
-                f"method: the state is of {state['method']}, not of {self.method.settings()}; give the same method"
+                f"method: the state is of {saved['method']}, not of {self.method.settings()}; give the same method"
             )
-        self.step, self.seed = state["step"], state["seed"]
+        self.step, self.seed = saved["step"], saved["seed"]
 
 
 def attach(

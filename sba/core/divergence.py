@@ -93,12 +93,10 @@ def sba_objective(
     check_labels(labels, logits)
     terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
     if virtual is not None:
-        if virtual.ndim != 2 or len(virtual) % len(logits) or virtual.shape[1] != logits.shape[1]:
-            raise ConfigError(
-                f"virtual: shape {tuple(virtual.shape)} does not fit logits of {tuple(logits.shape)}; give M times as many rows"
-            )
+        if virtual.shape[1:] != logits.shape[1:] or len(virtual) % len(logits):
+            fix = f"give M times as many rows as logits of {tuple(logits.shape)} have"
+            raise ConfigError(f"virtual: shape {tuple(virtual.shape)} is not allowed; {fix}")
         teacher = logits if reference is None else reference
-        terms["virtual"] = eta * (
-            soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
-        )
+        loss = soft_loss(teacher, virtual, detach) if label == "soft" else hard_loss(virtual, labels)
+        terms["virtual"] = eta * loss
     return terms

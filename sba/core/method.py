@@ -1,10 +1,8 @@
 """The contract of a training method, and the simplest one: ERM, the baseline."""
 
 import abc
-import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -16,27 +14,6 @@ from sba.core.staged import Staged
 
 if TYPE_CHECKING:
     from sba.core.sba import SBA
-
-
-CHECKED: WeakKeyDictionary[nn.Module, set["Method"]] = WeakKeyDictionary()
-"""Network → the methods that were found to work on it."""
-
-
-def checked(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method check each network at its first call, and not at the first augmented one."""
-
-    @functools.wraps(own)
-    def first(self: "Method", network: Staged, *given: Any) -> Any:
-        if self not in CHECKED.setdefault(network, set()):
-            if not hasattr(network, "position"):
-                raise ConfigError(
-                    f"network: {type(network).__name__} is no chain of stages; give Staged(…), or use attach(model, …)"
-                )
-            self.check(network)
-            CHECKED[network].add(self)
-        return own(self, network, *given)
-
-    return first
 
 
 class Method(abc.ABC):
@@ -67,10 +44,6 @@ class Method(abc.ABC):
     bench: ClassVar[dict[str, Any] | None] = {}
     bench_limit: ClassVar[float | None] = None
     update: Any = "joint"
-
-    def __init_subclass__(cls) -> None:
-        for name in {"memory", "terms"} & vars(cls).keys():
-            setattr(cls, name, checked(vars(cls)[name]))
 
     @abc.abstractmethod
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:

@@ -24,8 +24,6 @@ def probability(omega: float) -> float:
 class Scheduler:
     """λ(t) ~ Bernoulli(cos ω), drawn anew at every iteration, or once an epoch (open point 1).
 
-    >>> import math
-    >>> from sba import Step, Scheduler
     >>> coin = Scheduler(math.pi / 3)
     >>> [coin.state(Step(seed=0, step=t)) for t in range(6)]
     [True, True, False, False, True, False]

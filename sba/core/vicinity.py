@@ -69,7 +69,6 @@ def dropout_points(h: Tensor, keep: Tensor, rate: float, rescale: bool) -> Tenso
 class Vicinity:
     """The mixed vicinity distribution P′ of §3.3.
 
-    >>> import torch
     >>> h = torch.ones(4, 16)
     >>> Vicinity(folds=8).sample(h, torch.Generator().manual_seed(0), torch.ones(16)).shape
     torch.Size([32, 16])

@@ -3,6 +3,7 @@
 from sba.core.method import ERM, Method
 from sba.core.sba import SBA
 from sba.methods.bamboo import Bamboo
+from sba.methods.checks import checked
 from sba.methods.decoupled import DecoupledMixup
 from sba.methods.implicit import ImplicitSBA
 from sba.methods.isda import ISDA
@@ -13,7 +14,7 @@ from sba.methods.r_drop import RDrop
 from sba.methods.sba_isda import SBAISDA
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls
+    cls.name: checked(cls)
     for cls in (
         ERM,
         SBA,

@@ -1,17 +1,41 @@
 """What methods refuse before they compute: numbers out of range, and networks that do not fit."""
 
+import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 
 from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice
+from sba.core.method import Method
 from sba.core.staged import Staged
 
 Form = Literal["full", "diagonal"]
 LIMIT = 2**30
 """Most bytes of the class covariances."""
+
+
+def checked(cls: type[Method]) -> type[Method]:
+    """Let a method look for its layers at every call: one that does not exist must not wait for the first augmented step."""
+
+    def after_check(own: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(own)
+        def first(self: Method, network: Any, *given: Any) -> Any:
+            if not hasattr(network, "position"):
+                raise ConfigError(
+                    f"network: {type(network).__name__} is no chain of stages; give Staged(…), or use attach(model, …)"
+                )
+            for layer in getattr(self, "layers", ()):
+                network.position(layer)
+            return own(self, network, *given)
+
+        return first
+
+    for name in {"memory", "terms"} & vars(cls).keys():
+        setattr(cls, name, after_check(vars(cls)[name]))
+    return cls
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sba import METHODS, SBA, Data, ImplicitSBA, Scheduler, Staged, Step, attach, make_run, train
 from sba.core.divergence import sba_objective
@@ -71,7 +72,12 @@ def arrays(x=IMAGES, y=Y, classes=5, **options):
 
 
 MODEL = {
-    "DistributedDataParallel's sibling": (
+    "DistributedDataParallel": (
+        # it looks for a process group when it is made, and is refused by its type
+        lambda: attached(DistributedDataParallel.__new__(DistributedDataParallel)),
+        "model: DistributedDataParallel(network) is not allowed; attach to the network, and wrap the criterion",
+    ),
+    "DataParallel": (
         lambda: attached(nn.DataParallel(model())),
         "model: DataParallel(network) is not allowed; attach to the network, and wrap the criterion",
     ),
@@ -186,7 +192,7 @@ LABELS = {
     "of a loss": (lambda: sba_objective(Z, Y[:4] + 9, None, 1.0), "labels: values from 9 to 12 are not allowed; give"),
     "of a loss with odd points": (
         lambda: sba_objective(Z, Y[:4] % 3, torch.zeros(5, 3), 1.0),
-        "virtual: shape (5, 3) does not fit logits of (4, 3); give M times as many rows",
+        "virtual: shape (5, 3) is not allowed; give M times as many rows as logits of (4, 3) have",
     ),
 }
 DATA = {

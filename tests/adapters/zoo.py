@@ -34,8 +34,34 @@ def vit():
     return model
 
 
+def frozen():
+    """As for fine-tuning: normalisation stays in evaluation mode, by averages that are not this batch's."""
+    model, generator = tv.resnet18(num_classes=CLASSES), torch.Generator().manual_seed(2)
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.normal_(generator=generator)
+            norm.eval().train = lambda mode=True, norm=norm: norm
+    return model
+
+
+class Shared(torch.nn.Module):
+    """One normalisation for two activations, stages in place, and dropout by function."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3)
+        self.norm, self.act, self.fc = torch.nn.BatchNorm2d(8), torch.nn.ReLU(inplace=True), torch.nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.conv1(x)))
+        x = self.act(self.norm(3 * self.conv2(x) + 1))
+        return self.fc(torch.nn.functional.dropout(x.mean((2, 3)), 0.5, self.training))
+
+
 MODELS = {
     "resnet18": (lambda: tv.resnet18(num_classes=CLASSES), ["layer2", "layer2.0.conv1", "layer2.1.bn2:in", "fc:in"]),
+    "frozen": (frozen, ["layer1.0", "layer2.0.conv1", "layer3.1.bn2:in", "fc:in"]),
+    "shared": (Shared, ["conv1", "conv2:in", "conv2", "fc:in"]),
     "mobilenet": (
         lambda: tv.mobilenet_v3_small(num_classes=CLASSES),
         ["features.3", "features.4.block.1", "classifier.3:in"],
