@@ -20,7 +20,7 @@ SILENT = re.compile(
     | \{glue:text\} `[^`]+`                                                         # numbers that a cell computes
     | \{[\w:]+\} `[^`]+`                                                            # other roles
     | `[^`]+`                                                                       # code
-    | \]\( [^)]+ \) | https?://\S+                                                  # addresses
+    | \]\( [^)]+ \) | https?://\S+ | </?[a-z][^>]*>                                 # addresses and tags
     """,
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )

@@ -95,9 +95,7 @@ PHRASES = {
         "with 2.15 it": "a version of torch",
         "1.5 MB": "the weight of a file that is not used",
     },
-    "index.md": {"to 3.13": "a version of Python"},
     "reproduce.md": {
-        "to 3.13 is": "a version of Python",
         "on 5,000 held-out": "a setting, sba.studies.paper_runs.HOLDOUT",
         "3 when some are left, 2 when": "exit codes",
         "390 pixels": "a setting of a test",
