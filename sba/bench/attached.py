@@ -20,8 +20,8 @@ LIMIT = 1.1
 
 
 def against_chain(network: str, rounds: int, batch: int = BATCH) -> list[Ratio]:
-    """Compare forward and backward passes of augmented steps on random images of CIFAR's shape, ten in a row at a time; a network
-    of :data:`POINTS` is built twice with equal weights."""
+    """Compare forward and backward passes of augmented steps on random images of CIFAR's shape, one at a time, since such a step
+    is long and a machine's load changes; a network of :data:`POINTS` is built twice with equal weights."""
     return [at_point(network, layer, folds, rounds, batch) for layer, folds in POINTS[network]]
 
 
@@ -41,5 +41,5 @@ def at_point(network: str, layer: str, folds: int, rounds: int, batch: int) -> R
         f"{network}: augmented step through attach over the chain's, layer {layer}, M={folds}",
         functools.partial(step, lambda: criterion(x, y)),
         functools.partial(step, lambda: total(method.terms(chain, x, y, Step(0), None))),
-        rounds, limit=LIMIT, family="attach", network=network, method="sba", layer=layer, folds=folds,
+        6 * rounds, calls=1, limit=LIMIT, family="attach", network=network, method="sba", layer=layer, folds=folds,
     )  # fmt: skip

@@ -139,12 +139,14 @@ def expected_cost(name: str, augmented: list[float], plain: list[float], omega: 
     return ratio(f"{name}, ω={omega:.4f}, over a plain step", expected, plain, details, **about)
 
 
-def in_turns(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, **about: Any) -> Ratio:
-    """Compare two functions that take turns, ten calls at a time."""
+def in_turns(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, calls: int = 10, **about: Any
+) -> Ratio:
+    """Compare two functions that take turns, so many calls at a time."""
     timed(ours, 2), timed(theirs, 2)
     top, bottom = [], []
     for _ in range(rounds):
-        top.append(timed(ours, 10))
-        bottom.append(timed(theirs, 10))
+        top.append(timed(ours, calls))
+        bottom.append(timed(theirs, calls))
     details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
     return ratio(name, top, bottom, details, **about)
