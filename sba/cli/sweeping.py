@@ -112,7 +112,7 @@ def sweep(
             found = fitting(task.planned[task.left()[0]].run, machine)
             (side_by_side, threads), *_ = found
             task.machine = dataclasses.replace(machine, threads=threads)
-            click.echo("; ".join(f"{n} x {t} threads: {speed:,.0f} images/s" for (n, t), speed in found.items()))
+            told.say("; ".join(f"{n} x {t} threads: {speed:,.0f} images/s" for (n, t), speed in found.items()))
         return Here() if side_by_side == 1 else Pool(side_by_side)
 
     with stopping() as stop:
