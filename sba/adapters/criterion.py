@@ -1,7 +1,7 @@
 """A method on any model and in any loop: ``criterion = attach(model, SBA(), example=x[:2], total_steps=T)``."""
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +82,11 @@ class Criterion(nn.Module):
             self.network.kept.clear()
         self.step += 1
         return terms
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise ConfigError(
+            "criterion: DataParallel calls copies, whose steps are lost; use DistributedDataParallel, one process a device"
+        )
 
     # a tensor of JSON's bytes: libraries save state dicts as safetensors, which hold nothing else
     def get_extra_state(self) -> Tensor:

@@ -94,7 +94,7 @@ def array(name: str, values: Any, fix: str) -> np.ndarray:
 def names_of(classes: Sequence[str] | int) -> tuple[str, ...]:
     """Return the names of classes, "0", "1", … if only their number is given; raise :class:`ConfigError` if there are less than
     two, or two are equal."""
-    names = range(classes) if isinstance(classes, int) else classes
+    names = range(int(classes)) if isinstance(classes, int | np.integer) else classes
     found = tuple(map(str, names)) if isinstance(names, range | list | tuple | np.ndarray) else ()
     if len(found) < 2 or len(set(found)) < len(found):
         raise ConfigError(

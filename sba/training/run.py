@@ -215,8 +215,10 @@ def make_run(
     """
     given = {k: v for k, v in given.items() if v is not None}
     if isinstance(dataset, Data):
-        given = ({"holdout": len(dataset.test)} if dataset.evaluated_on == "holdout" else {}) | given
-        dataset = dataset.name
+        draw = dataset.draw
+        told = {"holdout": len(dataset.test)} if dataset.evaluated_on == "holdout" else {}
+        told |= {"subset": draw.subset, "label_noise": draw.label_noise, "seed": draw.number} if draw else {}
+        given, dataset = told | given, dataset.name
     if not isinstance(dataset, str):
         raise ConfigError(
             f"dataset: {type(dataset).__name__} is not allowed; give a name, or Data.from_arrays(x, y, classes)"

@@ -81,6 +81,10 @@ MODEL = {
         lambda: attached(nn.DataParallel(model())),
         "model: DataParallel(network) is not allowed; attach to the network, and wrap the criterion",
     ),
+    "copies for several devices": (
+        lambda: attached()._replicate_for_data_parallel(),
+        "criterion: DataParallel calls copies, whose steps are lost; use DistributedDataParallel, one process a device",
+    ),
     "a function": (lambda: attached(lambda x: x), "is not allowed; give a torch.nn.Module"),
     "a class": (lambda: attached(nn.Linear), "model: <class 'torch.nn.modules.linear.Linear'> is not allowed; give a"),
     "a criterion": (lambda: attached(attached()), "model: a criterion is not allowed; give the model that it was made"),

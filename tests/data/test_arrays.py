@@ -152,6 +152,7 @@ def test_names_and_defaults():
     data = Data.from_arrays(x, y, ["a", "b", "c", "d"])
     assert data.classes == ("a", "b", "c", "d") and data.name == f"arrays:{data.fingerprint}"
     assert Data.from_arrays(x, y, np.array(["a", "b", "c", "d"])).classes == data.classes
+    assert Data.from_arrays(x, y, y.max() + 1).classes == ("0", "1", "2", "3")
     assert Data.from_arrays(x, y, 4, name="mine").name == "arrays:mine"
     run = make_run(data)
     # nothing is known of what keeps their labels
@@ -164,6 +165,7 @@ def test_fewer_of_them_are_drawn_as_of_any_data_set(own):
     with pytest.raises(ConfigError, match=r"asks for Draw.*; give data.drawn\(run.draw\)"):
         train(run, own)
     few = own.drawn(run.draw)
+    assert make_run(few, "digits", epochs=2) == run
     assert few.fingerprint == load("digits", draw=run.draw).fingerprint and len(train(run, few).data.train) == 200
 
 
