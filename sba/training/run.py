@@ -216,7 +216,7 @@ def make_run(
     given = {k: v for k, v in given.items() if v is not None}
     if isinstance(dataset, Data):
         draw = dataset.draw
-        told = {"holdout": len(dataset.test)} if dataset.evaluated_on == "holdout" else {}
+        told: dict[str, Any] = {"holdout": len(dataset.test)} if dataset.evaluated_on == "holdout" else {}
         told |= {"subset": draw.subset, "label_noise": draw.label_noise, "seed": draw.number} if draw else {}
         given, dataset = told | given, dataset.name
     if not isinstance(dataset, str):
