@@ -46,7 +46,7 @@ class Criterion(nn.Module):
 
         Raises:
             ConfigError: the labels are something else, the batch is not like the example, or gradients are off in training mode. An
-            accelerator's values are looked at in the first call alone.
+                accelerator's values are looked at in the first call alone.
         """
         rows = len(self.network.example.check(x, self.called))
         self.check(y, rows)

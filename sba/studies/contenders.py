@@ -127,7 +127,9 @@ def few(size: int, epochs: int, **more: Any) -> dict[str, Any]:
 
 
 TUNED = 1000
+"""Images on which configurations are chosen."""
 MAIN = Condition(f"{TUNED:,} images", few(TUNED, 200), 8, tuple(NAMED))
+"""The condition in which all contenders are tested."""
 CONDITIONS = (
     MAIN,
     Condition("250 images", few(250, 800), 8),
