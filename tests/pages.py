@@ -3,6 +3,7 @@
 import functools
 import http.server
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -88,3 +89,26 @@ def build(tree, text):
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=environment, timeout=240)
+
+
+LIVE = """<!doctype html><html lang="en" data-theme="THEME"><head><title>A page</title>
+<meta name="viewport" content="width=device-width">
+<style>body { margin: 0; padding: 12px } html[data-theme="dark"] body { color: #ececec; background: #14181e }</style>
+<style>CSS</style></head><body><main><h1>A page</h1><div class="explorer"></div></main><script type="module">
+const module = await import(URL.createObjectURL(new Blob([TEXT], { type: "text/javascript" })));
+const state = STATE;
+const [el, model] = [document.querySelector(".explorer"), { get: (name) => state[name], on() {}, off() {} }];
+module.default.render({ model, el });
+</script></body></html>"""
+
+
+def live(explorer, path, theme="light"):
+    """Write a page that shows one explorer's picture without a kernel and without the book; return its address."""
+    picture = explorer.picture
+    state = {"data": dict(picture.data), "alt": picture.alt, "hint": picture.hint}
+    parts = {"THEME": theme, "CSS": picture._css, "TEXT": json.dumps(picture._esm), "STATE": json.dumps(state)}
+    text = LIVE
+    for name, part in parts.items():
+        text = text.replace(name, part.replace("</", "<\\/") if name != "CSS" else part, 1)
+    path.write_text(text, encoding="utf-8")
+    return path.as_uri()

@@ -6,8 +6,9 @@
 
 from sba.book.explorers.cost import cost
 from sba.book.explorers.omega_eta import omega_eta
+from sba.book.explorers.playground import playground
 from sba.book.explorers.scheduler import scheduler
 from sba.book.explorers.soft_label import soft_label
 from sba.book.explorers.vicinity import vicinity
 
-__all__ = ["cost", "omega_eta", "scheduler", "soft_label", "vicinity"]
+__all__ = ["cost", "omega_eta", "playground", "scheduler", "soft_label", "vicinity"]

@@ -44,8 +44,8 @@ def module_text(name: str) -> str:
     return "\n".join([*(EXPORT.sub("", text) for text in shared), own])
 
 
-def style_text() -> str:
-    """Return the explorers' style sheet with the book's colours, on a light and on a dark ground."""
+def style_text(name: str = "") -> str:
+    """Return the explorers' style sheet, and that of one of them, with the book's colours on a light and on a dark ground."""
     names = {
         "ink": style.INK,
         "grey": style.GREY,
@@ -56,6 +56,7 @@ def style_text() -> str:
         **style.COLOURS,
     }
     names |= {f"shade{n}": shade for n, shade in enumerate(style.SHADES)}
+    names |= {f"class{n}": shade for n, shade in enumerate(style.CLASSES)}
     own = {
         "ink": "#ececec",
         "grey": "#a8a8a8",
@@ -73,7 +74,8 @@ def style_text() -> str:
     ):
         values = "; ".join(f"--sba-{name.replace('+', '-')}: {shade}" for name, shade in colours.items())
         rules.append(f"{selectors} {{ {values} }}")
-    return "\n".join([*rules, (FOLDER / "explorer.css").read_text(encoding="utf-8")])
+    sheets = [FOLDER / "explorer.css", *FOLDER.glob(f"{name}.css")]
+    return "\n".join([*rules, *(sheet.read_text(encoding="utf-8") for sheet in sheets)])
 
 
 def packed(values: Any, kind: str = "float32") -> dict[str, Any]:
@@ -98,7 +100,7 @@ class Picture(anywidget.AnyWidget):
     hint = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, module: str, data: Mapping[str, Any], alt: str, hint: str, **linked: Any):
-        self._esm, self._css = module_text(module), style_text()
+        self._esm, self._css = module_text(module), style_text(module)
         self.add_traits(**{name: traitlets.Any(value).tag(sync=True) for name, value in linked.items()})
         super().__init__(data=dict(data), alt=alt, hint=hint)
 

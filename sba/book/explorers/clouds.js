@@ -30,8 +30,8 @@ export function cloud(name, along, normal, noise) {
   return { x: Float64Array.from(curve, (value, i) => value + noise * normal[i]), labels };
 }
 
-/** Copies of the reader's points [[x, y, label], …], moved by noise: 2 · n · copies normal draws. */
+/** Copies of the reader's points [[x, y, label], …], moved by noise, which takes 2 · n · copies normal draws. */
 export function around(own, copies, normal, noise) {
   const all = Array.from({ length: copies }, () => own).flat();
-  return { x: Float64Array.from(all.flatMap(([x, y]) => [x, y]), (value, i) => value + noise * normal[i]), labels: all.map((point) => point[2]) };
+  return { x: Float64Array.from(all.flatMap(([x, y]) => [x, y]), (value, i) => value + (noise && noise * normal[i])), labels: all.map((point) => point[2]) };
 }

@@ -1,0 +1,186 @@
+"""The playground as its reader uses it: it trains, its dials act, its setting stands in the address, all by keys and pointer."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pages import live
+from playwright.sync_api import expect
+
+from sba.core.errors import ConfigError
+
+explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
+
+TRAINED = re.compile(r"After 300 steps")
+LOSSES = re.compile(r"([\d.]+) against ([\d.]+);")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("playground")
+    explorer = explore.playground()
+    return {theme: live(explorer, folder / f"{theme}.html", theme) for theme in ("light", "dark")}
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open the playground: by theme, with what stands behind the page's address, and options of the browser's context."""
+    opened, faults = [], []
+
+    def start(theme="light", setting="", **options):
+        opened.append(browser.new_context(**{"viewport": {"width": 1280, "height": 1000}, **options}))
+        tab = opened[-1].new_page()
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda m: m.type in ("error", "warning") and faults.append(m.text))
+        tab.goto(address[theme] + setting)
+        tab.locator(".readout", has_text="ω =").wait_for()
+        return tab
+
+    yield start
+    for context in opened:
+        context.close()
+    assert faults == []
+
+
+def steps(tab):
+    return int(tab.locator(".explorer").get_attribute("data-steps"))
+
+
+def dial(tab, name):
+    return tab.get_by_label(name, exact=True)
+
+
+def losses(tab):
+    expect(tab.locator(".readout")).to_contain_text(TRAINED)
+    return LOSSES.search(tab.locator(".readout").inner_text()).groups()
+
+
+def test_it_trains_as_it_opens_and_by_its_buttons(visit):
+    tab = visit(setting="#speed=1000&steps=300")
+    own, plain = losses(tab)
+    assert own != plain and steps(tab) == 300
+    tab.get_by_role("button", name="Step").press("Enter")
+    assert steps(tab) == 301
+    tab.get_by_role("button", name="Train").press("Space")
+    tab.wait_for_function("document.querySelector('.explorer').dataset.steps > 330")
+    tab.get_by_role("button", name="Pause").click()
+    stopped = steps(tab)
+    tab.wait_for_timeout(200)
+    assert steps(tab) == stopped
+    tab.get_by_role("button", name="Reset").click()
+    assert steps(tab) == 0
+    expect(tab.locator(".readout")).to_contain_text("equal to that of plain training")
+
+
+@pytest.mark.parametrize("setting", ["omega=1.5707963267948966", "eta=0"])
+def test_null_settings_are_plain_training(visit, setting):
+    own, plain = losses(visit(setting=f"#{setting}&speed=1000"))
+    assert own == plain
+
+
+def test_an_address_gives_the_same_numbers_again_and_another_seed_others(visit):
+    found = [losses(visit(setting=f"#speed=1000&eta=10&omega=0&seed={seed}")) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_dials_act_while_it_trains_and_stand_in_the_address(visit):
+    tab = visit(setting="#steps=20000")
+    eta = dial(tab, "η, weight")
+    eta.focus()
+    for _ in range(4):
+        tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("location.hash") == "#eta=10&steps=20000"
+    expect(tab.locator(".readout")).to_contain_text("η = 10")
+    before = steps(tab)
+    dial(tab, "layer k").select_option("any")
+    tab.wait_for_function(f"document.querySelector('.explorer').dataset.steps > {before + 20}")
+    assert "layer=any" in tab.evaluate("location.hash")
+    tab.get_by_role("button", name="Pause").click()
+    tab.evaluate("location.hash = '#omega=0&layer=input&cloud=circles&steps=20&sigma=no&noise=9'")
+    expect(tab.locator(".readout")).to_contain_text("After 20 steps, 20 of them augmented")
+    expect(tab.locator(".readout")).to_contain_text("ω = 0, η = 1")
+    assert dial(tab, "points").input_value() == "1" and dial(tab, "noise").get_attribute("aria-valuetext") == "0.6"
+
+
+def test_every_dial_has_a_name_and_moves_the_page(visit):
+    tab = visit(setting="#steps=0")
+    kept = {"learning rate", "steps a second", "a click puts"}
+    dead = []
+    for control in tab.locator("input, select").all():
+        name = control.evaluate("(c) => c.labels[0].textContent")
+        state = (
+            "() => ['svg', 'figure', '.readout'].map((s) => document.querySelector(`.explorer ${s}`).innerHTML).join()"
+        )
+        before, where = tab.evaluate(state), tab.evaluate("location.hash")
+        control.focus()
+        tab.keyboard.press("ArrowRight" if control.evaluate("(c) => c.type") == "range" else "ArrowDown")
+        if tab.evaluate("location.hash") == where or (name not in kept and tab.evaluate(state) == before):
+            dead.append(name)
+    assert dead == []
+
+
+def test_own_points_are_put_by_pointer_and_by_keys(visit):
+    tab = visit(setting="#steps=0&cloud=my own")
+    plane = tab.get_by_role("application").nth(1)
+    box = plane.bounding_box()
+    plane.click(position={"x": box["width"] / 4, "y": box["height"] / 4})
+    plane.click(position={"x": 3 * box["width"] / 4, "y": box["height"] / 2}, modifiers=["Shift"])
+    plane.focus()
+    for _ in range(5):
+        tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    own = [float(v) for v in re.split("[,;]", tab.evaluate("location.hash").partition("own=")[2])]
+    assert own == pytest.approx([-1, 1, 0, 1, 0, 1, 1, -0.5, 0], abs=0.03)
+    tab.get_by_role("button", name="Train").click()
+    tab.wait_for_function("document.querySelector('.explorer').dataset.steps > 20")
+    again = visit(setting=tab.evaluate("location.hash"))
+    assert again.locator(".plane").nth(1).locator("circle").count() == 1
+    tab.get_by_role("button", name="Remove my points").click()
+    expect(tab.locator(".readout")).to_contain_text("There are no points yet")
+
+
+def test_the_sample_under_the_pointer_shows_its_virtual_points(visit):
+    tab = visit(setting="#steps=0&layer=input&folds=8")
+    plane = tab.locator(".plane").nth(1)
+    marks = "(plane) => plane.querySelector('svg').innerHTML"
+    box = plane.bounding_box()
+    tab.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
+    before = plane.evaluate(marks)
+    tab.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
+    assert plane.evaluate(marks) != before
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_is_accessible_and_fits(visit, theme, width):
+    tab = visit(theme, "#steps=20", viewport={"width": width, "height": 900})
+    expect(tab.locator(".readout")).to_contain_text("After 20 steps")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(tab)
+    assert found.violations_count == 0, found.generate_report()
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+
+
+def test_reduced_motion_redraws_once_a_second(visit):
+    tab = visit(setting="#steps=20000&speed=300", reduced_motion="reduce")
+    count = "Number(document.querySelector('.explorer').dataset.redraws)"
+    before = tab.evaluate(count)
+    tab.wait_for_timeout(1500)
+    assert 1 <= tab.evaluate(count) - before <= 3
+
+
+def test_a_dial_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match=r"eta: 50 is not allowed; give a number from 0 to 31\.6228"):
+        explore.playground(eta=50)
+    with pytest.raises(ConfigError, match="cloud: 'rings' is not allowed; give"):
+        explore.playground(cloud="rings")
+    with pytest.raises(ConfigError, match="epochs: there is no such dial; choose from omega"):
+        explore.playground(epochs=3)
+    data = explore.playground(eta=10.0, layer="input").picture.data
+    values = {one["name"]: one["value"] for one in data["dials"]}
+    assert (values["eta"], values["layer"]) == (10.0, 0)
+
+
+def test_it_is_small():
+    assert len(explore.playground().picture._esm.encode()) <= 60_000
