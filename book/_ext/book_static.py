@@ -6,8 +6,8 @@
   SyntaxError on every page: it is taken out.
 * The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
   style sheet draws as well (`book/_templates`).
-* The site's first file forwards to the book's first page; it holds the icon, which a browser would look for on the host's root,
-  and whose request, were it a file, would be cut off as the page is left.
+* The site's first file forwards to the book's first page, and so do its old addresses. It holds the icon, which a browser would
+  look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
@@ -61,6 +61,8 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             copy_asset(str(source / part), str((target / part).parent if (source / part).is_file() else target / part))
 
 
+FORWARDS = ("index", "book/index")
+"""Where the first page is looked for: the site's root, and where it stood before."""
 FORWARD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -76,15 +78,20 @@ FORWARD = """<!DOCTYPE html>
 
 
 def forward(app: Sphinx, error: Exception | None) -> None:
-    """Write the site's first file where the book begins elsewhere."""
-    if error is None and app.builder.name == "html" and app.config.root_doc != "index":
-        icon = (ASSETS / "favicon.svg").read_text(encoding="utf-8")
-        text = FORWARD.format(
-            title=html.escape(app.config.html_title),
-            first=app.builder.get_target_uri(app.config.root_doc),
-            icon=f"data:image/svg+xml,{quote(icon)}",
-        )
-        Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
+    """Write the site's first file where the book begins elsewhere, and what leads there from its old address."""
+    if error is not None or app.builder.name != "html":
+        return
+    icon = (ASSETS / "favicon.svg").read_text(encoding="utf-8")
+    for page in FORWARDS:
+        if page not in app.env.found_docs:
+            text = FORWARD.format(
+                title=html.escape(app.config.html_title),
+                first=app.builder.get_relative_uri(page, app.config.root_doc),
+                icon=f"data:image/svg+xml,{quote(icon)}",
+            )
+            path = Path(app.builder.get_outfilename(page))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
 
 def drop_thebe_settings(app: Sphinx, doctree: nodes.document, page: str) -> None:

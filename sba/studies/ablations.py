@@ -57,7 +57,14 @@ class Group:
         return kept | changes
 
 
-FEW = {"dataset": "digits", "holdout": 1098, "batch_size": 20, "epochs": 120, "milestones": (60, 96), "lr": 0.02}
+FEW: dict[str, Any] = {
+    "dataset": "digits",
+    "holdout": 1098,
+    "batch_size": 20,
+    "epochs": 120,
+    "milestones": (60, 96),
+    "lr": 0.02,
+}
 """A hundred images to learn from and all others to evaluate on: enough is left to learn that regularisation matters."""
 COMMON = FEW | {"method": "sba", "eta": 1.0}
 

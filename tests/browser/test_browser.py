@@ -123,7 +123,7 @@ def visit(browser):
 
 
 def test_there_are_explorers():
-    assert len(EXPLORERS) >= 6 and SITE / "book" / "index.html" in EXPLORERS
+    assert len(EXPLORERS) >= 6 and SITE / "notebooks" / "result.html" in EXPLORERS
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])

@@ -6,13 +6,14 @@ They read what `make book` has built.
 import json
 import re
 from functools import cache
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
 from pages import EXPLORERS, PAGES, ROOT, SITE, STATE, VIEW, extension
 
+from sba.book.explorers.playground import dials
 from sba.book.hygiene import repository
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -60,6 +61,9 @@ def broken(page, address):
         return "leaves the site"
     if not target.exists():
         return "no such file"
+    if "=" in parts.fragment:  # a setting of the playground
+        names = {one["name"] for one in dials()}
+        return None if set(parse_qs(parts.fragment)) <= names else "no such dial"
     if parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target) | {"", "#"}:
         return "no such anchor"
     return None

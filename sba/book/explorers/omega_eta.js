@@ -10,9 +10,18 @@ export function nearest(omega, eta, omegas, etas) {
   return [row, least(etas.map((value) => (value > 0 ? Math.abs(Math.log(eta / value)) : Infinity)))];
 }
 
+/** The sliders' place, or that of the measured pair if they stand beside it: 31.6 is 30. */
+export function snapped(omega, eta, omegas, etas) {
+  const [row, column] = nearest(omega, eta, omegas, etas);
+  const beside = etas[column] > 0 && Math.abs(Math.log(eta / etas[column])) < 0.1;
+  return [Math.abs(omega - omegas[row]) < 0.02 ? omegas[row] : omega, beside ? etas[column] : eta];
+}
+
 /** Cut a row of an array of shape (Ω, H, n) out. */
 export const cut = (array, [row, column], columns, n) => array.subarray((row * columns + column) * n, (row * columns + column + 1) * n);
 
+/** η of the slider beside 0. */
+const LEAST = 1e-3;
 const ANGLES = ["0", "π/12", "π/6", "π/4", "π/3", "5π/12", "π/2"];
 const angle = (omega) => ANGLES.find((_, i) => Math.abs((i * Math.PI) / 12 - omega) < 1e-6) ?? short(omega);
 const finite = (values) => Array.from(values).filter(Number.isFinite);
@@ -40,7 +49,14 @@ function curves(svg, box, problem, pair, own) {
   if (own.length) line(frame, path(own), colour("shade1"), { "stroke-dasharray": "4 3" });
 }
 
-function map(svg, box, problem, pair, state, { omegas, etas }) {
+/** Error and calibration at an index, with the interval of the error. */
+function told(problem, index) {
+  const half = problem.half[index];
+  const spread = Number.isFinite(half) ? ` ± ${half.toFixed(2)}` : "";
+  return `error ${problem.final[index].toFixed(2)}${spread} %, calibration error ${(100 * problem.ece[index]).toFixed(1)} %`;
+}
+
+function map(svg, box, problem, pair, { omegas, etas }, set) {
   const values = problem.final;
   const low = Math.min(...finite(values));
   const x = { range: [0, etas.length], ticks: etas.map((_, i) => i + 0.5), write: (at) => short(etas[Math.floor(at)]), label: "η" };
@@ -48,7 +64,7 @@ function map(svg, box, problem, pair, state, { omegas, etas }) {
   const frame = panel(svg, box, { x, y });
   omegas.forEach((omega, row) => {
     add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(row + 0.5) + 4, class: "tick end" }, angle(omega));
-    etas.forEach((_, column) => {
+    etas.forEach((eta, column) => {
       const value = values[row * etas.length + column];
       const square = { x: frame.x(column), y: frame.y(row), width: frame.x(1) - frame.x(0) - 1, height: frame.y(1) - frame.y(0) - 1 };
       // if training fails, the error is far off: the darkest colour begins at twice that of plain training
@@ -57,6 +73,10 @@ function map(svg, box, problem, pair, state, { omegas, etas }) {
       add(frame.group, "rect", { ...square, fill, stroke: colour("pale"), "stroke-width": 0.5 });
       const middle = { x: square.x + square.width / 2, y: square.y + square.height / 2 + 4, class: share > 0.5 ? "cell middle on" : "cell middle" };
       add(frame.over, "text", middle, Number.isFinite(value) ? short(value, 2) : "—");
+      // over the number, so that the whole cell can be clicked; no weight is the slider's lowest end
+      const cell = add(frame.over, "rect", { ...square, fill: "transparent", class: "choice" });
+      add(cell, "title", {}, `ω = ${angle(omega)}, η = ${short(eta)}: ${told(problem, row * etas.length + column)}`);
+      cell.addEventListener("click", () => set({ omega, eta: eta || LEAST }));
     });
   });
   const [row, column] = pair;
@@ -118,12 +138,16 @@ function losses(svg, box, problem, pair) {
 export default explorer({
   names: ["problem", "omega", "eta", "own"],
   prepare: (data) => ({ ...data, problems: data.problems.map(unpack) }),
-  draw(svg, width, state, data) {
+  settle(state, { omegas, etas }) {
+    const [omega, eta] = snapped(state.omega, state.eta, omegas, etas);
+    return { ...state, omega, eta };
+  },
+  draw(svg, width, state, data, set) {
     const problem = data.problems[state.problem];
     const pair = nearest(state.omega, state.eta, data.omegas, data.etas);
     const { boxes, height } = layout(width, [{ height: 225, shares: [1, 1] }, { height: 245, shares: [1, 1] }]);
     curves(svg, boxes[0], problem, pair, state.own);
-    map(svg, boxes[1], problem, pair, state, data);
+    map(svg, boxes[1], problem, pair, data, set);
     reliability(svg, boxes[2], problem, pair);
     (problem.decision ? regions : losses)(svg, boxes[3], problem, pair);
     const entries = [["SBA at the nearest measured pair", colour("sba"), "line"], ["plain training", colour("erm"), "line"]];
@@ -136,18 +160,13 @@ export default explorer({
     const problem = data.problems[state.problem];
     const [row, column] = nearest(state.omega, state.eta, data.omegas, data.etas);
     const at = row * problem.columns + column;
-    const told = (index) => {
-      const half = problem.half[index];
-      const spread = Number.isFinite(half) ? ` ± ${half.toFixed(2)}` : "";
-      return `error ${problem.final[index].toFixed(2)}${spread} %, calibration error ${(100 * problem.ece[index]).toFixed(1)} %`;
-    };
     const ids = problem.ids[at];
-    if (!ids.length || !Number.isFinite(problem.final[at])) return `Nearest pair: ω = ${angle(data.omegas[row])}, η = ${short(data.etas[column])}. It was not run, or its training diverged.`;
+    if (!ids.length || !Number.isFinite(problem.final[at])) return `Nearest measured pair: ω = ${angle(data.omegas[row])}, η = ${short(data.etas[column])}. It was not run, or its training diverged.`;
     const plain = row === problem.rows - 1 || column === 0 ? " (plain training)" : "";
     const many = ids.length > 1 ? `records ${ids[0]} and ${ids.length - 1} of other seeds` : `record ${ids[0]}`;
     return (
-      `Nearest pair: ω = ${angle(data.omegas[row])}, η = ${short(data.etas[column])}${plain}. ${told(at)[0].toUpperCase()}${told(at).slice(1)}, ` +
-      `n = ${ids.length} (${many}). Plain training: ${told((problem.rows - 1) * problem.columns)}.`
+      `Nearest measured pair: ω = ${angle(data.omegas[row])}, η = ${short(data.etas[column])}${plain}. ${told(problem, at)[0].toUpperCase()}${told(problem, at).slice(1)}, ` +
+      `n = ${ids.length} (${many}). Plain training: ${told(problem, (problem.rows - 1) * problem.columns)}.`
     );
   },
 });

@@ -1,6 +1,7 @@
 """The playground: a perceptron trained in the page, plainly and with SBA, from the same weights, batches and draws."""
 
 import math
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -39,7 +40,7 @@ WORDS = {
     "dropout_rate": "dropout",
     "folds": "how many",
 }
-START = {"folds": 8, "eta": 1.0}
+START: dict[str, Any] = {"folds": 8, "eta": 1.0}
 """Where the playground departs from the defaults, which are those of large networks."""
 
 
@@ -63,7 +64,7 @@ def playground(**first: Any) -> Explorer:
         if not fits:
             allowed = options or f"a number from {known[name]['least']:g} to {known[name]['most']:g}"
             raise ConfigError(f"{name}: {value!r} is not allowed; give {allowed}")
-        known[name]["value"] = options.index(value) if known[name].get("numbered") else value
+        known[name]["value"] = options.index(value) if options and known[name]["numbered"] else value
     data = {"dials": list(known.values()), "widths": WIDTHS, "momentum": MOMENTUM, "names": NAMES}
     return Explorer({}, Picture("playground", data, ALT, HINT), still())
 
@@ -131,7 +132,7 @@ def still() -> Figure:
         for t in range(STEPS):
             now = Step(0, step=t)
             rows = torch.randperm(POINTS, generator=now.generator("order"))[:32]
-            joint([lambda f=network, m=method, n=now, r=rows: m.terms(f, x[r], y[r], n, None)], optimizer)
+            joint([partial(method.terms, network, x[rows], y[rows], now, None)], optimizer)
         with torch.no_grad():
             p = network(plane).softmax(1)[:, 1].reshape(len(axis), -1)
         axes_of.contourf(axis, axis, 1 - p, levels=np.linspace(0, 1, 11), cmap=style.REGIONS)

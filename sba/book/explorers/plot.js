@@ -24,13 +24,16 @@ export function scale([low, high], [from, to], log = false) {
   return (value) => from + ((f(value) - f(low)) / (f(high) - f(low))) * (to - from);
 }
 
+/** Write a whole exponent above the line. */
+export const raised = (exponent) => String(exponent).replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
+
 /** Write a number with so many significant digits, without an exponent where people would write none. */
 export function short(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-4) {
     const [factor, exponent] = value.toExponential(digits - 1).split("e");
-    return `${factor}·10${exponent.replace("+", "").replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)])}`;
+    return `${factor}·10${raised(Number(exponent))}`;
   }
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
@@ -137,10 +140,11 @@ export const colour = (name) => `var(--sba-${name})`;
  *
  * names: the traits that the controls are linked to.
  * prepare(data): what is computed once.
- * draw(svg, width, state, prepared): draws, and returns the height in pixels.
+ * draw(svg, width, state, prepared, set): draws, and returns the height in pixels; `set({name: value})` moves controls.
  * say(state, prepared): the readout, in a sentence or two.
+ * settle(state, prepared): what the controls are moved to, so that they show what the picture does.
  */
-export function explorer({ names, prepare = (data) => data, draw, say }) {
+export function explorer({ names, prepare = (data) => data, draw, say, settle = (state) => state }) {
   function render({ model, el }) {
     const figure = document.createElement("figure");
     const [hint, readout] = [document.createElement("p"), document.createElement("p")];
@@ -156,11 +160,17 @@ export function explorer({ names, prepare = (data) => data, draw, say }) {
     el.append(hint, figure, readout);
 
     let prepared = prepare(model.get("data"));
+    const set = (values) => {
+      for (const [name, value] of Object.entries(values)) if (model.get(name) !== value) model.set(name, value);
+      model.save_changes();
+    };
     const redraw = () => {
       const width = Math.max(280, Math.floor(figure.clientWidth || 680));
-      const state = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+      const now = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+      const state = settle(now, prepared);
+      if (names.some((name) => state[name] !== now[name])) return set(state);
       svg.replaceChildren();
-      const height = draw(svg, width, state, prepared);
+      const height = draw(svg, width, state, prepared, set);
       for (const [key, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) {
         svg.setAttribute(key, value);
       }

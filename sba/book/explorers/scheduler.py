@@ -38,12 +38,12 @@ def scheduler(
         omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
         folds: likewise for M.
         network: whose layers can be chosen, on images of CIFAR's size.
-        layer: where the choice of the layer starts; empty for the last one.
+        layer: where the choice of the layer starts; empty for the middle, where both the coin and the layer are seen to save.
         seed: where the slider of the seed starts, 0 to 4.
     """
     layers = multiply_adds(build(network, 10, 3, 32))
     names = [one.layer for one in layers]
-    at = names.index(layer) if layer else len(names) - 1
+    at = names.index(layer) if layer else len(names) // 2
     controls = {
         "omega": slider(SBA, "omega", omega),
         "folds": slider(SBA, "folds", folds),

@@ -1,5 +1,5 @@
 // The soft label: one sample's prediction, those of its virtual points, and what their divergence weighs.
-import { bars, colour, explorer, key, layout, line, marks, numbers, panel, short } from "./plot.js";
+import { bars, colour, explorer, key, layout, line, marks, numbers, panel, raised, short } from "./plot.js";
 import { boundedNoise, dropoutPoints, gaussianCount, gaussianPoints } from "./points.js";
 
 /** log Σ exp of logits, without overflow. */
@@ -34,6 +34,7 @@ export function logits(h, weight, bias) {
 
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 const WIDEST = 2;
+const ROUNDING = 1e-13;
 
 /** Logits of the raw sample and of its virtual points of both kinds. */
 export function predictions(state, data) {
@@ -66,15 +67,18 @@ function probabilities(svg, box, { sample, z, gaussian, dropout }, classes) {
 }
 
 function weights(svg, box, state, terms, path) {
-  const range = [1e-6, 30];
-  const clip = (value) => Math.min(Math.max(value, range[0]), range[1]);
+  // as far as the curve goes; what is 0 up to rounding has no place on a logarithmic axis
+  const curve = path.map(([sigma, value]) => [sigma, state.eta * value]).filter(([, value]) => value > ROUNDING);
+  const values = [...curve.map(([, value]) => value), terms.ce, state.eta * terms.kl].filter((value) => value > ROUNDING);
+  const range = [Math.min(...values) / 2, Math.max(...values) * 2];
   const x = { range: [0, WIDEST], ticks: [0, 0.5, 1, 1.5, 2], label: "σ" };
-  const ticks = [1e-6, 1e-4, 1e-2, 1];
-  const write = (value) => ({ 1e-6: "10⁻⁶", 1e-4: "10⁻⁴" })[value] ?? short(value);
+  const every = Math.ceil(Math.log10(range[1] / range[0]) / 5);
+  const ticks = Array.from({ length: 24 }, (_, i) => 10 ** (i - 20)).filter((v, i) => i % every === 0 && v >= range[0] && v <= range[1]);
+  const write = (value) => `10${raised(Math.round(Math.log10(value)))}`;
   const frame = panel(svg, box, { x, y: { range, log: true, ticks, write, label: "nats, logarithmic" }, left: 48 });
-  line(frame, [[0, clip(terms.ce)], [WIDEST, clip(terms.ce)]], colour("ink"));
-  line(frame, path.map(([sigma, value]) => [sigma, clip(state.eta * value)]), colour("sba"));
-  marks(frame, [[state.sigma, clip(state.eta * terms.kl)]], colour("sba"), { size: 6 });
+  line(frame, [[0, terms.ce], [WIDEST, terms.ce]], colour("ink"));
+  line(frame, curve, colour("sba"));
+  if (state.eta * terms.kl > ROUNDING) marks(frame, [[state.sigma, state.eta * terms.kl]], colour("sba"), { size: 6 });
 }
 
 export default explorer({

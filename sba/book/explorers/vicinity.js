@@ -2,7 +2,20 @@
 import { add, colour, explorer, key, layout, line, marks, numbers, panel, short } from "./plot.js";
 import { boundedNoise, dropoutPoints, gaussianCount, gaussianPoints } from "./points.js";
 
-const PLANE = { x: [-1.8, 4.6], y: [-2.4, 3.8] };
+/** Half the width of a view that holds points around a middle: a power of two, so that the cloud is seen to grow in it. */
+export function reach(points, middle) {
+  const far = Math.max(...points.flatMap((point) => [0, 1].map((axis) => Math.abs(point[axis] - middle[axis]))), 1e-3);
+  return 2 ** Math.ceil(Math.log2(1.05 * far));
+}
+
+/** Of all points, or of a cloud that would be no more than a dot among them: then the others lie outside. */
+export function zoom(cloud, others, middle) {
+  const [near, all] = [reach(cloud, middle), reach([...cloud, ...others], middle)];
+  return cloud.length && near < all / 4 ? near : all;
+}
+
+/** The ranges of a view, and its ticks. */
+const view = ([x, y], size) => [x, y].map((at) => ({ range: [at - size, at + size], ticks: [at - size, at, at + size] }));
 
 /** The points of one panel: {gaussian, dropout}, for the settings of the sliders. */
 export function cloud(drawn, state, data) {
@@ -36,25 +49,24 @@ function drawCloud(frame, raw, gaussian, dropout) {
 }
 
 function plane(svg, box, { h, matrices, spread }, points, state) {
-  const x = { range: PLANE.x, ticks: [0, 2, 4], label: "feature 1" };
-  const y = { range: PLANE.y, ticks: [-2, 0, 2], label: "two features: feature 2 against 1" };
-  const frame = panel(svg, box, { x, y });
-  const reach = state.tau * state.sigma;
-  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]].flat().map((side) => side * reach);
+  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]].flat().map((side) => side * state.tau * state.sigma);
   const edge = gaussianPoints(h, matrices[state.basis], corners, spread);
+  const [x, y] = view(h, zoom(points.gaussian.length ? [...points.gaussian, ...edge] : [], points.dropout, h));
+  const labels = ["feature 1", "two features: feature 2 against 1"];
+  const frame = panel(svg, box, { x: { ...x, label: labels[0] }, y: { ...y, label: labels[1] } });
   line(frame, edge, colour("grey"), { "stroke-dasharray": "3 3", "stroke-width": 1.2 });
   drawCloud(frame, h, points.gaussian, points.dropout);
 }
 
 function layer(svg, box, drawn, points) {
-  const { view, centre, others, extent, name, h } = drawn;
-  const flat = (point) => [0, 1].map((axis) => view.reduce((sum, row, q) => sum + row[axis] * (point[q] - centre[q]), 0));
-  const [left, right, low, high] = extent;
-  const x = { range: [left, right], ticks: [], label: "first principal component" };
-  const label = `${h.length} features (${name}): second component`;
-  const frame = panel(svg, box, { x, y: { range: [low, high], label }, left: 12 });
+  const { view: axes, centre, others, name, h } = drawn;
+  const flat = (point) => [0, 1].map((axis) => axes.reduce((sum, row, q) => sum + row[axis] * (point[q] - centre[q]), 0));
+  const [raw, gaussian, dropout] = [flat(h), points.gaussian.map(flat), points.dropout.map(flat)];
+  const [x, y] = view(raw, zoom(gaussian, dropout, raw));
+  const labels = ["first principal component", `${h.length} features (${name}): second component`];
+  const frame = panel(svg, box, { x: { ...x, label: labels[0] }, y: { ...y, label: labels[1] } });
   marks(frame, others, colour("mark"), { size: 1.8 });
-  drawCloud(frame, flat(h), points.gaussian.map(flat), points.dropout.map(flat));
+  drawCloud(frame, raw, gaussian, dropout);
 }
 
 function clouds(state, data) {
@@ -69,9 +81,9 @@ export default explorer({
     const { boxes, height } = layout(width, [{ height: 320, shares: [1, 1.12] }]);
     plane(svg, boxes[0], data.plane, points.plane, state);
     layer(svg, boxes[1], data.layer, points.layer);
-    const entries = [["raw point", colour("ink"), "ring"], ["Gaussian points", colour("sba"), "dot"]];
+    const entries = [["raw point", colour("ink"), "ring"], ["Gaussian points", colour("sba"), "dot"], ["other samples", colour("mark"), "dot"]];
     key(svg, 20, height + 4, [...entries, ["dropout points", colour("ba"), "cross"], ["dashed: the bound of ε", colour("grey"), "dash"]]);
-    return height + 64;
+    return height + 94;
   },
   say(state, data) {
     const { layer: points, plane: flat } = clouds(state, data);

@@ -18,12 +18,13 @@ from sba.data.datasets import load
 from sba.methods import SBA
 
 HINT = (
-    "Lower τ/σ to its end and change Σ: on the plane the bound is a square that Σ turns or shears, in the layer its shape is "
-    "lost. Then compare the two kinds of points: which lie nearer, and does σ or the dropout rate decide it?"
+    "The views zoom with the Gaussian points, by factors of two; read their size at the axes. Lower τ/σ to its end and change Σ: on the plane "
+    "the bound is a square that Σ turns or shears, in the layer its shape is lost. Then compare the two kinds of points: which lie "
+    "nearer, and does σ or the dropout rate decide it?"
 )
 ALT = (
     "Two clouds of virtual points around a raw point, which follow the sliders: on a plane of two features with the outline of the "
-    "bound, and in a layer of many features, projected on its two widest directions among the other samples."
+    "bound, and in a layer of many features, projected on its two widest directions. Both views zoom with the cloud."
 )
 FOLDS = 160
 NAMES = ("sigma", "tau", "gaussian_share", "dropout_rate", "basis", "bound")
@@ -67,14 +68,10 @@ def projection(h: Tensor) -> dict:
     centre = h.mean(0)
     view = torch.linalg.svd(h - centre, full_matrices=False).Vh[:2].T
     flat = ((h - centre) @ view).numpy()
-    low, high = flat.min(0), flat.max(0)
-    pad = 0.15 * (high - low)
-    extent = [low[0] - pad[0], high[0] + pad[0], low[1] - pad[1], high[1] + pad[1]]
     return {
         "view": [[float(v) for v in row] for row in view],
         "centre": centre.tolist(),
         "others": [[round(float(v), 3) for v in row] for row in flat[1:300]],
-        "extent": [float(v) for v in extent],
         "apart": float((h[1:] - h[0]).norm(dim=1).mean()),
     }
 

@@ -1,0 +1,61 @@
+"""The table of ingredients: each difference is that of the runs, by hand; the verdicts are corrected together."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from sba.records.file import book_folder, read
+from sba.records.inference import HOLDS
+from sba.records.schema import TrainRecord
+from sba.report.ingredients import ingredients
+
+
+@pytest.fixture(scope="module")
+def records():
+    return read(book_folder())
+
+
+def runs(records, **wanted):
+    """Errors by seed of the runs of the study whose settings are the reference's but for some."""
+    usual = {"name": "sba", "eta": 1.0, "gaussian_share": 0.5, "label": "soft", "omega": np.pi / 3, "layers": []}
+    usual |= {"schedule": "iteration", "objective": "sum", "scale": "batch", "bound": "clip", "basis": "colnorm"}
+    usual |= {"dropout_rescale": True, "detach": True, "update": "joint", "batch_norm": "raw", "folds": 32}
+    found = {}
+    for record in records:
+        if isinstance(record, TrainRecord) and record.study == "switches" and record.run.network == "digits":
+            own = record.run.method.settings()
+            expected = {"name": "erm"} if wanted.get("name") == "erm" else usual | wanted
+            if record.run.dataset == "digits" and all(own.get(k) == v for k, v in expected.items()):
+                found.setdefault(record.seed, record.error)
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+PAIRS = {
+    "scheduler": ({}, {"omega": 0.0}),
+    "Gaussian points": ({"gaussian_share": 1.0}, {"name": "erm"}),
+    "dropout points": ({"gaussian_share": 0.0}, {"name": "erm"}),
+    "soft label": ({}, {"label": "hard"}),
+    "all together": ({}, {"name": "erm"}),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_difference_is_that_of_the_runs_at_equal_seeds(records, name):
+    found = {one.name: one for one in ingredients(records)}[name]
+    ours, theirs = (runs(records, **changes) for changes in PAIRS[name])
+    assert found.error.n == len(ours) == len(theirs) >= 5 and len(found.ids) == 2 * len(ours)
+    assert found.error.mean == pytest.approx(float(np.mean(ours - theirs)), abs=1e-9)
+    assert found.error.p == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, rel=1e-6)
+
+
+def test_verdicts_are_corrected_among_all_of_the_table(records):
+    found = ingredients(records)
+    assert [one.name for one in found] == [*PAIRS, "vote"]
+    corrected = multipletests([float(one.error.p) for one in found], method="holm")[1]
+    for one, p in zip(found, corrected, strict=True):
+        assert (one.verdict == HOLDS) == (p <= 0.05 and one.error.mean < 0), one.name
+
+
+def test_without_records_there_is_no_row():
+    assert ingredients([]) == []
