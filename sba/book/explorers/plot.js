@@ -72,7 +72,7 @@ export function panel(parent, box, { x, y, left = 44 }) {
 export function line(panel, points, colour, attributes = {}) {
   const seen = points.filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
   const d = seen.map(([x, y]) => `${panel.x(x).toFixed(1)},${panel.y(y).toFixed(1)}`).join("L");
-  return seen.length ? add(panel.group, "path", { d: `M${d}`, class: "line", stroke: colour, ...attributes }) : null;
+  return seen.length ? add(panel.group, "path", { d: `M${d}`, class: "line", stroke: colour, "stroke-width": 2, ...attributes }) : null;
 }
 
 /** Draw all points [[x, y], …] as one element of dots or crosses: a thousand of them cost one node. */

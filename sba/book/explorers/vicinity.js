@@ -15,7 +15,7 @@ export function zoom(cloud, others, middle) {
 }
 
 /** The ranges of a view, and its ticks. */
-const view = ([x, y], size) => [x, y].map((at) => ({ range: [at - size, at + size], ticks: [at - size, at, at + size] }));
+const view = ([x, y], size) => [x, y].map((at) => ({ range: [at - size, at + size], ticks: [at - size, at, at + size], write: (v) => short(v, 2) }));
 
 /** The points of one panel: {gaussian, dropout}, for the settings of the sliders. */
 export function cloud(drawn, state, data) {

@@ -18,9 +18,9 @@ from sba.data.datasets import load
 from sba.methods import SBA
 
 HINT = (
-    "The views zoom with the Gaussian points, by factors of two; read their size at the axes. Lower τ/σ to its end and change Σ: on the plane "
-    "the bound is a square that Σ turns or shears, in the layer its shape is lost. Then compare the two kinds of points: which lie "
-    "nearer, and does σ or the dropout rate decide it?"
+    "The views zoom with the Gaussian points, by factors of two; read their size at the axes. Lower τ/σ to its end and "
+    "change Σ: on the plane the bound is a square that Σ turns or shears, in the layer its shape is lost. Then compare the two "
+    "kinds of points: which lie nearer, and does σ or the dropout rate decide it?"
 )
 ALT = (
     "Two clouds of virtual points around a raw point, which follow the sliders: on a plane of two features with the outline of the "
