@@ -1,6 +1,5 @@
 """The explorers compute in the browser what the package computes, in double precision; their controls are the definitions'."""
 
-import json
 import math
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm, ttest_1samp
+from scipy.stats import norm
 
 import sba
 from sba.core.bases import Dense
@@ -23,27 +22,12 @@ from sba.methods import METHODS
 from sba.models.flops import Counted, multiply_adds, share_behind, step_cost
 from sba.records.file import book_folder, read
 from sba.records.names import facts
-from sba.studies.ablations import compare
 from sba.studies.omega_eta import PROBLEMS
 
 widgets = pytest.importorskip("sba.book.widgets", reason="the book's packages are missing: pip install -e '.[book]'")
 from sba.book import explore  # noqa: E402
 
-CALL = """async ([text, calls]) => {
-  const address = URL.createObjectURL(new Blob([text], {type: "text/javascript"}));
-  const module = await import(address);
-  const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value;
-  return JSON.stringify(calls.map(([name, ...given]) => module[name](...given)), plain);
-}"""
 OMEGAS = [0.0, 0.3, math.pi / 6, math.pi / 3, 1.5, math.pi / 2]
-
-
-@pytest.fixture(scope="module")
-def call(browser):
-    """Call functions of an explorer's module in the browser: [[name, argument, …], …] → results."""
-    page = browser.new_page()
-    yield lambda module, *calls: json.loads(page.evaluate(CALL, [widgets.module_text(module), list(map(list, calls))]))
-    page.close()
 
 
 def test_importing_the_package_needs_no_widgets():
@@ -193,58 +177,6 @@ def test_a_view_zooms_with_the_cloud_by_factors_of_two(call):
         ["zoom", cloud, [[1.0, 1.0]], [0, 1]],
     )  # fmt: skip
     assert small == alone == 0.5 and both == 16.0 and near == 2.0
-
-
-# ------------------------------------------------------------------------------------------------- ablations, evidence
-
-
-def test_ablations_are_those_of_the_study():
-    runs = explore.ablate(read(book_folder())).picture.data["runs"]
-    rows = {r["label"]: r for r in compare(read(book_folder())) if r["group"] == "the default layers"}
-    labels = {"111111": "reference", "011111": "ω = 0: every step", "101111": "dropout points only",
-              "110111": "Gaussian points only", "111011": "hard label (Eq. 9)", "111101": "dropout not rescaled (Eq. 8)",
-              "111110": "teacher not detached", "100111": "baseline, no second term"}  # fmt: skip
-    assert set(runs) == set(labels)
-    for key, label in labels.items():
-        assert runs[key]["level"] == pytest.approx(rows[label]["levels"][0]) and runs[key]["ids"] == rows[label]["ids"]
-        if label != "reference":
-            assert runs[key]["sba"]["error"] == pytest.approx(rows[label]["error"])
-            assert runs[key]["sba"]["loss"] == pytest.approx(rows[label]["nll"])
-
-
-def test_evidence_is_the_interval_of_the_first_seeds(call):
-    settings = explore.evidence(read(book_folder())).picture.data["settings"]
-    claimed = {one["name"]: one["claim"] for one in settings}
-    assert claimed["CIFAR-10, AlexNet: SBA"] == pytest.approx(-5.85)
-    assert claimed["100 digits, η = 1: SBA"] is None
-    for one in settings:
-        for n, step in enumerate(one["steps"], start=1):
-            own = np.array(one["differences"][:n])
-            assert step["mean"] == pytest.approx(own.mean())
-            if n > 1:
-                low, high = ttest_1samp(own, 0).confidence_interval()
-                assert step["half"] == pytest.approx((high - low) / 2)
-    found = call(
-        "evidence", *(["verdict", {"mean": m, "half": 1.0}, n, 5] for m, n in ((-2, 4), (-2, 5), (2, 5), (0.5, 9)))
-    )
-    assert [text.split(":")[0] for text in found] == [
-        "Fewer than 5 seeds decide nothing.", "The interval lies below zero", "The interval lies above zero",
-        "The interval holds zero",
-    ]  # fmt: skip
-
-
-# --------------------------------------------------------------------------------------------------------------- ω × η
-
-
-def test_a_slider_beside_a_measured_pair_moves_there(call):
-    grid = [[0.0, 0.5, math.pi / 2], [0.0, 0.01, 30.0]]
-    cases = {
-        (0.49, 10**1.5): [0.5, 30.0],
-        (0.3, 1.0): [0.3, 1.0],
-        (0.0, 0.0): [0.0, 0.0],
-        (1.56, 1e-3): [math.pi / 2, 1e-3],
-    }
-    assert call("omega_eta", *(["snapped", *at, *grid] for at in cases)) == list(cases.values())
 
 
 # ---------------------------------------------------------------------------------------------------------- soft label

@@ -1,0 +1,63 @@
+"""The explorers of records say what the records say."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sba.records.file import book_folder, read
+from sba.studies.ablations import compare
+
+explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
+
+# ------------------------------------------------------------------------------------------------- ablations, evidence
+
+
+def test_ablations_are_those_of_the_study():
+    runs = explore.ablate(read(book_folder())).picture.data["runs"]
+    rows = {r["label"]: r for r in compare(read(book_folder())) if r["group"] == "the default layers"}
+    labels = {"111111": "reference", "011111": "ω = 0: every step", "101111": "dropout points only",
+              "110111": "Gaussian points only", "111011": "hard label (Eq. 9)", "111101": "dropout not rescaled (Eq. 8)",
+              "111110": "teacher not detached", "100111": "baseline, no second term"}  # fmt: skip
+    assert set(runs) == set(labels)
+    for key, label in labels.items():
+        assert runs[key]["level"] == pytest.approx(rows[label]["levels"][0]) and runs[key]["ids"] == rows[label]["ids"]
+        if label != "reference":
+            assert runs[key]["sba"]["error"] == pytest.approx(rows[label]["error"])
+            assert runs[key]["sba"]["loss"] == pytest.approx(rows[label]["nll"])
+
+
+def test_evidence_is_the_interval_of_the_first_seeds(call):
+    settings = explore.evidence(read(book_folder())).picture.data["settings"]
+    claimed = {one["name"]: one["claim"] for one in settings}
+    assert claimed["CIFAR-10, AlexNet: SBA"] == pytest.approx(-5.85)
+    assert claimed["100 digits, η = 1: SBA"] is None
+    for one in settings:
+        for n, step in enumerate(one["steps"], start=1):
+            own = np.array(one["differences"][:n])
+            assert step["mean"] == pytest.approx(own.mean())
+            if n > 1:
+                half = student.ppf(0.975, n - 1) * own.std(ddof=1) / math.sqrt(n)
+                assert step["half"] == pytest.approx(half)
+    found = call(
+        "evidence", *(["verdict", {"mean": m, "half": 1.0}, n, 5] for m, n in ((-2, 4), (-2, 5), (2, 5), (0.5, 9)))
+    )
+    assert [text.split(":")[0] for text in found] == [
+        "Fewer than 5 seeds decide nothing.", "The interval lies below zero", "The interval lies above zero",
+        "The interval holds zero",
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------------- ω × η
+
+
+def test_a_slider_beside_a_measured_pair_moves_there(call):
+    grid = [[0.0, 0.5, math.pi / 2], [0.0, 0.01, 30.0]]
+    cases = {
+        (0.49, 10**1.5): [0.5, 30.0],
+        (0.3, 1.0): [0.3, 1.0],
+        (0.0, 0.0): [0.0, 0.0],
+        (1.56, 1e-3): [math.pi / 2, 1e-3],
+    }
+    assert call("omega_eta", *(["snapped", *at, *grid] for at in cases)) == list(cases.values())
