@@ -59,16 +59,10 @@ def augmented(
     batch: int = BATCH,
     limits: dict[str, float] | None = None,
 ) -> list[Ratio]:
-    """Compare steps at ω with plain ones, on random images of CIFAR's shape.
+    """Compare steps of entrants, name → parameters of the run, with plain ones, on random images of CIFAR's shape.
 
-    Args:
-        network: which is trained.
-        family: of ``FAMILIES``.
-        entrants: name → parameters of the run.
-        pairs: steps of each, and of the plain one.
-        omega: at which the cost is expected; every step that is timed is augmented.
-        batch: images per step.
-        limits: method → what its step should cost at most.
+    Each is timed ``pairs`` times, always augmented, and its cost is the one expected at ω. ``limits`` says, by method, what a step
+    should cost at most.
     """
     plain, times = step_costs(network, {name: ALWAYS | given for name, given in entrants.items()}, pairs, batch)
     found = []

@@ -15,14 +15,8 @@ from sba.core.rng import Step
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """Pad with black and cut out windows of the original size: torchvision's ``RandomCrop(side, padding)`` for given draws.
-
-    Args:
-        images: of shape (N, C, H, W), before normalisation, so that black is 0.
-        top: first row of each window in the padded image, integers of shape (N,) in [0, 2·padding].
-        left: first column, likewise.
-        padding: pixels added on each side.
-    """
+    """Pad images of shape (N, C, H, W), before normalisation, with black on each side, and cut out windows of the original size:
+    torchvision's ``RandomCrop(side, padding)`` for given first rows and columns, integers of shape (N,) in [0, 2·padding]."""
     n, _, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
@@ -55,11 +49,8 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
 def cutout(images: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
     """Set a square to 0 in each image (DeVries and Taylor, 2017), clipped at the borders.
 
-    Args:
-        images: of shape (N, C, H, W), after normalisation, so that 0 is the mean colour.
-        row: centre of the square, integers of shape (N,) in [0, H); it covers [row − length/2, row + length/2).
-        column: likewise, in [0, W).
-        length: side of the square in pixels.
+    Images have shape (N, C, H, W) and are normalised, so that 0 is the mean colour. Rows in [0, H) and columns in [0, W), integers
+    of shape (N,), are the centres of squares that cover [row − length/2, row + length/2), in pixels.
     """
     _, _, height, width = images.shape
     rows = torch.arange(height, device=images.device) - (row[:, None] - length // 2)

@@ -100,7 +100,8 @@ def pgd(
     rate: float | None = None,
     loss: str = "cross_entropy",
 ) -> Tensor:
-    """Climb the loss in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al., 2018).
+    """Climb the loss in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al., 2018); return
+    images of the same shape, where the last step led.
 
     Args:
         predict: in evaluation mode.
@@ -112,9 +113,6 @@ def pgd(
         start: added to the pixels before the first step, of their shape (:func:`random_shift`); None for 0.
         rate: length of a step in the norm; by default all of them together are :data:`STRIDE` radii long.
         loss: of :data:`LOSSES`.
-
-    Returns:
-        Images of the same shape: where the last step led.
     """
     rate = STRIDE * radius / max(steps, 1) if rate is None else rate
     moved = pixels if start is None else (pixels + project(start, radius, norm)).clamp(0, 1)
@@ -156,15 +154,8 @@ def seen(network: nn.Module, data: Data) -> Iterator[Predict]:
 
 
 def attacked(network: nn.Module, data: Data, attack: Attack, seed: int = 0, batch: int = EVALUATION_BATCH) -> Tensor:
-    """Return the images that are evaluated on after an attack on a network, float32 in [0, 1] of shape (N, C, H, W).
-
-    Args:
-        network: on the data's device; its mode is put back.
-        data: in memory.
-        attack: which.
-        seed: of the random starts.
-        batch: images per pass.
-    """
+    """Return the images that are evaluated on after an attack on a network, float32 in [0, 1] of shape (N, C, H, W). The network
+    is on the data's device, and its mode is put back; the seed is that of the random starts."""
     _, test = data.resident
     generator = torch.Generator(test.labels.device).manual_seed(seed)
     with seen(network, data) as predict:

@@ -143,13 +143,8 @@ def to_levels(pixels: Tensor) -> Tensor:
 
 
 def corrupt(images: Tensor, name: str, severity: int, generator: torch.Generator) -> Tensor:
-    """Return corrupted images, uint8 of shape (N, C, H, W) as they are.
-
-    Args:
-        images: which.
-        name: of :data:`CORRUPTIONS`.
-        severity: from 1 to 5; 0 for the images themselves.
-        generator: for the draws, on the images' device; equal states give equal images.
+    """Corrupt images, uint8 of shape (N, C, H, W), at a severity from 1 to 5; 0 stands for the images themselves. The draws come
+    from a generator on their device, whose equal states give equal images.
 
     Raises:
         ConfigError: there is no such corruption or severity.

@@ -2,6 +2,9 @@
 
 Training does not need them: it differentiates the exact losses of :mod:`sba.core.divergence`. Here are the closed forms of those
 derivatives, the paper's approximation of them, and the one that holds. Small differences of probabilities want float64.
+
+Logits z and z′, probabilities Y and Y′, and δ = Y′ − Y have shape (…, C); those of virtual points are broadcast against those of
+raw ones. The base b of logarithms is e for nats, and 2 for the equations as printed (open point 19).
 """
 
 import math
@@ -16,14 +19,8 @@ def divergence_gradient(reference: Tensor, virtual: Tensor) -> tuple[Tensor, Ten
     """Eq. 12: the derivatives of D_KL(Y ‖ Y′) in both logits, for every pair, in nats.
 
     In z′ it is Y′ − Y. In z it is Y ⊙ (log Y − log Y′ − D_KL), which equals −(diag Y − Y Yᵀ)(z′ − z): it is *exactly* linear
-    in the step of the logits. Neither is averaged; Eq. 12 divides their sum over all pairs by M·B.
-
-    Args:
-        reference: logits z of the raw points, of shape (…, C).
-        virtual: logits z′ of the virtual points, of shape (…, C), broadcast against ``reference``.
-
-    Returns:
-        The derivatives in z and in z′, each of shape (…, C). A teacher that is a constant (open point 15) drops the first.
+    in the step of the logits. Neither is averaged; Eq. 12 divides their sum over all pairs by M·B. A teacher that is a constant
+    (open point 15) drops the first.
     """
     log_y = full_precision(reference).log_softmax(-1)
     log_v = full_precision(virtual).log_softmax(-1)
@@ -33,55 +30,30 @@ def divergence_gradient(reference: Tensor, virtual: Tensor) -> tuple[Tensor, Ten
 
 
 def log_linear(y: Tensor, delta: Tensor, base: float = math.e) -> Tensor:
-    """Eq. 13: log Y + δ/(Y ln b), the logarithm of Y + δ to base b and to first order in δ.
-
-    Args:
-        y: probabilities Y, of shape (…, C).
-        delta: δ = Y′ − Y, of shape (…, C).
-        base: b; e for nats, 2 for the equation as printed (open point 19).
-
-    Returns:
-        Shape (…, C).
-    """
+    """Eq. 13: log Y + δ/(Y ln b), of shape (…, C), the logarithm of Y + δ to base b and to first order in δ."""
     y = positive(y)
     return (y.log() + full_precision(delta) / y) / math.log(base)
 
 
 def inconsistency(y: Tensor, y_virtual: Tensor, base: float = math.e) -> Tensor:
-    """Eq. 14: −δ/ln b for every class, what Eq. 13 makes of the summands of Eq. 12.
+    """Eq. 14: −δ/ln b for every class, of shape (…, C), what Eq. 13 makes of the summands of Eq. 12.
 
     Δ_i is their sum over classes, averaged over virtual points, and vanishes identically: Y and Y′ both sum to one (open
     point 20). Per class they are signed.
-
-    Args:
-        y: probabilities Y, of shape (…, C), as the result.
-        y_virtual: probabilities Y′, of shape (…, C), broadcast against ``y``.
-        base: b; e for nats, 2 for the equation as printed.
     """
     return (full_precision(y) - full_precision(y_virtual)) / math.log(base)
 
 
 def half_chi_square(y: Tensor, y_virtual: Tensor) -> Tensor:
-    """½ Σ_c δ²/Y with δ = Y′ − Y: half of Pearson's χ², the leading term of D_KL(Y ‖ Y′) in nats (open point 20).
-
-    Args:
-        y: probabilities Y, of shape (…, C).
-        y_virtual: probabilities Y′, of shape (…, C), broadcast against ``y``.
-
-    Returns:
-        Shape (…), never below 0. A class that neither prediction sees adds 0.
-    """
+    """½ Σ_c δ²/Y, of shape (…): half of Pearson's χ², the leading term of D_KL(Y ‖ Y′) in nats (open point 20). It is never below
+    0; a class that neither prediction sees adds 0."""
     delta = full_precision(y_virtual) - full_precision(y)
     return 0.5 * (delta.square() / positive(y)).sum(-1)
 
 
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 15 with the minus sign it lacks (open point 18), in logits: (Y − 1_y)/B, the derivative of the mean cross-entropy.
-
-    Args:
-        logits: of the raw points, shape (B, C), as the result in nats.
-        labels: classes of shape (B,).
-    """
+    """Eq. 15 with the minus sign it lacks (open point 18): (Y − 1_y)/B, of shape (B, C), the derivative of the mean cross-entropy
+    in nats in the logits of the raw points, at labels of shape (B,)."""
     y = full_precision(logits).softmax(-1)
     one_hot = torch.zeros_like(y).scatter_(1, labels[:, None], 1)
     return (y - one_hot) / len(labels)

@@ -34,7 +34,7 @@ def shaken(
     """Evaluate a network whose activations of one layer are disturbed by Gaussian noise without bound or basis.
 
     Args:
-        network: on the data's device; its mode is put back after evaluation mode.
+        network: on the data's device; its mode is put back.
         data: in memory.
         layer: any but the last; "input" for the normalised image.
         sigma: standard deviation of the noise, in units of each feature's own over a batch of images.

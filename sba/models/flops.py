@@ -37,16 +37,10 @@ def multiply_adds(network: Staged) -> list[Counted]:
 
 
 def share_behind(layer: Counted, whole: float, basis: str = "hadamard", gaussian_share: float = 0.5) -> float:
-    """Return what a virtual point costs in passes of a raw row, the product with Σ included.
+    """Return what a virtual point costs in passes of a raw row, whose multiply–adds are ``whole``, the product with Σ included.
 
-    Args:
-        layer: what was counted of it.
-        whole: multiply–adds of a whole pass, those behind "input".
-        basis: "colnorm" or "orthogonal" for Q² of each Gaussian point, "hadamard" for Q log₂ Q, "identity" for none.
-        gaussian_share: p/M, the share of points that go through Σ.
-
-    Raises:
-        ConfigError: there is no count for such a basis.
+    The share p/M of points goes through Σ: the basis "colnorm" or "orthogonal" takes Q² for each, "hadamard" Q log₂ Q, "identity"
+    nothing. For any other there is no count: :class:`ConfigError`.
     """
     q = layer.width
     through = {"colnorm": q**2, "orthogonal": q**2, "hadamard": q * math.log2(q), "identity": 0}

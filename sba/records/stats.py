@@ -7,14 +7,8 @@ from scipy import stats
 
 
 def half_width(values: np.ndarray) -> np.ndarray:
-    """Return half the width of the 95 % interval of a mean over the first axis (Student's t).
-
-    Args:
-        values: of shape (n, …); NaN stands for a value that is missing.
-
-    Returns:
-        Of shape (…), NaN for fewer than two values.
-    """
+    """Return half the width of the 95 % interval of a mean (Student's t) over the first axis of values of shape (n, …), without
+    those that are NaN: of shape (…), NaN for fewer than two values."""
     n = (~np.isnan(values)).sum(0)
     deviations = np.where(np.isnan(values), 0.0, values - mean(values))
     deviation = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))

@@ -48,15 +48,8 @@ def growth(network: str, side: int) -> float:
 
 
 def cost(network: str, method: str) -> float:
-    """Return the expected cost of a step on ImageNet in plain steps, by multiply–adds of the forward pass.
-
-    Args:
-        network: of the row.
-        method: "erm", "sba" with the defaults of Table 1's study, or "ba"; both with the paper's M.
-
-    Raises:
-        ConfigError: the row or the method is unknown.
-    """
+    """Return the expected cost of a step on ImageNet in plain steps, by multiply–adds of the forward pass, for "erm", "sba" with
+    the defaults of Table 1's study, or "ba"; both with the paper's M. Raise :class:`ConfigError` if row or method is unknown."""
     folds = stated("imagenet", network, "sba").folds or 1
     if method not in ("erm", "sba", "ba"):
         raise ConfigError(f"method: {method!r} is not counted here; give erm, sba or ba")

@@ -15,12 +15,8 @@ class Across:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str:
-    """Write a table that scrolls sideways if the page is narrow.
-
-    Args:
-        columns: their headings.
-        rows: of cells in HTML, as many as there are columns, or one cell across.
-    """
+    """Write a table that scrolls sideways if the page is narrow: headings of columns, and rows of cells in HTML, as many as there
+    are columns, or one cell across."""
     n = len(columns)
     written = []
     for row in rows:

@@ -42,12 +42,8 @@ def table1(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Entry]]
 
 
 def table1_markdown(records: Iterable[Record], link: Callable[[str], str] = "`{}`".format) -> str:
-    """Write Table 1 as Markdown: the paper's error and ours under it, in per cent.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-        link: how the identifier of a record is written behind the number that came from it.
-    """
+    """Write Table 1 as Markdown: the paper's error and ours under it, in per cent. ``link`` writes the identifier of a record
+    behind the number that came from it."""
     heads = " | ".join(title(n).replace(" + ", "<br>+ ") for n in SHOWN)
     lines = [f"| | | {heads} |", "|---|---|" + "---:|" * len(SHOWN)]
     for (dataset, network), row in table1(records).items():

@@ -5,12 +5,7 @@ from collections.abc import Iterable
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
-    """Return when the last run is over.
-
-    Args:
-        seconds: what each run takes, in the order in which they are handed out.
-        slots: how many are done side by side.
-    """
+    """Return when the last run is over, if runs that take so many seconds each are handed out to slots in this order."""
     free = [0.0] * slots
     for duration in seconds:
         heapq.heapreplace(free, free[0] + duration)

@@ -55,13 +55,10 @@ class Handing(Source):
 
 
 class Graphs:
-    """Steps of a training: captured after a few of each branch, and replayed from then on.
+    """Steps of a training on a GPU: captured after a few of each branch, and replayed from then on.
 
-    Args:
-        step: does a step on rows of the training set, of shape (B,); the host must decide nothing in it beyond what the branch
-            stands for.
-        device: a GPU.
-    """
+    ``step`` does one on rows of the training set, of shape (B,); the host must decide nothing in it beyond what the branch stands
+    for."""
 
     def __init__(self, step: Callable[[Tensor, Step], Terms], device: torch.device):
         self.step = step
