@@ -82,11 +82,8 @@ def hyper_options(command: Callable) -> Callable:
 
 
 def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
-    """Add one option for each field of a machine, and hand the machine to the command.
-
-    Args:
-        defaults: in place of the fields' own.
-    """
+    """Add one option for each field of a machine, with ``defaults`` in place of the fields' own, and hand the machine to the
+    command."""
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)

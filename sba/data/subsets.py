@@ -14,10 +14,8 @@ from sba.data.in_memory import Split
 
 @configuration
 class Draw:
-    """Which training images are kept, and which of their labels are wrong: a pure function of these three numbers.
-
-    Raises:
-        ConfigError: a number is out of range.
+    """Which training images are kept, and which of their labels are wrong: a pure function of these three numbers. One that is out
+    of range is a :class:`sba.core.errors.ConfigError`.
 
     >>> from sba import load
     >>> few = load("digits", draw=Draw(subset=100, number=3))
@@ -30,11 +28,8 @@ class Draw:
     number: int = hyper(0, "another number draws other images, and other labels", ge=0, lt=2**63)
 
     def __call__(self, split: Split | Stream, classes: int) -> Split | Stream:
-        """Draw from a training set of so many classes, and keep the order of its images.
-
-        Raises:
-            DataError: it has not so many images, or a class would have none.
-        """
+        """Draw from a training set of so many classes, and keep the order of its images; raise :class:`DataError` if it has not so
+        many images, or a class would have none."""
         if self.subset and self.subset != len(split):
             split = split[chosen(split.labels, self.subset, self.number)]
         return dataclasses.replace(split, labels=relabelled(split.labels, self.label_noise, classes, self.number))

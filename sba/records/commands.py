@@ -22,11 +22,8 @@ def command(record: RunRecord) -> str:
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None, processes: int = 1) -> str:
-    """Write the command line of a run: data set, network, method, and what differs from the defaults.
-
-    Raises:
-        ConfigError: no command can repeat it, since its images are a program's own.
-    """
+    """Write the command line of a run: data set, network, method, and what differs from the defaults; raise :class:`ConfigError` if
+    none can repeat it, since its images are a program's own."""
     if run.dataset.startswith(ARRAYS):
         raise ConfigError(
             f"dataset: {run.dataset!r} is a program's own, no command repeats the run; run that program again"

@@ -78,11 +78,8 @@ def identify(content: dict[str, Any]) -> str:
 
 
 def identified(content: dict[str, Any]) -> Record:
-    """Make a record of its content, with its identifier.
-
-    Raises:
-        ResultsError: it is not what a record of its kind holds; a number may be infinite.
-    """
+    """Make a record of its content, with its identifier; raise :class:`ResultsError` if it is not what a record of its kind holds,
+    as if a number is infinite."""
     content = {"schema": SCHEMA, **content}
     return parse(json.loads(json.dumps({"id": identify(content), **content})))
 

@@ -41,11 +41,7 @@ def shared(records: Iterable[Record]) -> list[Record]:
 
 
 def study_named(name: str) -> Study:
-    """Look up a study.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
+    """Look up a study, or raise :class:`ConfigError` if there is none of this name."""
     if name not in STUDIES:
         raise ConfigError(f"study: {name!r} is not known; {suggestion(name, STUDIES)}")
     return STUDIES[name]

@@ -24,11 +24,7 @@ class Here(Executor):
 
 
 class Pool(Executor):
-    """Does jobs in processes of this machine. One that dies ends the others, too; new ones go on from the checkpoints.
-
-    Args:
-        slots: how many processes.
-    """
+    """Does jobs in so many processes of this machine. One that dies ends the others, too; new ones go on from the checkpoints."""
 
     tries, method = 3, "spawn"
 

@@ -89,11 +89,7 @@ def measure(training: Training) -> dict[str, Any]:
 
 
 def problem_named(dataset: str) -> Problem:
-    """Look up the problem on a data set.
-
-    Raises:
-        ConfigError: the study has none.
-    """
+    """Look up the problem on a data set, or raise :class:`ConfigError` if the study has none."""
     found = {p.base["dataset"]: p for p in PROBLEMS}
     if dataset not in found:
         raise ConfigError(f"dataset: {dataset!r} is no part of the study {NAME!r}; choose from {', '.join(found)}")

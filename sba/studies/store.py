@@ -83,11 +83,8 @@ class Store:
         return None
 
     def state(self, planned: PlannedRun, fingerprint: str, exclusive: bool) -> tuple[str, str]:
-        """Say how far a planned run is, and what to write about it.
-
-        Returns:
-            "record", "diverged", "under way" (in another process), "checkpoint" or "missing"; and a text.
-        """
+        """Say how far a planned run is, as "record", "diverged", "under way" (in another process), "checkpoint" or "missing", and
+        what to write about it."""
         if record := self.found(planned, fingerprint, exclusive):
             kind = "record" if record.kind == "train" else record.kind
             return kind, f"{kind} {record.id}"
@@ -112,11 +109,8 @@ class Store:
 
 @contextlib.contextmanager
 def claimed(folder: pathlib.Path) -> Iterator[bool]:
-    """Hold the folder of a run for as long as the context lasts; false if another process holds it.
-
-    Raises:
-        CheckpointError: it cannot be written to.
-    """
+    """Hold the folder of a run for as long as the context lasts; false if another process holds it. Raise
+    :class:`CheckpointError` if it cannot be written to."""
     prepare(folder)
     lock = FileLock(folder / CLAIM)
     try:
@@ -153,11 +147,8 @@ def indexed(file: pathlib.Path) -> Shelf:
 
 
 def writer(folder: pathlib.Path) -> str:
-    """Return letters that stand for a folder on a machine; they are drawn where the folder has none yet.
-
-    Raises:
-        ResultsError: the folder cannot be written to.
-    """
+    """Return letters that stand for a folder on a machine; they are drawn if the folder has none yet, or :class:`ResultsError` is
+    raised if it cannot be written to."""
     path = folder / ".writer"
     try:
         folder.mkdir(parents=True, exist_ok=True)
