@@ -39,7 +39,7 @@ pytestmark = [
 PATHS = [str(Path(sba.__file__).parents[1]), str(Path(__file__).parents[1])]
 MANY = planned_runs(TINY, range(8))
 FEW = MANY[:6]
-LONG = planned_runs(TINY, [0], scale=30)[0]
+LONG = planned_runs(TINY, [0], scale=20)[0]
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 
@@ -108,6 +108,34 @@ def test_two_nodes_make_the_records_of_one_machine_bit_for_bit(tmp_path, monkeyp
     assert not list(Path("runs").rglob(FILE)) and not list(Path("runs").glob(".seen*"))
 
 
+@ray
+def test_a_node_with_another_source_is_refused_by_name(tmp_path, cluster):
+    shutil.copytree(Path(sba.__file__).parent, tmp_path / "sba", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "sba" / "core" / "rng.py").open("a") as file:
+        file.write("# another version\n")
+    # a worker puts the sweep's folders first, and this comes before
+    (tmp_path / "sitecustomize.py").write_text("import sba\n")
+    stranger = cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path), *PATHS])}, **SMALL)
+    try:
+        with pytest.raises(
+            ConfigError, match=rf"ray: the node .*{stranger.node_id[:8]}\) has source \w+, not {SOURCE};"
+        ):
+            on(cluster, tmp_path / "store", FEW)
+    finally:
+        cluster.remove_node(stranger)
+    assert not stored(tmp_path / "store")
+
+
+@ray
+def test_what_no_node_can_do_is_refused(tmp_path, cluster):
+    task = Sweep(TINY, MANY, store(tmp_path))
+    with pytest.raises(
+        ConfigError,
+        match=r"ray: no node has 3 CPUs and 0 GPUs for a run \(1 CPUs and 0 GPUs; 1 CPUs and 0 GPUs\); .*--cpus-per-run",
+    ):
+        Ray(cluster.address, task, cpus=3)
+
+
 def drive(address, folder):
     """Sweep in a process that is killed when a run is done and recorded."""
     task = Sweep(TINY, FEW, store(folder))
@@ -137,39 +165,10 @@ def test_sweep_and_node_that_die_and_one_that_is_stopped_lose_and_double_nothing
             cluster.remove_node(victim, allow_graceful=False)
 
     on(cluster, tmp_path, [LONG, *FEW], hear=hear)
-    cluster.add_node(**SMALL)
     assert victim not in cluster.worker_nodes
     assert next(e for e in events if e.kind == "started" and e.index == 0).epoch > 0
     assert sorted(e.index for e in events if e.kind in ("found", "done")) == list(range(1 + len(FEW)))
     assert stored(tmp_path) == {one.run.key: reference[one.run.key] for one in (LONG, *FEW)}
-
-
-@ray
-def test_a_node_with_another_source_is_refused_by_name(tmp_path, cluster):
-    shutil.copytree(Path(sba.__file__).parent, tmp_path / "sba", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "sba" / "core" / "rng.py").open("a") as file:
-        file.write("# another version\n")
-    # a worker puts the sweep's folders first, and this comes before
-    (tmp_path / "sitecustomize.py").write_text("import sba\n")
-    stranger = cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path), *PATHS])}, **SMALL)
-    try:
-        with pytest.raises(
-            ConfigError, match=rf"ray: the node .*{stranger.node_id[:8]}\) has source \w+, not {SOURCE};"
-        ):
-            on(cluster, tmp_path / "store", FEW)
-    finally:
-        cluster.remove_node(stranger)
-    assert not stored(tmp_path / "store")
-
-
-@ray
-def test_what_no_node_can_do_is_refused(tmp_path, cluster):
-    task = Sweep(TINY, MANY, store(tmp_path))
-    with pytest.raises(
-        ConfigError,
-        match=r"ray: no node has 3 CPUs and 0 GPUs for a run \(1 CPUs and 0 GPUs; 1 CPUs and 0 GPUs\); .*--cpus-per-run",
-    ):
-        Ray(cluster.address, task, cpus=3)
 
 
 # ------------------------------------------------------------------------------------------------------ without a cluster
