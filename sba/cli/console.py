@@ -47,7 +47,6 @@ class Told:
             self.say(f"{len(left)} of {len(planned)} runs are left; records go to {store.results}")
             self.forecast, self.said = Forecast([one.run for one in planned], left, executor.slots), time.monotonic()
             try:
-                # no bar in a file
                 with tqdm(total=sum(self.forecast.epochs.values()), disable=None, bar_format=bar) as self.bar:
                     self.task.do(executor, self.hear, stop)
             finally:
