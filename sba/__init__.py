@@ -12,7 +12,7 @@ from sba.core.rng import Step
 from sba.core.scheduler import Scheduler
 from sba.core.staged import Staged
 from sba.core.vicinity import Vicinity
-from sba.methods import ERM, METHODS, SBA, ImplicitSBA
+from sba.methods import ERM, METHODS, SBA, ClosedFormSBA, DecoupledLoss, ImplicitSBA, ISDALoss
 
 if TYPE_CHECKING:
     from sba.adapters.criterion import attach
@@ -45,7 +45,10 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SBA",
+    "ClosedFormSBA",
     "Data",
+    "DecoupledLoss",
+    "ISDALoss",
     "ImplicitSBA",
     "Moment",
     "Run",

@@ -33,6 +33,12 @@ def settings_of(name):
     return ON_THE_DATA.get(name) or {"method": name, **ACTIVE.get(name, {}), **dropout}
 
 
+def bounds(field):
+    """The lowest and the highest value of a numeric hyper-parameter, None if it is open."""
+    ends = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)}
+    return ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
+
+
 # ----------------------------------------------------------------------------------------------------------- networks
 
 

@@ -4,13 +4,12 @@ import json
 from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.adapters.example import FAULTS
 from sba.adapters.network import Attached
 from sba.core import ranks
-from sba.core.divergence import check_labels
+from sba.core.divergence import check_labels, cross_entropy
 from sba.core.errors import ConfigError, SBAError
 from sba.core.method import Method
 from sba.core.rng import Step, fold_in
@@ -42,7 +41,7 @@ class Criterion(nn.Module):
 
         Args:
             x: the model's arguments, as in the example.
-            y: labels of shape (B,), int64, in 0 … C − 1.
+            y: classes in 0 … C − 1, int64 of shape (B,), or probabilities of shape (B, C) if the method takes them.
 
         Raises:
             ConfigError: the labels are something else, the batch is not like the example, or gradients are off in training mode. An
@@ -53,7 +52,7 @@ class Criterion(nn.Module):
         self.called = True
         try:
             if not self.training:
-                return F.cross_entropy(self.network(x), y)
+                return cross_entropy(self.network(x), y)
             terms = self.next_terms(x, y)
         except (SBAError, torch.OutOfMemoryError):
             raise
@@ -70,7 +69,7 @@ class Criterion(nn.Module):
         if isinstance(y, Tensor) and y.is_meta:
             raise ConfigError("labels: a tensor on meta has no values; give labels on the device of the batch")
         logits = torch.empty(rows, self.network.example.classes, device="meta")
-        check_labels(y if self.called or not isinstance(y, Tensor) else y.cpu(), logits)
+        check_labels(y if self.called or not isinstance(y, Tensor) else y.cpu(), logits, self.method.soft)
 
     def next_terms(self, x: Any, y: Tensor) -> dict[str, Tensor]:
         """Do a step of the method; return the terms of its loss."""

@@ -137,9 +137,7 @@ def check_basis(kind: str, shape: Sequence[int], layer: str = "") -> None:
     rows = {"colnorm": math.prod(shape), "orthogonal": math.prod(shape), "channel": shape[0]}.get(kind, 0)
     limit = ORTHOGONAL_LIMIT if kind == "orthogonal" else DENSE_LIMIT
     if rows > limit:
-        others = "'hadamard' or 'identity'"
-        if kind != "channel" and len(shape) > 1:
-            others = "'hadamard', 'channel' or 'identity'"
+        others = "'hadamard'" + (", 'channel'" if kind != "channel" and len(shape) > 1 else "") + " or 'identity'"
         work = ", and their QR at every augmented step" if kind == "orthogonal" else ""
         raise ConfigError(
             f"basis (Σ): {kind!r} needs {rows}×{rows} numbers, {rows**2 * 4 / 2**30:.1f} GiB{work}, for "

@@ -21,19 +21,36 @@ def full_precision(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def check_labels(labels: Tensor, logits: Tensor) -> None:
-    """Raise :class:`ConfigError` unless logits have the shape (B, C), C ≥ 2, and labels are int64 of shape (B,) in 0 … C − 1.
+def check_labels(labels: Tensor, logits: Tensor, soft: bool = True) -> None:
+    """Raise :class:`ConfigError` unless logits have the shape (B, C), C ≥ 2, and labels are int64 of shape (B,) in 0 … C − 1, or,
+    if ``soft``, probabilities: floats of shape (B, C) whose rows sum to 1, up to the digits of bfloat16.
 
     An accelerator keeps the values of its labels to itself: its host would have to wait.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ConfigError(f"logits: shape {tuple(logits.shape)} is not allowed; give (B, C) of two classes or more")
-    found = f"{getattr(labels, 'dtype', type(labels))} of shape {tuple(getattr(labels, 'shape', ()))}"
-    if found == (fit := f"torch.int64 of shape ({len(logits)},)"):
+    shape, fit = tuple(getattr(labels, "shape", ())), f"torch.int64 of shape ({len(logits)},)"
+    found = f"{getattr(labels, 'dtype', type(labels))} of shape {shape}"
+    if soft and shape == logits.shape and labels.is_floating_point():
+        if labels.device.type != "cpu" or ((labels >= 0).all() and ((labels.double().sum(1) - 1).abs() < 0.01).all()):
+            return
+        found = "rows that are no probabilities"
+    elif found == fit:
         if labels.device.type != "cpu" or not len(labels) or 0 <= labels.min() <= labels.max() < logits.shape[1]:
             return
         found = f"values from {labels.min()} to {labels.max()}"
-    raise ConfigError(f"labels: {found} are not allowed; give classes, {fit}, in 0 … {logits.shape[1] - 1}")
+    others = (
+        f", or probabilities, floats of shape {tuple(logits.shape)}" if soft else " (its formula has one class a row)"
+    )
+    raise ConfigError(f"labels: {found} are not allowed; give classes, {fit}, in 0 … {logits.shape[1] - 1}{others}")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy in nats of logits (B, C) against classes (B,) or probabilities (B, C), averaged over rows; of labels
+    with ``smoothing`` ε it is (1 − ε) times that and ε/C times the sum of those against each class."""
+    check_labels(labels, logits)
+    logits = full_precision(logits)
+    return F.cross_entropy(logits, labels.to(logits) if labels.ndim == 2 else labels, label_smoothing=smoothing)
 
 
 def kl(reference: Tensor, virtual: Tensor) -> Tensor:
@@ -57,9 +74,9 @@ def hard_loss(virtual: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         virtual: logits of shape (M·B, C), grouped by fold as :meth:`sba.core.vicinity.Vicinity.sample` puts them.
-        labels: classes of shape (B,).
+        labels: classes of shape (B,), or probabilities of shape (B, C).
     """
-    return F.cross_entropy(full_precision(virtual), labels.repeat(virtual.shape[0] // labels.shape[0]))
+    return cross_entropy(virtual, labels.repeat(len(virtual) // len(labels), *(1 for _ in labels.shape[1:])))
 
 
 def soft_loss(reference: Tensor, virtual: Tensor, detach: bool = True) -> Tensor:
@@ -82,7 +99,7 @@ def sba_objective(
 
     Args:
         logits: of the raw points, shape (B, C).
-        labels: shape (B,).
+        labels: classes of shape (B,), or probabilities of shape (B, C).
         virtual: logits of the virtual points, shape (M·B, C); None if λ(t) = 0.
         eta: weight η ≥ 0 of the second term.
         detach: see :func:`soft_loss`.
@@ -90,8 +107,7 @@ def sba_objective(
         reference: logits of the teacher, shape (B, C), if they are not ``logits`` (open point 13).
     """
     check_choice("label", label, Label)
-    check_labels(labels, logits)
-    terms = {"cross_entropy": F.cross_entropy(full_precision(logits), labels)}
+    terms = {"cross_entropy": cross_entropy(logits, labels)}
     if virtual is not None:
         if virtual.shape[1:] != logits.shape[1:] or len(virtual) % len(logits):
             fix = f"give M times as many rows as logits of {tuple(logits.shape)} have"

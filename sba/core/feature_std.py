@@ -30,6 +30,7 @@ class RunningFeatureStd(nn.Module):
         super().__init__()
         self.layers = tuple(widths)
         for layer, width in widths.items():
+            layer = layer.replace(".", "/")  # torch allows no dot in a name, and points of other models have some
             self.register_buffer(f"variance_{layer}", torch.zeros(width))
             self.register_buffer(f"updates_{layer}", torch.zeros(()))
 
@@ -38,7 +39,7 @@ class RunningFeatureStd(nn.Module):
         """Take a layer's activations of shape (B, …) in, and return the standard deviation of each feature, of shape (Q,)."""
         if layer not in self.layers:
             raise ConfigError(f"layer: no average is kept for {layer!r}; give one of {', '.join(self.layers)}")
-        variance, updates = self.get_buffer(f"variance_{layer}"), self.get_buffer(f"updates_{layer}")
+        variance, updates = (self.get_buffer(f"{kind}_{layer.replace('.', '/')}") for kind in ("variance", "updates"))
         variance.lerp_(batch_variance(h).to(variance.dtype), MOMENTUM)
         updates += 1
         return (variance / (1 - (1 - MOMENTUM) ** updates)).sqrt()

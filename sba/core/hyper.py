@@ -17,6 +17,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from sba.core.errors import ConfigError
 
+BRACKETS = {"ge": "[", "gt": "(", "le": "]", "lt": ")"}
+
 
 def hyper(
     default: Any, description: str, *, symbol: str = "", source: str = "", unit: str = "",
@@ -92,15 +94,6 @@ def choices(field: Any) -> tuple[Any, ...]:
     return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
 
 
-def bounds(field: Any) -> tuple[float | None, float | None]:
-    """Return the lowest and the highest value of a numeric definition, None if it is open."""
-    low = high = None
-    for item in field.metadata:
-        low = getattr(item, "ge", getattr(item, "gt", low))
-        high = getattr(item, "le", getattr(item, "lt", high))
-    return low, high
-
-
 def allowed(field: Any) -> str:
     """Say in words or as an interval which values a definition allows."""
     if options := choices(field):
@@ -109,12 +102,11 @@ def allowed(field: Any) -> str:
     kind = {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kinds[0])
     if kind is None:
         kind = f"an instance of {kinds[0].__name__}" if isinstance(kinds[0], type) else "a list"
-    low, high = bounds(field)
-    if low is None and high is None:
+    ends = {name: getattr(item, name) for item in field.metadata for name in BRACKETS if hasattr(item, name)}
+    if not ends:
         return kind
-    opens, closes = (any(hasattr(item, name) for item in field.metadata) for name in ("gt", "lt"))
-    left = "(−∞" if low is None else f"{'(' if opens else '['}{pretty(low)}"
-    right = "∞)" if high is None else f"{pretty(high)}{')' if closes else ']'}"
+    left = next((BRACKETS[name] + pretty(ends[name]) for name in ("ge", "gt") if name in ends), "(−∞")
+    right = next((pretty(ends[name]) + BRACKETS[name] for name in ("le", "lt") if name in ends), "∞)")
     return f"{kind} in {left}, {right}"
 
 

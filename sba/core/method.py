@@ -31,6 +31,7 @@ class Method(abc.ABC):
         marker: of its points in figures, as matplotlib names it.
         bench: hyper-parameters of the step that is timed against a plain one; None if it is not timed as a relative.
         bench_limit: what such a step on ResNet-44 should cost at most, in plain steps.
+        soft: whether labels may be probabilities; not if a method works with the class of each row.
         update: how the terms become a step, one of :data:`sba.core.updates.UPDATES`; a method may make it a hyper-parameter.
     """
 
@@ -43,6 +44,7 @@ class Method(abc.ABC):
     marker: ClassVar[str]
     bench: ClassVar[dict[str, Any] | None] = {}
     bench_limit: ClassVar[float | None] = None
+    soft: ClassVar[bool] = True
     update: Any = "joint"
 
     @abc.abstractmethod
@@ -52,7 +54,7 @@ class Method(abc.ABC):
         Args:
             network: in training mode.
             x: augmented, normalised images of shape (B, C, H, W).
-            y: labels of shape (B,).
+            y: classes of shape (B,), or probabilities of shape (B, C) if the method is :attr:`soft`.
             now: the step; the only source of randomness.
             memory: what :meth:`Method.memory` returned.
 

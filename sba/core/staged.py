@@ -57,11 +57,7 @@ class Staged(nn.Sequential):
 
     @property
     def last_linear(self) -> nn.Linear:
-        """The stage that puts out the logits, if it is a linear layer.
-
-        Raises:
-            ConfigError: it is something else.
-        """
+        """The stage that puts out the logits; a :class:`ConfigError` if it is no linear layer."""
         *_, (name, stage) = self.links.items()
         if not isinstance(stage, nn.Linear):
             raise ConfigError(
@@ -70,23 +66,16 @@ class Staged(nn.Sequential):
         return stage
 
     def position(self, layer: str) -> int:
-        """Return how many stages come up to and including ``layer``; 0 for ``"input"``.
-
-        Raises:
-            ConfigError: there is no such layer.
-        """
+        """Return how many stages come up to and including ``layer``, 0 for ``"input"``; :class:`ConfigError` if there is none."""
         layers = (INPUT, *self.stages)
         if layer not in layers:
             raise ConfigError(f"layers: there is no layer {layer!r} in this network; choose from {', '.join(layers)}")
         return layers.index(layer)
 
-    def after(self, layer: str) -> list[nn.Module]:
-        """Return the stages that follow ``layer``: g_{k+1}."""
-        return list(self.links.values())[self.position(layer) :]
-
     def behind(self, layer: str) -> list[nn.Module]:
         """List the modules, each once, whose own code runs behind ``layer``."""
-        return list(dict.fromkeys(module for stage in self.after(layer) for module in stage.modules()))
+        stages = list(self.links.values())[self.position(layer) :]
+        return list(dict.fromkeys(module for stage in stages for module in stage.modules()))
 
     def isolated(self, layer: str) -> bool:
         """Whether what follows a layer depends on its activation alone: in a chain it always does."""

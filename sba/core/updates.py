@@ -4,6 +4,7 @@ The loss of a step may be cut into chunks, whose mean it is: functions that comp
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,21 +48,24 @@ def joint(chunks: Chunks, optimizer: Optimizer, no_sync: Callable[[], Any] = con
     for i, compute in enumerate(chunks, start=1):
         with no_sync() if i < len(chunks) else contextlib.nullcontext():
             terms = compute()
-            # a single chunk is divided by nothing, so that it gives the bits of the plain step
-            (total(terms) if len(chunks) == 1 else total(terms) / len(chunks)).backward()
-        for name, term in terms.items():
-            part = term.detach() if len(chunks) == 1 else term.detach() / len(chunks)
-            means[name] = means[name] + part if name in means else part
+            (total(terms) / len(chunks)).backward()
+        take_in(means, terms, len(chunks))
     optimizer.step()
     return means
 
 
-def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
-    """Do Algorithm 1's two updates, both gradients taken before the first.
+def take_in(means: Terms, terms: Terms, chunks: int) -> None:
+    """Add a chunk's share of the mean terms to what others gave."""
+    for name, term in terms.items():
+        means[name] = means.get(name, 0) + term.detach() / chunks
 
-    Equal to :func:`joint` for gradient descent without momentum and weight decay. With momentum μ older gradients decay by μ² at
-    such a step, and weight decay acts twice on every parameter that the second term reaches. Several processes are refused with
-    a :class:`ConfigError`.
+def sequential(chunks: Chunks, optimizer: Optimizer, fresh: bool) -> Terms:
+    """Do Algorithm 1's two updates, the second with its gradient at the old weights, or with one at those the first update left.
+
+    The old gradient equals :func:`joint` in gradient descent without momentum and weight decay. With momentum μ older gradients
+    decay by μ² at such a step, and weight decay acts twice on every parameter that the second term reaches. Processes that share a
+    batch are refused with a :class:`ConfigError`. A fresh gradient costs a whole pass, with the draws of the first, whose raw rows
+    running averages see twice: those of batch normalisation and of the unit of σ.
     """
     (compute,) = chunks
     terms = compute()
@@ -69,6 +73,11 @@ def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     if not first or not second:
         descend(total(terms), optimizer)
         return terms
+    if fresh:
+        descend(total(first), optimizer)
+        second = halves(compute())[1]
+        descend(total(second), optimizer)
+        return first | second
     if world() > 1:
         # a data-parallel wrapper averages the gradients of one backward pass for each forward pass
         raise ConfigError("update: 'sequential_stale' cannot be shared by processes; give joint or sequential_fresh")
@@ -84,27 +93,9 @@ def sequential_stale(chunks: Chunks, optimizer: Optimizer) -> Terms:
     return terms
 
 
-def sequential_fresh(chunks: Chunks, optimizer: Optimizer) -> Terms:
-    """Do Algorithm 1's two updates, the second on terms computed anew at the weights the first one left.
-
-    The second pass has the first one's draws. It costs a whole pass, and running averages, those of batch normalisation and those
-    of the unit of σ, see its raw rows twice.
-    """
-    (compute,) = chunks
-    terms = compute()
-    first, second = halves(terms)
-    if not first or not second:
-        descend(total(terms), optimizer)
-        return terms
-    descend(total(first), optimizer)
-    second = halves(compute())[1]
-    descend(total(second), optimizer)
-    return first | second
-
-
 UPDATES: dict[str, Callable[[Chunks, Optimizer], Terms]] = {
     "joint": joint,
-    "sequential_stale": sequential_stale,
-    "sequential_fresh": sequential_fresh,
+    "sequential_stale": functools.partial(sequential, fresh=False),
+    "sequential_fresh": functools.partial(sequential, fresh=True),
 }
 """Name → function that computes the terms of a step, moves the weights, and returns the terms. Two updates need a single chunk."""

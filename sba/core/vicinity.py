@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sba.core.bases import Basis, Kind, basis
+from sba.core.feature_std import batch_variance
 from sba.core.hyper import check_choice, configuration, hyper
 
 Bound = Literal["clip", "truncate"]
@@ -69,8 +70,7 @@ def dropout_points(h: Tensor, keep: Tensor, rate: float, rescale: bool) -> Tenso
 class Vicinity:
     """The mixed vicinity distribution P′ of §3.3.
 
-    >>> h = torch.ones(4, 16)
-    >>> Vicinity(folds=8).sample(h, torch.Generator().manual_seed(0), torch.ones(16)).shape
+    >>> Vicinity(folds=8).sample(torch.randn(4, 16)).shape
     torch.Size([32, 16])
     """
 
@@ -106,7 +106,12 @@ class Vicinity:
         """q = M − p, the number of dropout points per raw point."""
         return self.folds - self.gaussian
 
-    def sample(self, h: Tensor, generator: torch.Generator, feature_std: Tensor | None) -> Tensor:
+    def sample(
+        self,
+        h: Tensor,
+        generator: torch.Generator | None = None,
+        feature_std: Tensor | Literal["batch"] | None = "batch",
+    ) -> Tensor:
         """Draw the virtual points of a batch: [V_g; V_d] of Eq. 6, without the raw rows (open point 4).
 
         All rows of ``h`` share one Σ (open point 10), drawn anew at each call (open point 9). Processes that share a batch have
@@ -114,13 +119,15 @@ class Vicinity:
 
         Args:
             h: activations of shape (B, …); more than one feature dimension is flattened to Q and restored.
-            generator: for Σ, ε and the masks, in this order. Its device must be that of ``h``.
-            feature_std: unit of σ for each feature, of shape (Q,), from :mod:`sba.core.feature_std`; None if σ is absolute.
+            generator: for Σ, ε and the masks, in this order, on the device of ``h``; None for one that torch's global one seeds.
+            feature_std: unit of σ for each feature, of shape (Q,), from :mod:`sba.core.feature_std`: by default that of the batch;
+                None if σ is absolute.
 
         Returns:
             Points of shape (M·B, …): first all of j = 1, then all of j = 2, … Gradients flow into ``h``. A Σ that does not fit is a
             :class:`sba.core.errors.ConfigError` (:func:`sba.core.bases.check_basis`).
         """
+        generator = generator or torch.Generator(h.device).manual_seed(int(torch.randint(2**62, ())))
         flat = h.flatten(1)
         batch, width = flat.shape
         parts = []
@@ -129,7 +136,8 @@ class Vicinity:
             draw = torch.randn if self.bound == "clip" else torch.rand
             standard = draw(self.gaussian, batch, width, generator=generator, device=flat.device)
             noise = bounded_noise(standard, self.sigma, self.tau * self.sigma, self.bound).to(flat.dtype)
-            unit = None if feature_std is None else feature_std.to(flat.dtype)
+            unit = batch_variance(h).sqrt() if isinstance(feature_std, str) else feature_std
+            unit = None if unit is None else unit.to(flat.dtype)
             parts.append(gaussian_points(flat, sigma_basis, noise, unit))
         if self.dropout:
             uniform = torch.rand(self.dropout, batch, width, generator=generator, device=flat.device)

@@ -9,6 +9,7 @@ from sba.methods.implicit import ImplicitSBA
 from sba.methods.isda import ISDA
 from sba.methods.kmixup import KMixup
 from sba.methods.label_smoothing import LabelSmoothing
+from sba.methods.losses import ClosedFormSBA, DecoupledLoss, ISDALoss
 from sba.methods.mixup import ManifoldMixup, Mixup
 from sba.methods.r_drop import RDrop
 from sba.methods.sba_isda import SBAISDA
@@ -39,7 +40,10 @@ __all__ = [
     "SBA",
     "SBAISDA",
     "Bamboo",
+    "ClosedFormSBA",
+    "DecoupledLoss",
     "DecoupledMixup",
+    "ISDALoss",
     "ImplicitSBA",
     "KMixup",
     "LabelSmoothing",

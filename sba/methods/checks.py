@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice
@@ -43,6 +44,20 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high or math.isinf(value):
         end = "∞)" if math.isinf(high) else f"{high:g}]"
         raise ConfigError(f"{name}: {value!r} is not allowed; give a number in [{low:g}, {end}")
+
+
+def check_share(lam: float | Tensor, rows: int) -> None:
+    """Raise :class:`ConfigError` unless λ is a number in [0, 1], or floats in [0, 1] of shape (B,); values on a CPU alone."""
+    if not isinstance(lam, Tensor):
+        check_range("lam (λ)", lam, 0, 1)
+    elif lam.shape != (rows,) or not lam.is_floating_point():
+        raise ConfigError(
+            f"lam (λ): {lam.dtype} of shape {tuple(lam.shape)} is not allowed; give floats of shape ({rows},)"
+        )
+    elif lam.device.type == "cpu" and not ((lam >= 0) & (lam <= 1)).all():
+        raise ConfigError(
+            f"lam (λ): values from {lam.min():g} to {lam.max():g} are not allowed; give numbers in [0, 1]"
+        )
 
 
 def check_linear_end(name: str, network: Staged) -> None:

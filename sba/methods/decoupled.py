@@ -12,38 +12,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba.core.divergence import check_labels, full_precision
+from sba.core.divergence import check_labels, cross_entropy, full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import check_choice, configuration, definitions, hyper, shared
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.checks import check_range
-from sba.methods.mixup import Mixup, beta, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
+from sba.methods.mixup import Mixup, beta, check_mixture, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
 
 Mode = Literal["both", "more", "less"]
+Share = float | Tensor
+"""A number for the whole batch, or one for each row."""
 
 
-def class_weight(share: float, power: float, threshold: float = 1.0) -> float:
+def class_weight(share: Share, power: float, threshold: float = 1.0) -> Share:
     """Return f, the weight of a class with a share of the mixture: min(1, share/threshold)^power, and 0 for a share of 0.
 
     Args:
-        share: λ or 1 − λ, in [0, 1].
+        share: λ or 1 − λ, in [0, 1]; a number, or one for each row.
         power: 0 for the same weight whatever the share, 1 for a weight in proportion, or between; ``lam_idx`` in the authors' code.
         threshold: share in (0, 1] from which the weight is 1; ``lam_thr``.
     """
-    check_range("share (λ)", share, 0, 1)
     check_range("power", power, 0, math.inf)
     if not 0 < threshold <= 1:
         raise ConfigError(f"threshold: {threshold!r} is not allowed; give a number in (0, 1]")
+    if isinstance(share, Tensor):
+        return ((share / threshold).clamp(max=1) ** power).masked_fill(share <= 0, 0.0)
+    check_range("share (λ)", share, 0, 1)
     return min(1.0, share / threshold) ** power if share > 0 else 0.0
 
 
-def weights(lam: float, mode: Mode = "both", power: float = 0.0) -> tuple[float, float]:
+def weights(lam: Share, mode: Mode = "both", power: float = 0.0) -> tuple[Share, Share]:
     """Return the weights of the two classes, f(λ) and f(1 − λ), or 0 for a class that does not take part.
 
     Args:
-        lam: λ in [0, 1], the share of the first class.
+        lam: λ in [0, 1], the share of the first class; a number, or one for each row.
         mode: "both", "more" for classes with a share of at least ½, or "less" for those with at most ½; at λ = ½ all three agree.
         power: of :func:`class_weight`.
 
@@ -51,12 +55,11 @@ def weights(lam: float, mode: Mode = "both", power: float = 0.0) -> tuple[float,
         (0, 0) if λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
     """
     check_choice("mode", mode, Mode)
-    check_range("lam (λ)", lam, 0, 1)
-    shares = (lam, 1 - lam)
-    if min(shares) <= 0:
-        return 0.0, 0.0
+    if not isinstance(lam, Tensor):
+        check_range("lam (λ)", lam, 0, 1)
+    mixed = (lam > 0) * (lam < 1)
     takes_part = {"both": lambda s: True, "more": lambda s: s >= 0.5, "less": lambda s: s <= 0.5}[mode]
-    first, second = (class_weight(s, power) if takes_part(s) else 0.0 for s in shares)
+    first, second = (class_weight(s, power) * takes_part(s) * mixed for s in (lam, 1 - lam))
     return first, second
 
 
@@ -76,7 +79,7 @@ def log_decoupled_softmax(logits: Tensor, own: Tensor, other: Tensor) -> Tensor:
 
 
 def decoupled_loss(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, mode: Mode = "both", power: float = 0.0
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: Share, mode: Mode = "both", power: float = 0.0
 ) -> Tensor:
     """Return −[f(λ) log φ^{a,b} + f(1 − λ) log φ^{b,a}] averaged over all N rows, to be added to mixup's loss.
 
@@ -84,7 +87,7 @@ def decoupled_loss(
         logits: of the mixed samples, shape (N, C); compared in float32 at least.
         labels: a of shape (N,), the classes with share λ.
         partner_labels: b of shape (N,). Rows with a = b contribute 0, and count in N.
-        lam: λ in [0, 1].
+        lam: λ in [0, 1], or one for each row, of shape (N,).
         mode: see :func:`weights`.
         power: see :func:`class_weight`.
 
@@ -92,21 +95,20 @@ def decoupled_loss(
         A scalar ≥ 0 in nats, without the weight η. It is 0 if λ is 0 or 1, and if C = 2: then no other class is
         left. (a, b, λ) and (b, a, 1 − λ) give the same.
     """
-    check_labels(labels, logits)
-    check_labels(partner_labels, logits)
+    check_mixture(logits, labels, partner_labels, lam, soft=False)
     logits = full_precision(logits)
     first, second = weights(lam, mode, power)
     loss = logits.new_zeros(len(logits))
-    if first:
+    if isinstance(first, Tensor) or first:
         loss = loss - first * log_decoupled_softmax(logits, labels, partner_labels)
-    if second:
+    if isinstance(second, Tensor) or second:
         loss = loss - second * log_decoupled_softmax(logits, partner_labels, labels)
     # not torch.where(…, 0.0, …): it sends the number to a GPU and waits
     return loss.masked_fill(labels == partner_labels, 0.0).mean()
 
 
 def decoupled_binary_cross_entropy(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, power: float = 1.0, threshold: float = 1.0
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: Share, power: float = 1.0, threshold: float = 1.0
 ) -> Tensor:
     """Return the binary cross-entropy of σ(z) with targets f(λ) for class a and f(1 − λ) for class b, in place of mixup's loss.
 
@@ -119,21 +121,21 @@ def decoupled_binary_cross_entropy(
         labels: a of shape (N,).
         partner_labels: b of shape (N,). Rows with a = b have target 1: the sample is of that class alone. The authors' code adds
             the two targets, and a target above 1 makes the loss unbounded below.
-        lam: λ in [0, 1].
+        lam: λ in [0, 1], or one for each row, of shape (N,).
         power: see :func:`class_weight`.
         threshold: see :func:`class_weight`.
 
     Returns:
         A scalar in nats: summed over classes, averaged over rows.
     """
-    check_range("lam (λ)", lam, 0, 1)
-    check_labels(labels, logits)
-    check_labels(partner_labels, logits)
+    check_mixture(logits, labels, partner_labels, lam, soft=False)
     logits = full_precision(logits)
     same = labels == partner_labels
     targets = torch.zeros_like(logits)
     for classes, share in ((labels, lam), (partner_labels, 1 - lam)):
-        target = logits.new_full(labels.shape, class_weight(share, power, threshold)).masked_fill(same, 1.0)
+        weight = class_weight(share, power, threshold)
+        target = weight.to(logits) if isinstance(weight, Tensor) else logits.new_full(labels.shape, weight)
+        target = target.masked_fill(same, 1.0)
         targets.scatter_(1, classes[:, None], target[:, None])
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
@@ -153,6 +155,7 @@ class DecoupledMixup(Method):
         r"\phi^{a, b} = e^{z^a} \big/ \textstyle\sum_{c \ne b} e^{z^c}"
     )
     cited: ClassVar[tuple[str, ...]] = ("liu2023decoupled",)
+    soft: ClassVar[bool] = False  # the term is about a pair of classes
 
     mixer: Literal["mixup", "cutmix"] = hyper(
         "mixup", "all pixels or features are mixed, or a box of pixels", source="Liu et al."
@@ -191,13 +194,20 @@ class DecoupledMixup(Method):
         partners = other_order(len(h), now, h.device)
         h, lam = self.mixed(h, partners, lam, now)
         logits = network(h, after=layer)
-        check_labels(y, logits)
+        check_labels(y, logits, self.soft)
         # α = 0 is plain training; an empty box of CutMix, λ = 1, is not: its loss is of the same kind as its neighbours'
-        if self.loss == "bce" and self.alpha:
-            return {"cross_entropy": decoupled_binary_cross_entropy(logits, y, y[partners], lam, self.power)}
-        terms = {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
-        if self.eta and 0 < lam < 1:
-            terms["decoupled"] = self.eta * decoupled_loss(logits, y, y[partners], lam, self.mode, self.power)
+        if not self.alpha:
+            return {"cross_entropy": cross_entropy(logits, y)}
+        return self.parts(logits, y, y[partners], lam)
+
+    def parts(self, logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: Share) -> dict[str, Tensor]:
+        """Compute the terms from the logits of mixed samples; arguments as for :func:`decoupled_loss`."""
+        check_mixture(logits, labels, partner_labels, lam, self.soft)
+        if self.loss == "bce":
+            return {"cross_entropy": decoupled_binary_cross_entropy(logits, labels, partner_labels, lam, self.power)}
+        terms = {"cross_entropy": mixed_cross_entropy(logits, labels, partner_labels, lam)}
+        if self.eta and (isinstance(lam, Tensor) or 0 < lam < 1):
+            terms["decoupled"] = self.eta * decoupled_loss(logits, labels, partner_labels, lam, self.mode, self.power)
         return terms
 
     def mixed(self, h: Tensor, partners: Tensor, lam: float, now: Step) -> tuple[Tensor, float]:

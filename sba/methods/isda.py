@@ -253,6 +253,7 @@ class ISDA(Method):
         r"(\mathbf w_c - \mathbf w_{y_i})^{\mathsf T} \mathbf C_{y_i} (\mathbf w_c - \mathbf w_{y_i})"
     )
     cited: ClassVar[tuple[str, ...]] = ("wang2019isda", "wang2022isda")
+    soft: ClassVar[bool] = False  # each row is counted in the covariance of its class
 
     lambda0: float = hyper(
         0.5, "λ₀ of the strength λ₀·t/T", symbol="λ₀", source="Wang et al., CIFAR; 7.5 on ImageNet", ge=0
@@ -287,7 +288,7 @@ class ISDA(Method):
         """
         if not self.lambda0:
             return logits
-        check_labels(y, logits)
+        check_labels(y, logits, self.soft)
         if not isinstance(memory, ClassCovariances):
             raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
         now_strength = strength(self.lambda0, now.progress)

@@ -3,10 +3,9 @@
 from collections.abc import Hashable
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba.core.divergence import check_labels, full_precision
+from sba.core.divergence import cross_entropy
 from sba.core.hyper import configuration, hyper
 from sba.core.method import Method
 from sba.core.rng import Step
@@ -19,12 +18,11 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, epsilon: float) -> Te
 
     Args:
         logits: of shape (B, C); compared in float32 at least.
-        labels: of shape (B,).
+        labels: classes of shape (B,), or probabilities of shape (B, C).
         epsilon: share ε in [0, 1] of each label that goes to all C classes evenly; 0 for the plain cross-entropy, bit for bit.
     """
     check_range("epsilon (ε)", epsilon, 0, 1)
-    check_labels(labels, logits)
-    return F.cross_entropy(full_precision(logits), labels, label_smoothing=epsilon)
+    return cross_entropy(logits, labels, epsilon)
 
 
 @configuration

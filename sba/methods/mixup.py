@@ -1,8 +1,8 @@
 """Mixtures of two samples and of their labels: mixup (Zhang et al., 2018), manifold mixup (Verma et al., 2019), CutMix.
 
 The functions are pure: the weight λ, the partners and the box are arguments. Row i is mixed with row ``partners[i]`` and keeps the
-share λ. One λ serves a whole batch, as in the authors' code of all three methods. At λ = 1 every function returns what plain
-training computes, bit for bit.
+share λ. The methods draw one λ for a whole batch, as in the authors' code of all three; interpolation and losses take one for each
+row, too. At λ = 1 every function returns what plain training computes, bit for bit.
 """
 
 import math
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor, nn
 
-from sba.core.divergence import check_labels, full_precision
+from sba.core.divergence import check_labels, cross_entropy, full_precision
 from sba.core.hyper import configuration, hyper
 from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
-from sba.methods.checks import check_range
+from sba.methods.checks import check_range, check_share
 
 Box = tuple[int, int, int, int]
 
@@ -44,38 +44,57 @@ def beta(u: float, alpha: float) -> float:
     return 0.0 if 1.0 - lam == 1.0 else lam
 
 
-def mix(x: Tensor, partners: Tensor, lam: float) -> Tensor:
+def mix(x: Tensor, partners: Tensor, lam: float | Tensor) -> Tensor:
     """Interpolate rows: λ x_i + (1 − λ) x_{partners[i]} (Zhang et al., 2018; Verma et al., 2019).
 
     Args:
         x: images or activations of shape (B, …), floating point; type and memory format are kept.
         partners: indices of shape (B,).
-        lam: λ in [0, 1]; at 1, ``x`` itself is returned.
+        lam: λ in [0, 1], or one for each row, of shape (B,); if it is the number 1, ``x`` itself is returned.
     """
-    check_range("lam (λ)", lam, 0, 1)
+    check_share(lam, len(x))
+    if isinstance(lam, Tensor):
+        return torch.lerp(x[partners], x, lam.to(x).unflatten(0, (-1, *(1 for _ in x.shape[1:]))))
     return x if lam == 1 else torch.lerp(x[partners], x, lam)
 
 
-def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float) -> Tensor:
+def mixed_labels(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
+    """Return λ 1_{y_a} + (1 − λ) 1_{y_b}, of the shape and type of the logits; arguments as for :func:`mixed_cross_entropy`."""
+    both = (labels, partner_labels)
+    own, other = ((t if t.ndim == 2 else F.one_hot(t, logits.shape[1])).to(logits) for t in both)
+    lam = lam.to(logits)[:, None] if isinstance(lam, Tensor) else lam
+    return lam * own + (1 - lam) * other
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
     """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label.
 
     Args:
         logits: of the mixed samples, shape (B, C); compared in float32 at least.
-        labels: y_a of shape (B,), the classes of the samples with share λ.
-        partner_labels: y_b of shape (B,).
-        lam: λ in [0, 1]; at 1 this is the plain cross-entropy, by the same call.
+        labels: y_a of the samples with share λ: classes of shape (B,), or probabilities of shape (B, C).
+        partner_labels: y_b, likewise.
+        lam: λ in [0, 1], or one for each row, of shape (B,); the number 1 gives the plain cross-entropy, by the same call.
     """
-    check_range("lam (λ)", lam, 0, 1)
-    check_labels(labels, logits)
-    check_labels(partner_labels, logits)
+    check_mixture(logits, labels, partner_labels, lam)
     logits = full_precision(logits)
-    if lam == 1:
-        return F.cross_entropy(logits, labels)
+    if not isinstance(lam, Tensor) and lam == 1:
+        return cross_entropy(logits, labels)
+    if isinstance(lam, Tensor) or labels.ndim == 2 or partner_labels.ndim == 2:
+        return cross_entropy(logits, mixed_labels(logits, labels, partner_labels, lam))
     log_y = logits.log_softmax(-1)
     return lam * F.nll_loss(log_y, labels) + (1 - lam) * F.nll_loss(log_y, partner_labels)
 
 
-def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float) -> Tensor:
+def check_mixture(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor, soft: bool = True
+) -> None:
+    """Raise :class:`sba.core.errors.ConfigError` for a share, logits or labels that are none."""
+    check_share(lam, len(logits))
+    check_labels(labels, logits, soft)
+    check_labels(partner_labels, logits, soft)
+
+
+def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
     """Return the binary cross-entropy between softmax probabilities and mixed labels: manifold mixup as its authors train it.
 
     Their code calls ``BCELoss`` on softmax outputs, for its baseline too; the paper (Verma et al., 2019) does not explain it. Each
@@ -84,16 +103,14 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
 
     Args:
         logits: of shape (B, C); compared in float32 at least.
-        labels: y_a of shape (B,).
-        partner_labels: y_b of shape (B,).
-        lam: λ in [0, 1].
+        labels: as for :func:`mixed_cross_entropy`.
+        partner_labels: likewise.
+        lam: likewise.
 
     Returns:
         A scalar in nats. ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
     """
-    check_range("lam (λ)", lam, 0, 1)
-    check_labels(labels, logits)
-    check_labels(partner_labels, logits)
+    check_mixture(logits, labels, partner_labels, lam)
     logits = full_precision(logits)
     log_p = logits.log_softmax(-1)
     # 1 − p is accurate as it stands if p ≤ ½, and only the largest p can be above: there it is the sum of the others.
@@ -101,9 +118,13 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
     log_others = log_p.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True)
     log_not_p = log_p.exp().scatter(-1, top, 0.0).neg().log1p().scatter(-1, top, log_others)
     log_odds = log_p - log_not_p
-    pulled = lam * log_odds.gather(-1, labels[:, None])
-    if lam != 1:
-        pulled = pulled + (1 - lam) * log_odds.gather(-1, partner_labels[:, None])
+    if isinstance(lam, Tensor) or labels.ndim == 2 or partner_labels.ndim == 2:
+        targets = mixed_labels(logits, labels, partner_labels, lam)
+        pulled = (targets * log_odds).masked_fill(targets == 0, 0.0)  # the odds of a masked class are infinite
+    else:
+        pulled = lam * log_odds.gather(-1, labels[:, None])
+        if lam != 1:
+            pulled = pulled + (1 - lam) * log_odds.gather(-1, partner_labels[:, None])
     return -(log_not_p.sum() + pulled.sum()) / log_p.numel()
 
 

@@ -34,6 +34,7 @@ class SBAISDA(Method):
         r"\lambda(t)\, \frac{\eta}{MB} \sum_{i,j} D_{\mathrm{KL}}(Y_i \,\Vert\, Y_{ij})"
     )
     cited: ClassVar[tuple[str, ...]] = ("li2020sba", "wang2019isda")
+    soft: ClassVar[bool] = False  # as ISDA
 
     omega: float = shared(SBA, "omega")
     eta: float = shared(SBA, "eta")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sba.core.updates import Chunks, Terms, total
+from sba.core.updates import Chunks, Terms, take_in, total
 
 
 def adapted(chunks: Chunks, optimizer: Optimizer) -> Terms:
@@ -28,9 +28,7 @@ def adapted(chunks: Chunks, optimizer: Optimizer) -> Terms:
         for i, parameter in enumerate(parameters):
             if parameter.grad is not None:
                 sums[i] = parameter.grad if sums[i] is None else sums[i] + parameter.grad
-        for name, term in terms.items():
-            part = term.detach() / len(chunks)
-            means[name] = means[name] + part if name in means else part
+        take_in(means, terms, len(chunks))
     # a sum of 0 has no direction: it stays 0
     scale = torch.stack(lengths).mean() / length(sums).clamp_min(torch.finfo(lengths[0].dtype).tiny)
     for parameter, gradient in zip(parameters, sums, strict=True):

@@ -8,13 +8,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers import bounds
 from scipy.stats import norm
 
 import sba
 from sba.core.bases import Dense
 from sba.core.divergence import kl, sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import bounds, definitions
+from sba.core.hyper import definitions
 from sba.core.rng import uniform
 from sba.core.scheduler import PURPOSE, probability
 from sba.core.vicinity import bounded_noise, dropout_points, gaussian_points

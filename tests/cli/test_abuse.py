@@ -15,6 +15,7 @@ import click
 import hypothesis.strategies as st
 import pytest
 from click.testing import CliRunner
+from helpers import bounds
 from hypothesis import given, settings
 from strategies import MORE, junk, texts
 
@@ -22,7 +23,7 @@ from sba import SBAError, make_run
 from sba.book.execution import check_parameters, unlike
 from sba.cli.commands import main
 from sba.core.errors import ConfigError
-from sba.core.hyper import bounds, choices, definitions
+from sba.core.hyper import choices, definitions
 from sba.data.sources import ROOT_VARIABLE
 from sba.methods import METHODS
 from sba.training.run import Run, from_settings

@@ -59,7 +59,7 @@ def moved(net, before):
 
 
 def virtual_norms(net, layer="fc1"):
-    return [m for stage in net.after(layer) for m in stage.modules() if isinstance(m, _BatchNorm)]
+    return [m for m in net.behind(layer) if isinstance(m, _BatchNorm)]
 
 
 # --------------------------------------------------------------------------------------------------- batch normalisation

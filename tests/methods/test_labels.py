@@ -1,22 +1,24 @@
-"""What no method takes for labels, and no loss: refused at the first call, in one message for all of them."""
+"""What methods and losses take for labels: classes or probabilities; the rest is refused at the first call, in one message."""
 
 import re
 
+import oracles
 import pytest
 import torch
 from helpers import ACTIVE, scene
 from torch import nn
 
 from sba import METHODS, SBA, Staged, attach
-from sba.core.divergence import sba_objective
+from sba.core.divergence import hard_loss, sba_objective
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
 from sba.methods.decoupled import decoupled_binary_cross_entropy, decoupled_loss
+from sba.methods.label_smoothing import smoothed_cross_entropy
 from sba.methods.mixup import mixed_binary_cross_entropy, mixed_cross_entropy
 
 FIX = "are not allowed; give classes, torch.int64 of shape ({rows},), in 0 … {last}"
 WRONG = {
-    "soft": (lambda y, c: torch.eye(c)[y], "labels: torch.float32 of shape ({rows}, {c}) "),
+    "odds": (lambda y, c: torch.eye(c)[y][1:], "labels: torch.float32 of shape ({less}, {c}) "),
     "target": (lambda y, c: y.float(), "labels: torch.float32 of shape ({rows},) "),
     "column": (lambda y, c: y[:, None], "labels: torch.int64 of shape ({rows}, 1) "),
     "int32": (lambda y, c: y.int(), "labels: torch.int32 of shape ({rows},) "),
@@ -28,6 +30,10 @@ WRONG = {
     "ignored": (lambda y, c: torch.full_like(y, -100), "labels: values from -100 to -100 "),
 }
 wrong = pytest.mark.parametrize("kind", WRONG)
+
+
+SOFT = [name for name, cls in METHODS.items() if cls.soft]
+HARD = [name for name in METHODS if name not in SOFT]
 
 
 def spoiled(kind, y, classes):
@@ -96,3 +102,93 @@ def test_a_single_logit_is_refused(name):
         method.terms(network, torch.randn(32, 6), torch.zeros(32).long(), Step(0, 0, 0, 0.5), method.memory(network))
     with pytest.raises(ConfigError, match=r"model: logits of shape \(8, 1\) .*; put out \(N, classes\), two classes"):
         attach(own(1), METHODS[name](), torch.randn(8, 6), total_steps=5)
+
+
+# ---------------------------------------------------------------------------------------------------------- soft labels
+
+
+def losses(name, y, network=None, seed=3):
+    network = network or scene()[0]
+    x, method = scene()[1], METHODS[name](**ACTIVE.get(name, {}))
+    torch.manual_seed(seed)
+    return method.terms(network, x, y, Step(0, 3, 1, 0.5), method.memory(network))
+
+
+def test_the_methods_that_need_the_class_of_each_row():
+    assert HARD == ["decoupled", "isda", "sba+isda"]
+
+
+@pytest.mark.parametrize("name", SOFT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_certain_labels_are_classes(name, dtype):
+    y = scene()[2]
+    hard, soft = losses(name, y), losses(name, torch.eye(10, dtype=dtype)[y])
+    assert hard.keys() == soft.keys() and all(term.dtype == torch.float32 for term in soft.values())
+    for term, value in hard.items():
+        torch.testing.assert_close(soft[term], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_the_loss_is_linear_in_the_labels(name):
+    """All that depends on a label is a cross-entropy, so a mixed label gives the mixed loss; the oracle is the float64 sum."""
+    y, p = scene()[2], torch.rand(16, 10, dtype=torch.float64).softmax(-1)
+    parts = [
+        sum(losses(name, labels).values()).item() for labels in (p, torch.eye(10)[y], 0.3 * p + 0.7 * torch.eye(10)[y])
+    ]
+    assert parts[2] == pytest.approx(0.3 * parts[0] + 0.7 * parts[1], rel=1e-4)
+
+
+def test_the_cross_entropy_of_soft_labels_by_hand():
+    logits, targets = torch.randn(6, 4, dtype=torch.float64), torch.rand(6, 4, dtype=torch.float64).softmax(-1)
+    expected = oracles.soft_cross_entropy(logits.tolist(), targets.tolist())
+    assert sba_objective(logits, targets, None, 0.0)["cross_entropy"].item() == pytest.approx(expected, rel=1e-12)
+    mixed = 0.3 * expected + 0.7 * oracles.soft_cross_entropy(logits.tolist(), targets.roll(1, 0).tolist())
+    assert mixed_cross_entropy(logits, targets, targets.roll(1, 0), 0.3).item() == pytest.approx(mixed, rel=1e-12)
+    virtual = torch.randn(12, 4, dtype=torch.float64)
+    twice = oracles.soft_cross_entropy(virtual.tolist(), targets.tolist() * 2)
+    assert hard_loss(virtual, targets).item() == pytest.approx(twice, rel=1e-12)
+    smooth = torch.tensor(oracles.smoothed(range(4), 4, 0.2), dtype=torch.float64)
+    found = smoothed_cross_entropy(logits, targets, 0.2).item()
+    assert found == pytest.approx(oracles.soft_cross_entropy(logits.tolist(), (targets @ smooth).tolist()), rel=1e-12)
+
+
+def test_the_binary_cross_entropy_of_soft_labels_is_torchs():
+    logits, targets = torch.randn(6, 4, dtype=torch.float64), torch.rand(6, 4, dtype=torch.float64).softmax(-1)
+    other = targets.roll(1, 0)
+    expected = torch.nn.functional.binary_cross_entropy(logits.softmax(-1), 0.3 * targets + 0.7 * other)
+    torch.testing.assert_close(mixed_binary_cross_entropy(logits, targets, other, 0.3), expected)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: 0.9 * p, lambda p: p - torch.eye(10)[0], lambda p: torch.full_like(p, torch.nan)]
+)
+@pytest.mark.parametrize("name", SOFT)
+def test_rows_that_are_no_probabilities_are_refused(name, spoil):
+    p = torch.rand(16, 10, dtype=torch.float64).softmax(-1)
+    message = r"labels: rows that are no probabilities are not allowed; give classes, .*, or probabilities, floats of"
+    with pytest.raises(ConfigError, match=message):
+        losses(name, spoil(p))
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_a_method_of_classes_refuses_soft_labels_in_one_message_before_anything_moves(name, training):
+    message = r"labels: torch.float32 of shape \({}, {}\) are not allowed; give classes, .* \(its formula has one class a row\)"
+    with pytest.raises(ConfigError, match=message.format(16, 10)):
+        losses(name, torch.eye(10)[scene()[2]])
+    x, y = torch.randn(8, 6), torch.arange(8) % 5
+    criterion = attach(own(), METHODS[name](), x, total_steps=5).train(training)
+    before = {key: value.clone() for key, value in criterion.state_dict().items() if isinstance(value, torch.Tensor)}
+    with pytest.raises(ConfigError, match=message.format(8, 5)):
+        criterion(x, torch.eye(5)[y])
+    assert all(torch.equal(criterion.state_dict()[k], v) for k, v in before.items())
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_criterion_takes_soft_labels(name):
+    x, p = torch.randn(32, 6), torch.rand(32, 5).softmax(-1)
+    criterion = attach(own(), METHODS[name](), x, total_steps=5)
+    criterion(x, p).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in criterion.parameters())
+    logits = criterion.eval().network(x)
+    assert criterion(x, p).item() == pytest.approx(oracles.soft_cross_entropy(logits.tolist(), p.tolist()), rel=1e-5)

@@ -111,8 +111,8 @@ def test_a_network_for_images_of_any_size_knows_theirs():
 
 def test_after_lists_what_follows():
     net = network("digits")
-    assert net.after(INPUT) == list(net) and net.after("fc2") == []
-    assert net.after("flatten") == [net.get_submodule("fc1"), net.get_submodule("fc2")]
+    assert {*net} <= {*net.behind(INPUT)} and net.behind("fc2") == []
+    assert {*net} & {*net.behind("flatten")} == {net.get_submodule("fc1"), net.get_submodule("fc2")}
 
 
 @pytest.mark.parametrize(("until", "after"), [("conv1", "conv2"), (INPUT, "conv1"), ("fc1", "fc2")])
