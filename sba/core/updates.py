@@ -59,6 +59,7 @@ def take_in(means: Terms, terms: Terms, chunks: int) -> None:
     for name, term in terms.items():
         means[name] = means.get(name, 0) + term.detach() / chunks
 
+
 def sequential(chunks: Chunks, optimizer: Optimizer, fresh: bool) -> Terms:
     """Do Algorithm 1's two updates, the second with its gradient at the old weights, or with one at those the first update left.
 
