@@ -59,6 +59,12 @@ def scene(seed=0):
     return network, torch.randn(16, 1, 8, 8), torch.arange(16) % 10
 
 
+def plane(rows=8):
+    """A perceptron in float64, with a batch of points of the plane for it."""
+    torch.manual_seed(0)
+    return sba.build("mlp", 3, 2, 1).double(), torch.randn(rows, 2, 1, 1, dtype=torch.float64), torch.arange(rows) % 3
+
+
 # ---------------------------------------------------------------------------------------------------------- trainings
 
 

@@ -281,12 +281,10 @@ network = build(name, 10, 3, 32).train()
 x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
 def size(name):
     return 1024 * int(re.search(name + r":\s+(\d+) kB", open("/proc/self/status").read())[1])
-before = size("VmRSS")
-finite = True
+before, finite = size("VmRSS"), True
 for kind in kinds:
     method = SBA(omega=0.0, folds=4, layers=(layer,), basis=kind)
-    terms = method.terms(network, x, y, Step(0), None)
-    sum(terms.values()).backward()
+    sum(method.terms(network, x, y, Step(0), None).values()).backward()
     finite &= all(p.grad.isfinite().all().item() for p in network.parameters())
 print(json.dumps({"finite": finite, "extra": size("VmHWM") - before}))
 """
