@@ -3,6 +3,7 @@
 For whole models there is :func:`sba.attach`, which finds the features by itself and takes every method.
 """
 
+import json
 from typing import Any
 
 import torch
@@ -63,13 +64,16 @@ class HeadLoss(nn.Module):
         self.terms = {name: term.detach() for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum()
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+    # a tensor of JSON's bytes, as the criterion of sba.attach has
+    def get_extra_state(self) -> Tensor:
+        state = {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        if state["method"] != self.method.settings():
-            raise ConfigError(f"state: it is of {state['method']}, not of {self.method.settings()}; give the same loss")
-        self.step, self.seed = state["step"], state["seed"]
+    def set_extra_state(self, state: Tensor) -> None:
+        saved = json.loads(bytes(state.tolist()))
+        if saved["method"] != self.method.settings():
+            raise ConfigError(f"state: it is of {saved['method']}, not of {self.method.settings()}; give the same loss")
+        self.step, self.seed = saved["step"], saved["seed"]
 
 
 def chain(head: nn.Linear) -> Staged:

@@ -182,7 +182,7 @@ BATCHES = {
     ),
 }
 LABELS = {
-    "one-hot": (lambda: attached()(X, torch.eye(5)[Y]), "labels: torch.float32 of shape (8, 5) are not allowed; give"),
+    "no probabilities": (lambda: attached()(X, 2 * torch.eye(5)[Y]), "labels: rows that are no probabilities are not"),
     "floats": (lambda: attached()(X, Y.float()), "labels: torch.float32 of shape (8,) are not allowed; give classes"),
     "int32": (lambda: attached()(X, Y.int()), "labels: torch.int32 of shape (8,) are not allowed; give classes"),
     "too few": (lambda: attached()(X, Y[:-1]), "labels: torch.int64 of shape (7,) are not allowed; give classes"),
