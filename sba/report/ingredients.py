@@ -13,25 +13,16 @@ from sba.studies.ablations import FEW, GROUPS, NAME, Variant, final_nll
 
 @dataclass(frozen=True)
 class Ingredient:
-    """One part of the method, with it minus without it.
+    """One part of the method, with it minus without it."""
 
-    Attributes:
-        name: of the part.
-        claim: what the paper says of it, in our words, with its section.
-        against: what is compared with what.
-        error: difference in percentage points.
-        nll: difference in nats per image, None for what has no likelihood.
-        verdict: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.inference`.
-        ids: the records.
-    """
-
-    name: str
-    claim: str
-    against: str
-    error: Contrast
-    nll: Contrast | None
+    name: str  #: of the part
+    claim: str  #: what the paper says of it, in our words, with its section
+    against: str  #: what is compared with what
+    error: Contrast  #: difference in percentage points
+    nll: Contrast | None  #: difference in nats per image, None for what has no likelihood
+    #: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.inference`
     verdict: str
-    ids: tuple[str, ...]
+    ids: tuple[str, ...]  #: the records
 
 
 PLAIN = "baseline, no second term"

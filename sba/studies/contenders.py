@@ -32,19 +32,12 @@ ETAS = ({"eta": 0.01}, {"eta": 0.1}, {"eta": 1.0}, {"eta": 10.0})
 
 @dataclass(frozen=True)
 class Contender:
-    """A method with its grid.
+    """A method with its grid."""
 
-    Attributes:
-        name: for tables.
-        base: parameters of all its configurations.
-        grid: what each configuration adds.
-        core: whether it is run in every condition, and first.
-    """
-
-    name: str
-    base: dict[str, Any]
-    grid: tuple[dict[str, Any], ...]
-    core: bool = False
+    name: str  #: for tables
+    base: dict[str, Any]  #: parameters of all its configurations
+    grid: tuple[dict[str, Any], ...]  #: what each configuration adds
+    core: bool = False  #: whether it is run in every condition, and first
 
     def configuration(self, number: int) -> dict[str, Any]:
         """Return the parameters of one configuration."""
@@ -104,19 +97,12 @@ NAMED = {c.name: c for c in CONTENDERS}
 
 @dataclass(frozen=True)
 class Condition:
-    """What the contenders are trained on, and how often.
+    """What the contenders are trained on, and how often."""
 
-    Attributes:
-        name: for tables.
-        base: parameters of all its runs.
-        n: seeds of each contender, from 0.
-        contenders: their names.
-    """
-
-    name: str
-    base: dict[str, Any]
-    n: int
-    contenders: tuple[str, ...] = EVERYWHERE
+    name: str  #: for tables
+    base: dict[str, Any]  #: parameters of all its runs
+    n: int  #: seeds of each contender, from 0
+    contenders: tuple[str, ...] = EVERYWHERE  #: their names
 
 
 def few(size: int, epochs: int, **more: Any) -> dict[str, Any]:
@@ -154,15 +140,10 @@ def parameters(contender: Contender, number: int, condition: Condition) -> dict[
 
 @dataclass(frozen=True)
 class Ingredient:
-    """SBA with one thing changed, to see which of them carries an effect.
+    """SBA with one thing changed, to see which of them carries an effect."""
 
-    Attributes:
-        name: what is changed.
-        changes: to the parameters of the reference.
-    """
-
-    name: str
-    changes: dict[str, Any]
+    name: str  #: what is changed
+    changes: dict[str, Any]  #: to the parameters of the reference
 
 
 MECHANISM_LAYERS = {"last layer": ("flatten",), "conv2": ("conv2",)}

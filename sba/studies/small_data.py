@@ -117,17 +117,11 @@ def settings() -> Iterator[Setting]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Runs that are known once all stages before theirs have their records.
+    """Runs that are known once all stages before theirs have their records."""
 
-    Attributes:
-        name: for tables.
-        size: how many runs.
-        settings: of the runs that are known.
-    """
-
-    name: str
-    size: int
-    settings: tuple[Setting, ...]
+    name: str  #: for tables
+    size: int  #: how many runs
+    settings: tuple[Setting, ...]  #: of the runs that are known
 
 
 def stages(made: Made) -> Iterator[Stage]:
