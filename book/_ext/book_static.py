@@ -8,6 +8,7 @@
   style sheet draws as well (`book/_templates`).
 * The site's first file forwards to the book's first page, and so do its old addresses. It holds the icon, which a browser would
   look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
+* Every page says in its head what it is about, for search engines and previews.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
@@ -15,6 +16,7 @@ import html
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from urllib.parse import quote
 
 from docutils import nodes
@@ -61,6 +63,8 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             copy_asset(str(source / part), str((target / part).parent if (source / part).is_file() else target / part))
 
 
+DESCRIBED = 200
+"""Letters of a page's description."""
 FORWARDS = ("index", "book/index")
 """Where the first page is looked for: the site's root, and where it stood before."""
 FORWARD = """<!DOCTYPE html>
@@ -107,6 +111,23 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: ob
         context[kind] = [item for item in context.get(kind, []) if "thebe" not in _text(item)]
 
 
+def describe(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Tell search engines and previews what a page is about: its first paragraph, cut behind a word."""
+    paragraph = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 60), None) if doctree else None
+    if paragraph is not None:
+        text = shorten(" ".join(paragraph.astext().split()), DESCRIBED, placeholder=" …")
+        about = {
+            "og:title": app.env.titles[page].astext(),
+            "og:description": text,
+            "og:type": "article",
+            "og:site_name": app.config.html_title,
+        }
+        tags = [("name", "description", text), *(("property", name, value) for name, value in about.items())]
+        context["metatags"] = context.get("metatags", "") + "".join(
+            f'<meta {kind}="{name}" content="{html.escape(value)}">\n' for kind, name, value in tags
+        )
+
+
 def search_in_files(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     """Keep the search from fetching pages where that fails."""
     if page == "search":
@@ -126,6 +147,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", drop_thebe_settings, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", search_in_files)
+    app.connect("html-page-context", describe)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", forward)
     app.add_css_file("book.css", priority=900)

@@ -49,19 +49,20 @@ def jupyterlab(folder):
 
 
 @pytest.fixture
-def lab(browser, tmp_path):
-    """A tab with the chapter open in JupyterLab, every cell run."""
+def lab(browser, tmp_path, request):
+    """A tab with a chapter open in JupyterLab, every cell run."""
+    chapter = getattr(request, "param", CHAPTER)
     if importlib.util.find_spec("jupyterlab") is None:
         absent("JupyterLab is missing: pip install -e '.[lab]'")
     (folder := tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / CHAPTER, folder)
+    shutil.copy(ROOT / "notebooks" / chapter, folder)
     (tmp_path / "book").symlink_to(ROOT / "book")
     with jupyterlab(folder) as address:
         context = browser.new_context(viewport={"width": 1400, "height": 1000})
         tab = context.new_page()
         asked = []
         tab.on("request", lambda request: asked.append(urlsplit(request.url)))
-        tab.goto(f"{address}lab/tree/{CHAPTER}?token={TOKEN}")
+        tab.goto(f"{address}lab/tree/{chapter}?token={TOKEN}")
         tab.locator(".jp-Cell").first.wait_for(timeout=90 * SECOND)
         # the indicator beside the cells is idle before there is a kernel
         tab.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=90 * SECOND)
@@ -109,3 +110,24 @@ def test_a_chapter_works_in_jupyterlab_with_a_kernel(lab):
     trained = explorer.get_by_role("button", name="Train here")
     trained.wait_for()
     lab.wait_for_function("(button) => !button.disabled", arg=trained.element_handle(), timeout=60 * SECOND)
+
+
+@pytest.mark.parametrize("lab", ["result.ipynb"], indirect=True)
+def test_the_playground_trains_in_jupyterlab(lab):
+    """And its keys are its own, and the address is JupyterLab's."""
+    find(lab, ".sba-playground")
+    playground = lab.locator(".sba-playground").first
+    playground.scroll_into_view_if_needed()
+    steps = "Number(document.querySelector('.sba-playground').dataset.steps)"
+    lab.wait_for_function(f"{steps} === 300")
+    playground.get_by_label("η, weight").press("ArrowRight")
+    expect(playground.locator(".readout")).to_contain_text("η = 1.78")
+    playground.get_by_role("button", name="Train").press("Enter")
+    lab.wait_for_function(f"{steps} > 320")
+    playground.get_by_role("button", name="Pause").click()
+    before = playground.locator(".plane svg").first.inner_html()
+    playground.locator(".plane").first.focus()
+    for _ in range(3):
+        lab.keyboard.press("ArrowDown")
+    assert playground.locator(".plane svg").first.inner_html() != before
+    assert "#" not in lab.url

@@ -177,3 +177,14 @@ def test_equations_are_drawn_by_the_files_beside_the_page(page):
     if soup(page).select("span.math, div.math"):
         scripts = [t["src"] for t in soup(page).find_all("script", src=True) if "mathjax" in t["src"]]
         assert [broken(page, s) for s in scripts] == [None]
+
+
+@each_page
+def test_a_page_says_in_its_head_what_it_is_about(page):
+    source = ROOT / page.relative_to(SITE)
+    if not any(source.with_suffix(suffix).exists() for suffix in (".md", ".ipynb")):
+        return
+    (described,) = soup(page).find_all("meta", attrs={"name": "description"})
+    said = described["content"].removesuffix(" …")
+    assert 40 <= len(said) <= 200
+    assert soup(page).find("meta", property="og:description")["content"] == described["content"]

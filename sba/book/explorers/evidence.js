@@ -21,7 +21,7 @@ export function verdict({ mean, half }, n, least) {
 export default explorer({
   names: ["setting", "seeds"],
   draw(svg, width, state, { settings }) {
-    const { name, steps, claim, differences } = settings[state.setting];
+    const { steps, claim, differences } = settings[state.setting];
     const n = Math.min(state.seeds, steps.length);
     // the interval of two seeds may be huge: the axis holds those of the others and all differences
     const wide = steps.slice(2).flatMap(({ mean, half }) => [mean - half, mean + half]);
@@ -29,7 +29,7 @@ export default explorer({
     const { boxes, height } = layout(width, [{ height: 260, shares: [1] }]);
     const x = { range: [0.5, steps.length + 0.5], ticks: steps.map((_, i) => i + 1), label: "number of seeds" };
     const ticks = [range[0], 0, range[1]];
-    const frame = panel(svg, boxes[0], { x, y: { range, ticks, label: `${name}: error minus plain training's, points` } });
+    const frame = panel(svg, boxes[0], { x, y: { range, ticks, label: "error minus plain training's, points" } });
     line(frame, [[0.5, 0], [steps.length + 0.5, 0]], colour("erm"), { "stroke-width": 1.2 });
     if (claim !== null) line(frame, [[0.5, claim], [steps.length + 0.5, claim]], colour("sba"), { "stroke-dasharray": "6 4" });
     steps.forEach(({ mean, half }, i) => {

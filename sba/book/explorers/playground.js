@@ -269,6 +269,8 @@ function render({ model, el }) {
   });
 
   el.classList.add("sba-explorer", "sba-playground");
+  // or JupyterLab takes the arrow keys and Enter for its cells
+  el.dataset.lmSuppressShortcuts = "true";
   const bar = element("div", { class: "bar", role: "group", "aria-label": "training" }, play, one, reset, controls.speed, clear);
   el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, controls.all, lower);
   const observer = new ResizeObserver(() => playing || redraw());
