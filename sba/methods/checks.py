@@ -23,14 +23,14 @@ def checked(cls: type[Method]) -> type[Method]:
 
     def after_check(own: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(own)
-        def first(self: Method, network: Any, *given: Any) -> Any:
+        def first(self: Method, network: Any, *given: Any, **named: Any) -> Any:
             if not hasattr(network, "position"):
                 raise ConfigError(
                     f"network: {type(network).__name__} is no chain of stages; give Staged(…), or use attach(model, …)"
                 )
             for layer in getattr(self, "layers", ()):
                 network.position(layer)
-            return own(self, network, *given)
+            return own(self, network, *given, **named)
 
         return first
 
