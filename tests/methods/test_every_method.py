@@ -53,7 +53,9 @@ def test_any_other_setting_does_not(run, small, name):
 def test_gradients_are_finite_and_reach_every_parameter(name):
     network, x, y = scene()
     method = METHODS[name](**ACTIVE.get(name, {}))
-    terms = method.terms(network, x=x, y=y, now=Step(0, 3, 1, 0.5), memory=method.memory(network))  # as chapters call it
+    terms = method.terms(
+        network, x=x, y=y, now=Step(0, 3, 1, 0.5), memory=method.memory(network)
+    )  # as chapters call it
     assert all(t.shape == () and t.isfinite() for t in terms.values())
     sum(terms.values()).backward()
     for parameter in network.parameters():
