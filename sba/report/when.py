@@ -1,0 +1,151 @@
+"""When does SBA help? What the records of the study of little data say: differences from plain training, and what follows."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sba.records.images import mcnemar, right_in
+from sba.records.inference import LEVEL, Contrast, contrast, equivalence_p, holm, one_image
+from sba.records.schema import Record, TrainRecord
+from sba.report.html import NOT_RUN
+from sba.studies.ablations import final_nll
+from sba.studies.contenders import MARGIN, MECHANISM_N, PLAIN, Condition, ablated
+from sba.studies.small_data import Made, key_of, made_in, tested
+
+BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g}", "open"
+"""What is said of a setting that has all its runs."""
+Runs = Mapping[int, TrainRecord]
+"""Seed → record."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared."""
+
+    name: str  #: for tables
+    unit: str  #: of a difference
+    value: Callable[[TrainRecord], float]  #: of a record
+    floor: float = 0.0  #: of the standard deviation over runs, in that unit: what one image makes
+    margin: float | None = None  #: within which two settings are equivalent; None if that is not asked
+
+
+ERROR = Measure("error", "points", lambda r: r.error, one_image(10_000), MARGIN)
+NLL = Measure("negative log-likelihood", "nats", final_nll)
+ECE = Measure("calibration error", "points", lambda r: 100 * r.calibration["ece"])
+PGD = Measure("error under PGD", "points", lambda r: r.attacks["pgd-inf"]["error"][0], one_image(500))
+MEASURES = (ERROR, NLL, ECE, PGD)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting minus plain training in a condition, over equal seeds."""
+
+    name: str  #: of the setting
+    n: int  #: pairs that have records
+    wanted: int  #: pairs that the design asks for
+    found: Contrast | None  #: the difference; None below two pairs
+    p: float  #: of no difference, corrected by Holm in its family, in which what has no record counts as 1
+    equivalent: float  #: of a difference beyond the margin, corrected likewise
+    cost: float | None  #: seconds of a step in those of plain training, the median over pairs; None without a pair
+    told_apart: int  #: pairs whose networks McNemar's exact test tells apart, each at the level; of errors alone
+    ids: tuple[str, ...]  #: of the setting's records
+
+    @property
+    def verdict(self) -> str:
+        """What is said once all runs of the design are there; until then how many there are."""
+        if self.found is None or self.n < self.wanted:
+            return f"{self.n} of {self.wanted} runs" if self.n else NOT_RUN
+        if self.p <= LEVEL:
+            return BETTER if self.found.mean < 0 else WORSE
+        return SAME if self.equivalent <= LEVEL else OPEN
+
+
+def runs_of(parameters: dict[str, Any] | None, n: int, made: Made) -> Runs:
+    """Find the finished runs of a setting among its first n seeds; none if the setting is not known yet."""
+    keys = {} if parameters is None else {seed: key_of(parameters, seed) for seed in range(n)}
+    found = {seed: made.get(key) for seed, key in keys.items()}
+    return {seed: record for seed, record in found.items() if isinstance(record, TrainRecord)}
+
+
+def family(named: Mapping[str, Runs], plain: Runs, wanted: int, measure: Measure) -> list[Comparison]:
+    """Compare settings with plain training, and correct for their number.
+
+    Args:
+        named: name of each setting → its runs.
+        plain: those of plain training.
+        wanted: seeds that the design asks for.
+        measure: what is compared.
+    """
+    both = {name: sorted(own.keys() & plain.keys()) for name, own in named.items()}
+    pairs = [([named[name][s] for s in seeds], [plain[s] for s in seeds]) for name, seeds in both.items()]
+    sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
+    found = [contrast(*side, measure.value, measure.floor) for side in sides]
+    p = holm([known(f and f.p) for f in found])
+    within = [f and measure.margin and equivalence_p(f, margin=measure.margin) for f in found]
+    equivalent = holm([known(q) for q in within])
+    return [
+        Comparison(name, len(both[name]), wanted, found[i], p[i], equivalent[i], cost(*pairs[i]),
+                   told_apart(*pairs[i]) if measure is ERROR else 0,
+                   tuple(r.id for r in pairs[i][0]))
+        for i, name in enumerate(named)
+    ]  # fmt: skip
+
+
+def known(p: Any) -> float:
+    """Return a p-value, and 1 for none: equal runs have none without a floor, nor have runs that are not there."""
+    return 1.0 if p is None or p != p else float(p)
+
+
+def cost(ours: list[TrainRecord], theirs: list[TrainRecord]) -> float | None:
+    ratios = [one.seconds_per_epoch / other.seconds_per_epoch for one, other in zip(ours, theirs, strict=True)]
+    return statistics.median(ratios) if ratios else None
+
+
+def told_apart(ours: list[TrainRecord], theirs: list[TrainRecord]) -> int:
+    both = [(right_in(one), right_in(other)) for one, other in zip(ours, theirs, strict=True)]
+    return sum(mcnemar(one, other).p <= LEVEL for one, other in both if one is not None and other is not None)
+
+
+def compared(records: Iterable[Record], condition: Condition, measure: Measure = ERROR) -> list[Comparison]:
+    """Compare a condition's contenders with plain training, each with the configuration that held-out images chose."""
+    made = made_in(records)
+    named = {name: runs_of(tested(name, condition, made), condition.n, made) for name in condition.contenders}
+    plain = named.pop(PLAIN.name)
+    return family(named, plain, condition.n, measure)
+
+
+def mechanism(records: Iterable[Record], condition: Condition, measure: Measure = ERROR) -> list[Comparison]:
+    """Compare SBA's ingredients with plain training likewise; the name says at which layer."""
+    made = made_in(records)
+    plain = runs_of(tested(PLAIN.name, condition, made), MECHANISM_N, made)
+    named = {f"{ingredient.name}, {where}": runs_of(at, MECHANISM_N, made) for where, ingredient, at in ablated()}
+    return family(named, plain, MECHANISM_N, measure)
+
+
+def of_sba(name: str) -> bool:
+    """Whether a contender is a form of SBA."""
+    return name.startswith("SBA") or name == "earlier"
+
+
+def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
+    """Derive the decision rule, three sentences, from the conditions that have all their runs; the others have no say.
+
+    Args:
+        found: name of a condition → its comparisons of errors.
+    """
+    over = {name: own for name, own in found.items() if all(c.n == c.wanted for c in own)}
+    if not over:
+        return ["As long as no condition has all its runs, nothing is advised."]
+    better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
+    ours = {name: [c.name for c in own if of_sba(c.name)] for name, own in better.items()}
+    where = "; ".join(f"{name} ({', '.join(own)})" for name, own in ours.items() if own)
+    dropout = "; ".join(name for name, own in better.items() if any(c.name == "dropout" for c in own))
+    best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
+    lowest = "; ".join(f"{name}: {c.name}, {c.found} points at {c.cost:.1f} times the time" for name, c in best.items())
+    rest = ", ".join(name for name in found if name not in over)
+    return [
+        f"SBA lowers the error in {where}." if where else f"SBA, in no form, lowers the error in {', '.join(over)}.",
+        f"Plain dropout lowers it in {dropout}." if dropout else "Nor does plain dropout.",
+        (f"Use what lowers it most: {lowest}." if lowest else "Train plainly.") + (f" Open: {rest}." if rest else ""),
+    ]

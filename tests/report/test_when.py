@@ -1,0 +1,124 @@
+"""Differences from plain training in the study of little data, and the rule that follows, against scipy and statsmodels."""
+
+import numpy as np
+import pytest
+from helpers import content
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from sba import make_run
+from sba.records.images import pack
+from sba.records.schema import parse
+from sba.report import when
+from sba.studies import contenders, small_data
+from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, NAME, TUNING_SEEDS
+
+IMAGES = 40
+
+
+def record(parameters, seed, error, nll=1.0, seconds=2.0):
+    """A record of the study that nobody made, whose network is wrong on the first images."""
+    run = make_run(**parameters | {"seed": seed})
+    epoch = {"epoch": 1, "error": error, "nll": nll, "seconds": 1.0, "images": 1, "terms": {}, "counts": {}}
+    right = {"images": IMAGES, "bits": pack(np.arange(IMAGES) >= round(IMAGES * error / 100))}
+    more = {"epochs": [epoch] * 5, "seconds_per_epoch": seconds, "right": right, "source": "one", "study": NAME}
+    return parse(content(run, error, id=f"{run.key}{seed}", **more))
+
+
+def choices():
+    """Records of all trials; the first configuration of each contender is the best."""
+    for contender in CONTENDERS:
+        for number in range(4):
+            at = contenders.parameters(contender, number, MAIN) | {"holdout": contenders.HOLDOUT}
+            yield from (record(at, seed, 40.0 + number) for seed in TUNING_SEEDS)
+
+
+TRIALS = list(choices())
+MADE = small_data.made_in(TRIALS)
+ERRORS = np.random.default_rng(1).normal(50, 0.4, (len(CONTENDERS) + 1, MAIN.n))
+
+
+def runs(name, errors, condition=MAIN, **more):
+    return [record(small_data.tested(name, condition, MADE), seed, float(e), **more) for seed, e in enumerate(errors)]
+
+
+def main(shift, missing=()):
+    """All records at the tuned size: each contender's errors are shifted as told."""
+    made = list(TRIALS)
+    for number, name in enumerate(MAIN.contenders):
+        if name not in missing:
+            made += runs(name, ERRORS[number] + shift.get(name, 0.0))
+    return made
+
+
+def test_differences_are_those_of_the_paired_test_corrected_by_holm():
+    found = when.compared(main({"SBA": -2.0, "mixup": 2.0}), MAIN)
+    names = [n for n in MAIN.contenders if n != "plain"]
+    assert [c.name for c in found] == names
+    shifted = {n: ERRORS[i] + {"SBA": -2.0, "mixup": 2.0}.get(n, 0.0) for i, n in enumerate(MAIN.contenders)}
+    tests = [stats.ttest_rel(shifted[n], shifted["plain"]) for n in names]
+    wanted = multipletests([t.pvalue for t in tests], method="holm")[1]
+    assert [c.p for c in found] == pytest.approx(wanted, rel=1e-9)
+    for one, test in zip(found, tests, strict=True):
+        assert one.found.mean == pytest.approx(np.mean(shifted[one.name] - shifted["plain"]))
+        assert one.found.interval() == pytest.approx(test.confidence_interval())
+    verdicts = {c.name: c.verdict for c in found}
+    assert verdicts["SBA"] == when.BETTER and verdicts["mixup"] == when.WORSE
+    assert when.SAME in verdicts.values() and when.OPEN not in {verdicts["SBA"], verdicts["mixup"]}
+
+
+def test_what_has_no_record_counts_in_the_family_and_has_no_verdict():
+    whole = {c.name: c for c in when.compared(main({"SBA": -2.0}), MAIN)}
+    part = {c.name: c for c in when.compared(main({"SBA": -2.0}, missing=("mixup", "ISDA")), MAIN)}
+    assert part["mixup"].verdict == "—" and part["mixup"].found is None and part["mixup"].p == 1.0
+    # the smallest p-value is multiplied by the size of the whole family, whoever is there
+    assert part["SBA"].p == pytest.approx(whole["SBA"].p) and part["SBA"].verdict == when.BETTER
+
+
+def test_no_verdict_before_the_last_run():
+    records = [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]
+    one = next(c for c in when.compared(records, MAIN) if c.name == "SBA")
+    assert one.n == MAIN.n - 1 and one.p < 0.05 and one.verdict == f"{MAIN.n - 1} of {MAIN.n} runs"
+
+
+def test_cost_is_the_ratio_of_pairs_and_mcnemar_counts_pairs():
+    shared = [*TRIALS, *runs("plain", [50.0] * MAIN.n, seconds=2.0)]
+    near, far = (shared + runs("SBA", [error] * MAIN.n, seconds=3.0) for error in (47.5, 10.0))
+    found = [next(c for c in when.compared(r, MAIN) if c.name == "SBA") for r in (near, far)]
+    # one image of forty, and sixteen: exact p-values 1 and 2 / 2¹⁶
+    assert [c.told_apart for c in found] == [0, MAIN.n] and {c.cost for c in found} == {1.5}
+
+
+def test_nothing_is_advised_without_a_whole_condition():
+    found = {c.name: when.compared(TRIALS, c) for c in CONDITIONS}
+    assert when.advice(found) == ["As long as no condition has all its runs, nothing is advised."]
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        ({}, ("SBA, in no form, lowers the error in 1,000 images.", "Nor does plain dropout.", "Train plainly.")),
+        ({"dropout": -2.0}, ("SBA, in no form", "Plain dropout lowers it in 1,000 images.", "most: 1,000 images: dropout")),
+        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowers the error in 1,000 images (SBA).", "Plain dropout", "1,000 images: SBA, −3")),
+    ],
+    ids=["none", "dropout", "SBA"],
+)  # fmt: skip
+def test_the_rule_follows_from_the_verdicts(shift, said):
+    records = main(shift)
+    advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS})
+    assert len(advice) == len(said)
+    for sentence, part in zip(advice, said, strict=True):
+        assert part in sentence
+    assert "Open: 250 images" in advice[-1]
+
+
+def test_the_ablation_is_compared_with_the_same_plain_runs():
+    plain = runs("plain", ERRORS[0])
+    ablated = [
+        record(at, s, float(ERRORS[0][s] - 2))
+        for _, _, at in contenders.ablated()
+        for s in range(contenders.MECHANISM_N)
+    ]
+    found = when.mechanism([*TRIALS, *plain, *ablated], MAIN)
+    assert len(found) == len(ablated) / contenders.MECHANISM_N
+    assert all(c.n == c.wanted == contenders.MECHANISM_N and c.found.mean == pytest.approx(-2) for c in found)
