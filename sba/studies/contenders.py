@@ -113,8 +113,10 @@ def few(size: int, epochs: int, **more: Any) -> dict[str, Any]:
 
 
 TUNED = 1000
+"""Training images on which configurations are chosen."""
 """Images on which configurations are chosen."""
 MAIN = Condition(f"{TUNED:,} images", few(TUNED, 200), 8, tuple(NAMED))
+"""Where every contender is tested."""
 """The condition in which all contenders are tested."""
 CONDITIONS = (
     MAIN,
