@@ -74,8 +74,8 @@ def chosen(contender: Contender, made: Made) -> tuple[int, float] | None:
 
 
 def stands_for(name: str, made: Made) -> Contender | None:
-    """Return a contender by its name; "earlier" is the better one of :data:`sba.studies.contenders.EARLIER`, None as long as that is
-    not known."""
+    """Return a contender by its name; "earlier" is the better one of :data:`sba.studies.contenders.EARLIER`, None until that is
+    known."""
     if name != "earlier":
         return NAMED[name]
     found = [(chosen(NAMED[n], made), NAMED[n]) for n in EARLIER]
