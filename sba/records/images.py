@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sba.core.errors import require
+from sba.records.compare import Runs
 from sba.records.inference import LEVEL
 from sba.records.schema import TrainRecord
 
@@ -93,3 +94,41 @@ def image_interval(
     drawn = np.random.default_rng(seed).multinomial(images, counts / images, size=resamples)
     low, high = np.quantile(100 * drawn @ values / images, [level / 2, 1 - level / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the choice of test images adds to a difference of errors after the last epoch.
+
+    Attributes:
+        low: lower end of the 95 % interval over samples of images (:func:`image_interval`), in points.
+        high: upper end.
+        pairs: seed → its two networks compared (:func:`mcnemar`).
+    """
+
+    low: float
+    high: float
+    pairs: dict[int, Discordance]
+
+    def __str__(self) -> str:
+        p = sorted(pair.p for pair in self.pairs.values())
+        named = f"; McNemar’s p from {p[0]:.2g} to {p[-1]:.2g} over {len(p)} pairs of networks" if p else ""
+        return f"over test images [{self.low:+.2f}, {self.high:+.2f}]{named}".replace("-", "−")
+
+
+def sampling(ours: Runs, theirs: Runs) -> Sampling | None:
+    """Compare two settings on the images that each run got right; None if a record does not say which, or the data differ.
+
+    Args:
+        ours: seed → record of the one setting.
+        theirs: of the other.
+    """
+    right, other = (
+        {seed: row for seed, record in side.items() if (row := right_in(record)) is not None} for side in (ours, theirs)
+    )
+    fingerprints = {record.fingerprint for side in (ours, theirs) for record in side.values()}
+    if not right or not other or (len(right), len(other), 1) != (len(ours), len(theirs), len(fingerprints)):
+        return None
+    pairs = {seed: mcnemar(right[seed], other[seed]) for seed in sorted(right.keys() & other.keys())}
+    low, high = image_interval(np.stack(list(right.values())), np.stack(list(other.values())))
+    return Sampling(low, high, pairs)

@@ -1,28 +1,20 @@
-"""The rules by which differences between runs are judged, as pure functions in float64.
+"""How differences between runs are estimated, as pure functions in float64: :mod:`sba.records.judging` judges claims by them.
 
-Every verdict needs :data:`MINIMUM` runs on each side. Values are of shape (n, …): runs first, and all else is tested at once.
+Values are of shape (n, …): runs first, and all else is tested at once.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from sba.core.errors import require
+from sba.records.compare import Runs
 from sba.records.schema import RunRecord, TrainRecord
 
-MINIMUM = 5
-"""Runs on each side below which nothing is decided."""
 LEVEL = 0.05
 """Probability of a false verdict in a family of claims."""
-NEGLIGIBLE = 0.3
-"""Percentage points that make no difference."""
-HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
-"""What is said of a claim."""
-NO_DIFFERENCE = f"no difference larger than {NEGLIGIBLE:g}"
-"""What is said of a claim about a sign, if its difference is shown to be smaller than that."""
 ROUNDING = 1e-9
 """A standard deviation up to which values are equal."""
 
@@ -35,12 +27,14 @@ class Contrast:
     """The mean of one setting minus that of another, and how well it is known.
 
     Attributes:
-        test: "paired t", "Welch" or "pooled t".
+        test: "paired t", "Welch", "pooled t" or "permutation"; "" for one run on a side.
         mean: in the unit of what is compared.
-        standard_error: of that mean.
+        standard_error: of that mean; NaN if it has none.
         freedom: degrees of freedom of Student's t.
         n: runs of the setting with fewer.
         correlation: over seeds, which pairing used; None without pairing, or if a side does not vary.
+        exact: p-value of a permutation test; None or NaN if it is Student's.
+        ids: the records of the one setting, then those of the other.
     """
 
     test: str
@@ -49,21 +43,38 @@ class Contrast:
     freedom: Number
     n: int
     correlation: float | None = None
+    exact: Number | None = None
+    ids: tuple[str, ...] = ()
 
     @property
     def p(self) -> Number:
-        """Two-sided p-value of no difference."""
-        return 2 * stats.t.sf(np.abs(self.mean) / self.standard_error, self.freedom)
+        """Two-sided p-value of no difference; NaN for one run on a side."""
+        student = 2 * stats.t.sf(np.abs(self.mean) / self.standard_error, self.freedom)
+        return student if self.exact is None else np.where(np.isnan(self.exact), student, self.exact)
 
-    def interval(self, level: float = LEVEL) -> tuple[Number, Number]:
-        """Return the ends of the interval that leaves out the true difference with probability ``level``."""
-        half = stats.t.isf(level / 2, self.freedom) * self.standard_error
-        return self.mean - half, self.mean + half
+    @property
+    def half(self) -> Number:
+        """Half the width of the 95 % interval; NaN if there is none."""
+        return stats.t.isf(LEVEL / 2, self.freedom) * self.standard_error
+
+    @property
+    def low(self) -> Number:
+        """Lower end of the 95 % interval."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> Number:
+        """Upper end of the 95 % interval."""
+        return self.mean + self.half
+
+    def written(self, digits: int = 2) -> str:
+        """Write the mean with half of its 95 % interval, the test, the number of runs, and the correlation that pairing used."""
+        half = "" if np.isnan(self.half) else f" ± {self.half:.{digits}f}"
+        told = [self.test, f"n={self.n}", "" if self.correlation is None else f"r={self.correlation:.2f}"]
+        return f"{self.mean:+.{digits}f}{half} ({', '.join(filter(None, told))})".replace("-", "−")
 
     def __str__(self) -> str:
-        low, high = self.interval()
-        pairing = "" if self.correlation is None else f", r={self.correlation:.2f}"
-        return f"{self.mean:+.2f} ± {(high - low) / 2:.2f} ({self.test}, n={self.n}{pairing})".replace("-", "−")
+        return self.written()
 
 
 def one_image(images: int) -> float:
@@ -136,122 +147,36 @@ def made_alike(one: RunRecord, other: RunRecord) -> bool:
     return same and (one.seed, one.device) == (other.seed, other.device)
 
 
-def contrast(
-    ours: Mapping[int, TrainRecord],
-    theirs: Mapping[int, TrainRecord],
-    value: Callable[[TrainRecord], float] = lambda record: record.error,
-    floor: float = 0.0,
-) -> Contrast | None:
-    """Compare two settings: paired if every run has a partner that was made alike, else by Welch's test.
+TEST_IMAGES = {"digits": 599, "moons": 2000, "cifar10": 10_000, "cifar100": 10_000, "imagenet": 50_000}
+"""Size of each test set."""
+
+
+def error_floor(runs: Runs) -> float:
+    """Return the floor of a standard deviation of errors (:func:`one_image`); 0 if the number of images is not known."""
+    run = next(iter(runs.values())).run
+    images = run.holdout or TEST_IMAGES.get(run.dataset, 0)
+    return one_image(images) if images else 0.0
+
+
+def contrast(ours: Runs, theirs: Runs, value: Callable[[TrainRecord], float] | None = None) -> Contrast | None:
+    """Compare two settings: paired if every run of the side with fewer has a partner that was made alike, else by Welch's test.
 
     Args:
         ours: seed → record of the one setting.
         theirs: of the other.
-        value: of a record; by default its error in per cent.
-        floor: of the standard deviation, as :func:`one_image`.
+        value: of a record; by default its error in per cent, whose standard deviation is at least that of one test image.
 
     Returns:
-        None for fewer than two runs on a side.
+        None without a run on a side. With one run there is a mean alone.
     """
-    if min(len(ours), len(theirs)) < 2:
+    if not ours or not theirs:
         return None
-    alike = ours.keys() == theirs.keys() and all(made_alike(ours[seed], theirs[seed]) for seed in ours)
-    own, other = (np.array([value(side[seed]) for seed in sorted(side)], float) for side in (ours, theirs))
-    return (paired if alike else welch)(own, other, floor)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Correct the p-values of a family: with them, one false rejection or more has at most the level's probability.
-
-    Holm, Scandinavian Journal of Statistics 6 (1979); ``statsmodels.stats.multitest.multipletests``.
-    """
-    require(__name__, "train", "statsmodels")
-    # imported late, since it takes a second
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(q) for q in multipletests(p, method="holm")[1]] if len(p) else []
-
-
-def equivalence_p(found: Contrast, centre: float = 0.0, margin: float = NEGLIGIBLE) -> Number:
-    """Return the p-value of two one-sided tests (Schuirmann, 1987): small if the difference lies within a margin of ``centre``."""
-    above = stats.t.sf((found.mean - centre + margin) / found.standard_error, found.freedom)
-    below = stats.t.cdf((found.mean - centre - margin) / found.standard_error, found.freedom)
-    return np.maximum(above, below)
-
-
-def beyond_p(found: Contrast, centre: float = 0.0, margin: float = NEGLIGIBLE) -> Number:
-    """Return the two-sided p-value of a difference within a margin of ``centre``: small if it lies outside."""
-    outside = np.maximum(np.abs(found.mean - centre) - margin, 0.0)
-    return np.minimum(1.0, 2 * stats.t.sf(outside / found.standard_error, found.freedom))
-
-
-def sign_verdict(found: Contrast, p: Number | None = None, equivalent: Number | None = None) -> str:
-    """Judge the claim that a difference is below 0.
-
-    Args:
-        found: the difference.
-        p: corrected in the family of the claim (:func:`holm`); by default that of the difference alone.
-        equivalent: p-value of :func:`equivalence_p`, corrected likewise; by default that of the difference alone.
-
-    Returns:
-        :data:`HOLDS`, :data:`FAILS`, :data:`NO_DIFFERENCE` or :data:`OPEN`.
-    """
-    p = found.p if p is None else p
-    equivalent = equivalence_p(found) if equivalent is None else equivalent
-    if found.n < MINIMUM:
-        return OPEN
-    if p <= LEVEL:
-        return HOLDS if found.mean < 0 else FAILS
-    return NO_DIFFERENCE if equivalent <= LEVEL else OPEN
-
-
-def size_verdict(found: Contrast, claimed: float, within: Number | None = None, beyond: Number | None = None) -> str:
-    """Judge the claim that a difference is ``claimed``, to the margin :data:`NEGLIGIBLE`.
-
-    Args:
-        found: the difference.
-        claimed: by the paper, in points.
-        within: p-value of :func:`equivalence_p` about ``claimed``, corrected in its family; by default that alone.
-        beyond: p-value of :func:`beyond_p`, likewise.
-
-    Returns:
-        :data:`HOLDS` if it is within the margin, :data:`FAILS` if it is not, else :data:`OPEN`.
-    """
-    within = equivalence_p(found, claimed) if within is None else within
-    beyond = beyond_p(found, claimed) if beyond is None else beyond
-    if found.n < MINIMUM:
-        return OPEN
-    return HOLDS if within <= LEVEL else FAILS if beyond <= LEVEL else OPEN
-
-
-def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> list[float]:
-    """Compare each rival with the control and return p-values corrected for their number (Dunnett, JASA 50, 1955).
-
-    Runs at equal seeds count as independent: a seed that moves all settings alike makes the test stricter.
-
-    Args:
-        control: runs of the adopted setting, of shape (n,).
-        rivals: runs of each other, likewise.
-        floor: of the standard deviation of one run, which is pooled.
-    """
-    groups = [np.asarray(group, float) for group in (control, *rivals)]
-    spread, _ = pooled_deviation(groups, floor)
-    if np.isnan(spread):
-        return [math.nan] * len(rivals)
-    # the test sees means, numbers and the pooled deviation alone, which may be the floor
-    ranks = [np.arange(len(group)) - (len(group) - 1) / 2 for group in groups]
-    alike = [g.mean() + spread * r / r.std(ddof=1) for g, r in zip(groups, ranks, strict=True)]
-    # a fixed seed, since its integral is drawn at random
-    return [float(p) for p in stats.dunnett(*alike[1:], control=alike[0], random_state=0).pvalue]
-
-
-def lowest_verdict(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> str:
-    """Judge the claim that the control has the lowest mean: it holds if all rivals are higher, not if one is lower
-    (:func:`dunnett_p`)."""
-    if min(len(control), *map(len, rivals)) < MINIMUM:
-        return OPEN
-    verdicts = [
-        OPEN if not p <= LEVEL else HOLDS if np.mean(control) < np.mean(rival) else FAILS
-        for p, rival in zip(dunnett_p(control, rivals, floor), rivals, strict=True)
-    ]
-    return FAILS if FAILS in verdicts else HOLDS if set(verdicts) == {HOLDS} else OPEN
+    pairs = [s for s in sorted(ours.keys() & theirs.keys()) if made_alike(ours[s], theirs[s])]
+    alike = len(pairs) == min(len(ours), len(theirs))
+    used = [[side[s] for s in (pairs if alike else sorted(side))] for side in (ours, theirs)]
+    ids = tuple(r.id for side in used for r in side)
+    own, other = (np.array([r.error if value is None else value(r) for r in side], float) for side in used)
+    if min(len(own), len(other)) < 2:
+        return Contrast("", float(own.mean() - other.mean()), math.nan, math.nan, 1, ids=ids)
+    floor = error_floor(ours) if value is None else 0.0
+    return replace((paired if alike else welch)(own, other, floor), ids=ids)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sba.core.errors import ResultsError
-from sba.methods import ERM, METHODS
-from sba.records.compare import Difference, Runs, paired
+from sba.methods import ERM, METHODS, SBAISDA
+from sba.records.compare import Runs
+from sba.records.inference import Contrast, contrast
 from sba.records.names import column, title
 from sba.records.schema import Record, TrainRecord, setting_of
 from sba.records.stats import interval
@@ -128,13 +129,26 @@ def plain(run: Run) -> Run:
     return dataclasses.replace(run, method=ERM(), cutout=0, views=1, chunked=False, adapt_norm=False)
 
 
-def over_plain(one: Average, others: Iterable[Average]) -> Difference | None:
-    """Return the difference of an average from plain training in the same regime and on the same data; None for plain training."""
-    wanted = (setting_of(plain(one.run)), one.records[0].fingerprint)
+def without(run: Run) -> Run:
+    """Return the run that a method is compared with: of a composed one the part that it adds to, else plain training."""
+    if isinstance(run.method, SBAISDA):
+        return dataclasses.replace(run, method=run.method.isda)
+    composed = run.cutout and (run.method.name != "erm" or run.views > 1)
+    return dataclasses.replace(plain(run), cutout=run.cutout if composed else 0)
+
+
+def over_part(one: Average, others: Iterable[Average]) -> tuple[str, Contrast] | None:
+    """Return the column that an average is compared with (:func:`without`), in the same regime and on the same data, and their
+    difference; None for plain training, and if that was not run."""
+    other = without(one.run)
+    wanted = (setting_of(other), one.records[0].fingerprint)
     if wanted == (one.records[0].setting, wanted[1]):
         return None
-    found = [o for o in others if (o.records[0].setting, o.records[0].fingerprint) == wanted]
-    return paired(one.by_seed, found[0].by_seed) if found else None
+    for each in others:
+        if (each.records[0].setting, each.records[0].fingerprint) == wanted:
+            found = contrast(one.by_seed, each.by_seed)
+            return (column(other), found) if found else None
+    return None
 
 
 def deviations(run: Run) -> list[str]:

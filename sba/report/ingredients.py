@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from sba.records.compare import Runs, at_seeds, indexed
-from sba.records.inference import Contrast, contrast, holm, one_image, paired, sign_verdict
+from sba.records.compare import at_seeds, indexed
+from sba.records.inference import Contrast, contrast
+from sba.records.judging import judge_signs
 from sba.records.schema import Record, TrainRecord
-from sba.studies.ablations import FEW, GROUPS, NAME, Variant, final_nll
+from sba.studies.ablations import GROUPS, NAME, Variant, final_nll, vote_effect
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Ingredient:
     against: str  #: what is compared with what
     error: Contrast  #: difference in percentage points
     nll: Contrast | None  #: difference in nats per image, None for what has no likelihood
-    #: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.inference`
+    #: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.judging`
     verdict: str
     ids: tuple[str, ...]  #: the records
 
@@ -50,24 +49,15 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
     group = GROUPS[0]
     index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == NAME)
     settings: Mapping[str, Variant | None] = {"": None, **{v.label: v for v in group.variants}}
-    floor = one_image(FEW["holdout"])
-    found: list[tuple[tuple[str, str, str], Contrast, Contrast | None, tuple[str, ...]]] = []
+    found: list[tuple[tuple[str, str, str], Contrast, Contrast | None]] = []
     for *about, own, other in ASKED:
         ours, theirs = (at_seeds(index, group.parameters(settings[label])) for label in (own, other))
-        if error := contrast(ours, theirs, floor=floor):
-            ids = tuple(r.id for side in (ours, theirs) for r in side.values())
-            found.append(((about[0], about[1], about[2]), error, contrast(ours, theirs, final_nll), ids))
-    voted = {s: r for s, r in at_seeds(index, group.parameters(None)).items() if r.error_vote is not None}
-    if len(voted) > 1:
-        found.append((VOTE, vote(voted, floor), None, tuple(r.id for r in voted.values())))
-    corrected = holm([float(error.p) for _, error, _, _ in found])
+        if (error := contrast(ours, theirs)) and error.n > 1:
+            found.append(((about[0], about[1], about[2]), error, contrast(ours, theirs, final_nll)))
+    if voted := vote_effect(at_seeds(index, group.parameters(None))):
+        found.append((VOTE, voted, None))
+    judged = judge_signs([error for _, error, _ in found])
     return [
-        Ingredient(*about, error, nll, sign_verdict(error, p), ids)
-        for (about, error, nll, ids), p in zip(found, corrected, strict=True)
+        Ingredient(*about, error, nll, said.verdict, error.ids)
+        for (about, error, nll), said in zip(found, judged, strict=True)
     ]
-
-
-def vote(runs: Runs, floor: float) -> Contrast:
-    """Compare the vote of networks with their own single pass, both at the last epoch."""
-    ours, theirs = np.array([(r.error_vote, r.error_last) for _, r in sorted(runs.items())], float).T
-    return paired(ours, theirs, floor)

@@ -6,7 +6,7 @@ from sba.records.commands import command
 from sba.records.names import title
 from sba.records.schema import Record, TrainRecord
 from sba.records.stats import interval
-from sba.report.averages import Average, averages, evidence, over_plain, written
+from sba.report.averages import Average, averages, evidence, over_part, written
 from sba.report.html import NOT_RUN, Across, link, table, target
 
 
@@ -23,17 +23,17 @@ def settings_html(records: Iterable[Record], reduced: bool = False) -> str:
         heading = Across(f"{title(one.run.network)} on {title(one.run.dataset)}", heading=True)
         if heading not in rows:
             rows.append(heading)
-        last = interval([r.error_last for r in one.records])
+        last, part = interval([r.error_last for r in one.records]), over_part(one, found)
         rows += [
             [
                 f'<span class="narrow">{one.label}</span>',
                 str(one),
                 written(*last),
-                str(over_plain(one, found) or NOT_RUN),
+                f"{part[1]} minus {title(part[0])}" if part else NOT_RUN,
             ],
             Across(made(one)),
         ]
-    return table(("Method", "Error, %", "Last epoch, %", "Minus baseline"), rows)
+    return table(("Method", "Error, %", "Last epoch, %", "Difference"), rows)
 
 
 def made(one: Average) -> str:

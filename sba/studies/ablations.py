@@ -5,16 +5,19 @@ than the paper's, so that the second term matters. It says which switches matter
 """
 
 import math
-import statistics
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from statistics import mean, median
 from typing import Any
+
+import numpy as np
 
 from sba.core.hyper import definitions
 from sba.methods import METHODS, SBA
-from sba.records.compare import at_seeds, indexed
+from sba.records.compare import Runs, at_seeds, indexed
+from sba.records.inference import Contrast, contrast, error_floor, made_alike, paired
+from sba.records.judging import corrected
 from sba.records.schema import Record, TrainRecord
-from sba.records.stats import interval
 from sba.studies.planned import Setting, Study
 
 NAME = "switches"
@@ -134,49 +137,118 @@ def settings() -> Iterator[Setting]:
             yield Setting(group.parameters(variant), NAME)
 
 
-def compare(found: Iterable[Record]) -> list[dict[str, Any]]:
-    """Compare every variant with its group's reference at equal seeds.
+@dataclass(frozen=True)
+class Effect:
+    """What a variant changes.
+
+    Attributes:
+        group: title of its group.
+        variant: None for the reference itself.
+        runs: seed → record.
+        reference: those of the group's reference.
+        error: difference from the reference in percentage points; None for the reference, or without its runs.
+        nll: likewise in nats per image.
+        p_error: corrected by Holm's method over all variants of the study; 1 for the reference.
+        p_nll: likewise.
+    """
+
+    group: str
+    variant: Variant | None
+    runs: Runs
+    reference: Runs
+    error: Contrast | None
+    nll: Contrast | None
+    p_error: float = 1.0
+    p_nll: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """What it is, in the words of the fields."""
+        return self.variant.label if self.variant else "reference"
+
+    @property
+    def point(self) -> int:
+        """Of ``book/decisions.md``; 0 if none asks for it."""
+        return self.variant.point if self.variant else 0
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Mean error in per cent and mean negative log-likelihood in nats."""
+        return mean(r.error for r in self.runs.values()), mean(map(final_nll, self.runs.values()))
+
+
+def effects(found: Iterable[Record]) -> list[Effect]:
+    """Compare every variant with its group's reference (:func:`sba.records.inference.contrast`); what was not run is left out.
+
+    Error and log-likelihood are each run's median of the last five epochs. Each is one family of claims.
 
     Args:
         found: records, of which those of this study count; if a run was repeated the first one does.
-
-    Returns:
-        For each variant that has a seed in common with its reference: ``group``, ``point``, ``label``, ``n`` (pairs),
-        ``ids``, ``error`` and ``nll`` (mean difference, and half of its 95 % interval by Student's t, None for one pair;
-        percentage points and nats, each run's median of the last five epochs), and ``vote`` (mean difference of the
-        vote's error from the single pass's at the last epoch, of the variant itself; likewise), ``levels`` (its mean error, nll).
     """
     index = indexed(r for r in found if isinstance(r, TrainRecord) and r.study == NAME)
-    rows = []
+    made = []
     for group in GROUPS:
         reference = at_seeds(index, group.parameters(None))
         for variant in (None, *group.variants):
-            own = at_seeds(index, group.parameters(variant))
-            if pairs := [(own[seed], reference[seed]) for seed in sorted(own.keys() & reference.keys())]:
-                rows.append({"group": group.title, **describe(variant, pairs)})
-    return rows
+            runs = at_seeds(index, group.parameters(variant))
+            told = (runs, reference) if variant else ({}, {})
+            made.append(Effect(group.title, variant, runs, reference, contrast(*told), contrast(*told, final_nll)))
+    return marked(made)
 
 
-def describe(variant: Variant | None, pairs: list[tuple[TrainRecord, TrainRecord]]) -> dict[str, Any]:
-    """Summarise (variant, reference) pairs of records; the reference is compared with itself."""
-    return {
-        "point": variant.point if variant else 0,
-        "label": variant.label if variant else "reference",
-        "n": len(pairs),
-        "ids": [own.id for own, _ in pairs],
-        "error": interval([own.error - other.error for own, other in pairs]),
-        "nll": interval([final_nll(own) - final_nll(other) for own, other in pairs]),
-        "vote": interval([vote_gain(own) for own, _ in pairs]),
-        "levels": (
-            statistics.mean(own.error for own, _ in pairs),
-            statistics.mean(final_nll(own) for own, _ in pairs),
-        ),
-    }
+def on_subsets(found: Iterable[Record]) -> list[Effect]:
+    """Compare the variants of :data:`ON_SUBSETS` with their references, with the subset of digits in the seed's place.
+
+    One value is the mean over seeds of the difference on one subset. Variants are one family in error and one in log-likelihood,
+    as for :func:`effects`; ``runs`` and ``reference`` are those of the first subset.
+    """
+    index = indexed(r for r in found if isinstance(r, TrainRecord) and r.study == ON_SUBSETS.name)
+    made = []
+    for group in GROUPS:
+        for variant in (v for v in group.variants if v.label in AGAIN):
+            own, other = (
+                [at_seeds(index, group.parameters(v) | {"dataset": name}) for name in SUBSETS] for v in (variant, None)
+            )
+            in_error, in_nll = (over_subsets(list(zip(own, other, strict=True)), value) for value in (error, final_nll))
+            made.append(Effect(group.title, variant, own[0], other[0], in_error, in_nll))
+    return marked(made)
+
+
+def over_subsets(pairs: list[tuple[Runs, Runs]], value: Callable[[TrainRecord], float]) -> Contrast | None:
+    """Compare a variant with its reference over subsets, of which each has their runs; None for fewer than two subsets."""
+    seeds = [[s for s in sorted(a.keys() & b.keys()) if made_alike(a[s], b[s])] for a, b in pairs]
+    kept = [(pair, own) for pair, own in zip(pairs, seeds, strict=True) if own]
+    if len(kept) < 2:
+        return None
+    means = np.array([[mean(value(runs[s]) for s in own) for runs in pair] for pair, own in kept])
+    return replace(paired(*means.T), ids=tuple(runs[s].id for pair, own in kept for runs in pair for s in own))
+
+
+def marked(made: list[Effect]) -> list[Effect]:
+    """Correct the p-values of all variants together, and leave out what was not run."""
+    variants = [e for e in made if e.variant]
+    p_error, p_nll = (corrected([getattr(e, part) for e in variants]) for part in ("error", "nll"))
+    found = iter([replace(e, p_error=a, p_nll=b) for e, a, b in zip(variants, p_error, p_nll, strict=True)])
+    return [e for e in (next(found) if one.variant else one for one in made) if e.runs]
+
+
+def error(record: TrainRecord) -> float:
+    """Return the median error of the last five epochs, in per cent."""
+    return record.error
 
 
 def final_nll(record: TrainRecord) -> float:
     """Return the median negative log-likelihood of the last five epochs, in nats."""
-    return statistics.median(epoch.nll for epoch in record.epochs[-5:])
+    return median(epoch.nll for epoch in record.epochs[-5:])
+
+
+def vote_effect(runs: Runs) -> Contrast | None:
+    """Compare the vote with the single pass of the same networks, at the last epoch, in percentage points; None without a vote."""
+    voted = [r for r in runs.values() if r.error_vote is not None]
+    if len(voted) < 2:
+        return None
+    votes, single = (np.array([getattr(r, name) for r in voted], float) for name in ("error_vote", "error_last"))
+    return replace(paired(votes, single, error_floor(runs)), ids=tuple(r.id for r in voted))
 
 
 def vote_gain(record: TrainRecord) -> float:

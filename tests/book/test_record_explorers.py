@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 from sba.records.file import book_folder, read
-from sba.studies.ablations import compare
+from sba.studies.ablations import effects
 
 explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
 
@@ -16,16 +16,18 @@ explore = pytest.importorskip("sba.book.explore", reason="the book's packages ar
 
 def test_ablations_are_those_of_the_study():
     runs = explore.ablate(read(book_folder())).picture.data["runs"]
-    rows = {r["label"]: r for r in compare(read(book_folder())) if r["group"] == "the default layers"}
+    rows = {e.label: e for e in effects(read(book_folder())) if e.group == "the default layers"}
     labels = {"111111": "reference", "011111": "ω = 0: every step", "101111": "dropout points only",
               "110111": "Gaussian points only", "111011": "hard label (Eq. 9)", "111101": "dropout not rescaled (Eq. 8)",
               "111110": "teacher not detached", "100111": "baseline, no second term"}  # fmt: skip
     assert set(runs) == set(labels)
     for key, label in labels.items():
-        assert runs[key]["level"] == pytest.approx(rows[label]["levels"][0]) and runs[key]["ids"] == rows[label]["ids"]
+        row = rows[label]
+        assert runs[key]["level"] == pytest.approx(row.levels[0])
+        assert runs[key]["ids"] == [r.id for r in row.runs.values()]
         if label != "reference":
-            assert runs[key]["sba"]["error"] == pytest.approx(rows[label]["error"])
-            assert runs[key]["sba"]["loss"] == pytest.approx(rows[label]["nll"])
+            assert runs[key]["sba"]["error"] == pytest.approx((row.error.mean, row.error.half))
+            assert runs[key]["sba"]["loss"] == pytest.approx((row.nll.mean, row.nll.half))
 
 
 def test_evidence_is_the_interval_of_the_first_seeds(call):

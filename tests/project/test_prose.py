@@ -8,7 +8,6 @@ from prose import spoken, texts
 from sba.measure.corruptions import CIFAR_C, IMAGENET_C, strengths
 from sba.records.file import book_folder, read
 from sba.records.schema import TrainRecord
-from sba.report.convergence import MARGIN
 from sba.report.full_scale import IMAGES
 from sba.studies.omega_eta import ETAS
 from sba.studies.paper_runs import HOLDOUT
@@ -75,7 +74,6 @@ PHRASES = {
     "decisions.md": {
         "27 points": "counted below",
         "near 0 to near 4": "the ends of Marchenko and Pastur's law",
-        "within 0.2 points": "the definition of the threshold, sba.report.convergence.MARGIN",
         "65,536 features": "VGG-16's first layer, 64 × 32 × 32",
         "layers of 16 channels": "ResNet-44's first group",
         "1.28 million files": "ImageNet's training set, sba.report.full_scale.IMAGES",
@@ -176,7 +174,7 @@ def test_numbers_quoted_from_elsewhere_are_those():
     """What the allow-list explains by a constant or a count is that."""
     points = sorted(int(n) for n in re.findall(r"^\(point-(\d+)\)=$", dict(TEXTS)["decisions.md"], re.MULTILINE))
     assert points == list(range(1, 28))
-    assert (MARGIN, HOLDOUT, max(ETAS), round(IMAGES, -4)) == (0.2, 5000, 30, 1_280_000)
+    assert (HOLDOUT, max(ETAS), round(IMAGES, -4)) == (5000, 30, 1_280_000)
     assert strengths(64) is CIFAR_C and strengths(65) is IMAGENET_C
     assert 64 * 32 * 32 == 65_536 and 50 * 390 == 19_500
     # "Several cards and several machines were not run"

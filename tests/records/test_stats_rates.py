@@ -1,15 +1,23 @@
-"""The rules of inference keep their rates of false verdicts where there is no difference."""
+"""The rules keep their rates of false verdicts where there is no difference.
+
+Ten thousand families are judged at once; some of them go through the book's own verdicts, which must say the same.
+"""
 
 import itertools
 import math
 
 import numpy as np
+import pytest
+from helpers import changed, record
 from scipy import stats
 
-from sba.records import arrivals, images, inference
-from sba.records.inference import FAILS, LEVEL, OPEN
+from sba.records import arrivals, images, inference, judging
+from sba.records.inference import LEVEL
+from sba.records.judging import FAILS, HOLDS, NO_DIFFERENCE, OPEN
+from sba.report.claims import claim_of
+from sba.report.verdicts import judge
 
-TRIALS, FAMILY, RIVALS, FLOOR = 10_000, 11, 6, 0.01
+TRIALS, FAMILY, RIVALS, FLOOR = 10_000, 13, 6, 0.01
 
 
 def errors(rng, *shape, spread=0.25, mean=22.0, seeds=0.0):
@@ -22,6 +30,32 @@ def any_of(p):
     return p.min(-1) <= LEVEL / p.shape[-1]
 
 
+def families(found, wrong):
+    """Some trials of many, those with a false verdict among them: whether they have one, and the differences that are judged."""
+    parts = [np.broadcast_to(part, found.mean.shape) for part in (found.mean, found.standard_error, found.freedom)]
+    for trial in [*np.flatnonzero(wrong)[:8], *range(8)]:
+        rows = zip(*(part[trial].tolist() for part in parts), strict=True)
+        yield wrong[trial], [inference.Contrast(found.test, *row, found.n) for row in rows]
+
+
+def signs(found, p, verdicts):
+    """Whether one of these verdicts is said of a sign, in each trial."""
+    wrong = any_of(p)
+    for expected, family in families(found, wrong):
+        said = any(j.verdict in verdicts for j in judging.judge_signs(family))
+        # a sign that is known goes before
+        assert said <= expected if NO_DIFFERENCE in verdicts else said == expected
+    return wrong
+
+
+def sizes(found, size, p, verdict):
+    """Whether a verdict is said of a stated size, in each trial."""
+    wrong = any_of(p(found, centre=size))
+    for expected, family in families(found, wrong):
+        assert any(j.verdict == verdict for j in judging.judge_sizes(family, [size] * len(family))) == expected
+    return wrong
+
+
 def adopted(groups):
     """Whether Dunnett's test says that a rival is lower, in each trial: groups are of shape (n, trials, 1 + rivals)."""
     n, control, spread = len(groups), groups[..., :1].mean(0), inference.pooled_deviation(np.moveaxis(groups, -1, 0))[0]
@@ -31,8 +65,8 @@ def adopted(groups):
     critical = (interval.high[0] - interval.low[0]) / 2 / (spread[0] * math.sqrt(2 / n))
     wrong = statistic.max(-1) >= critical
     for trial in [*np.flatnonzero(wrong)[:2], 0, 1]:
-        verdict = inference.lowest_verdict(groups[:, trial, 0], list(groups[:, trial, 1:].T))
-        assert (verdict == FAILS) == wrong[trial]
+        found = judging.judge_lowest(groups[:, trial, 0], list(groups[:, trial, 1:].T))
+        assert (found.verdict == FAILS) == wrong[trial]
     return wrong
 
 
@@ -44,7 +78,7 @@ def sooner(rng, trials=3000, horizon=30):
     wrong = (distance >= distance[:, :1] - 1e-9).mean(1) <= LEVEL
     for trial in [*np.flatnonzero(wrong)[:2], 0, 1]:
         a, b = (arrivals.Arrivals(side, side < horizon, horizon) for side in (epochs[trial, :5], epochs[trial, 5:]))
-        assert (arrivals.sooner_verdict(a, b) != OPEN) == wrong[trial]
+        assert (judging.judge_signs([arrivals.sooner(a, b)])[0].verdict != OPEN) == wrong[trial]
     return wrong
 
 
@@ -73,12 +107,12 @@ def test_each_verdict_is_false_in_at_most_five_per_cent_of_families_under_equali
     images_apart = rng.binomial(10_000, 0.1, TRIALS)
     alone = rng.binomial(images_apart, 0.5)
     wrong = {
-        "sign, paired": any_of(two.p),
-        "sign, Welch": any_of(unequal.p),
+        "sign, paired": signs(two, two.p, (HOLDS, FAILS)),
+        "sign, Welch": signs(unequal, unequal.p, (HOLDS, FAILS)),
         "sign, pooled": pooled.p <= LEVEL,
-        "no difference": any_of(inference.equivalence_p(edge)),
-        "size, within": any_of(inference.equivalence_p(edge, centre=0.6)),
-        "size, beyond": any_of(inference.beyond_p(edge, centre=0.6)),
+        "no difference": signs(edge, judging.equivalence_p(edge), (NO_DIFFERENCE,)),
+        "size, within": sizes(edge, 0.6, judging.equivalence_p, HOLDS),
+        "size, beyond": sizes(edge, 0.6, judging.beyond_p, FAILS),
         "adopted": adopted(errors(rng, 5, TRIALS, 1 + RIVALS)),
         "adopted, seeds matter": adopted(errors(rng, 5, TRIALS, 1 + RIVALS, seeds=seeds)),
         "sooner": sooner(rng),
@@ -93,8 +127,29 @@ def test_each_verdict_is_false_in_at_most_five_per_cent_of_families_under_equali
     assert min(rates[name] for name in ("sign, paired", "sign, pooled", "no difference")) > LEVEL / 2
 
 
+def test_the_books_verdicts_are_those_whose_rates_are_known():
+    """From records to what the table says, every step the book's own: a family of equal settings, five seeds each."""
+    pytest.importorskip("statsmodels")
+    made = [[changed(record(20.0, m, s), source="abc") for s in range(5)] for m in ("sba", "erm")]
+    values = errors(np.random.default_rng(18), 2, 5, TRIALS, FAMILY)
+    found = inference.paired(*values, FLOOR)
+    wrong = any_of(found.p)
+    assert LEVEL / 2 < wrong.mean() <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / TRIALS)
+    for trial in [*np.flatnonzero(wrong)[:4], *range(4)]:
+        claims = []
+        for claim in range(FAMILY):
+            sides = [
+                {r.seed: r.model_copy(update={"error": float(e)}) for r, e in zip(runs, side, strict=True)}
+                for runs, side in zip(made, values[:, :, trial, claim], strict=True)
+            ]
+            claims.append(claim_of("", "", *sides, ""))
+        said = judge(claims)
+        assert [v.found.mean for v in said] == pytest.approx(found.mean[trial].tolist())
+        assert any(v.outcome in (HOLDS, FAILS) for v in said) == wrong[trial]
+
+
 def test_six_intervals_at_three_seeds_refute_the_best_setting_too_often():
     """What the verdict on the adopted η was before: it failed if one rival's paired interval lay below."""
     runs = errors(np.random.default_rng(18), 3, TRIALS, 1 + RIVALS)
-    low, _ = inference.paired(runs[..., :1], runs[..., 1:], FLOOR).interval()
-    assert (low > 0).any(-1).mean() > 0.10
+    found = inference.paired(runs[..., :1], runs[..., 1:], FLOOR)
+    assert (found.low > 0).any(-1).mean() > 0.10

@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from sba.records.file import book_folder, read
-from sba.records.inference import HOLDS
+from sba.records.judging import HOLDS
 from sba.records.schema import TrainRecord
 from sba.report.ingredients import ingredients
 

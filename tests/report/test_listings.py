@@ -26,6 +26,7 @@ RECORDS = [
     *(full(e, "erm", s) for s, e in enumerate([23.0, 23.4, 23.1])),
     *(full(e, "sba", s, eta=0.01, folds=32) for s, e in enumerate([22.0, 22.9])),
     full(21.0, "erm", 1, cutout=16),
+    full(20.5, "sba", 1, cutout=16, eta=0.01, folds=32),
     full(60.0, "erm", 0, epochs=5),
     full(50.0, "sba", 0, epochs=5),
     full(1.0, "erm", 0, holdout=5000),
@@ -40,10 +41,13 @@ def rows_of(html):
 
 def test_a_setting_stands_with_its_difference_from_plain_training_at_equal_seeds():
     rows = rows_of(listings.settings_html(RECORDS))
-    assert [re.sub("<.*?>", "", r[0]).split()[0] for r in rows[::2]] == ["Baseline", "Cutout", "SBA"]
+    assert [re.sub("<.*?>", "", r[0]).split()[0] for r in rows[::2]] == ["Baseline", "Cutout", "SBA", "Cutout"]
     low, high = stats.ttest_rel([22.0, 22.9], [23.0, 23.4]).confidence_interval(0.95)
-    half, (erm, cutout, sba) = (high - low) / 2, rows[::2]
-    assert sba[3] == f"−0.75 ± {half:.2f} (n=2)" and erm[3] == "—" and cutout[3] == "−2.40 (n=1)"
+    half, (erm, cutout, sba, both) = (high - low) / 2, rows[::2]
+    assert sba[3] == f"−0.75 ± {half:.2f} (paired t, n=2, r=1.00) minus Baseline"
+    assert erm[3] == "—" and cutout[3] == "−2.40 (n=1) minus Baseline"
+    # a composed method stands against the part that it adds to
+    assert both[3] == "−0.50 (n=1) minus Cutout"
     assert cutout[1:3] == ["21.00 (n=1)", "21.10"]
     assert f"seed 0 {link(RECORDS[3].id)}, seed 1 {link(RECORDS[4].id)}; 164 epochs, 2.00 s per epoch on " in rows[5][0]
 
@@ -58,7 +62,7 @@ def test_shortened_runs_are_compared_among_themselves():
     assert all("5 of 164 epochs" in row[0] for row in rows[1::2])
     rows = rows[::2]
     assert [r[1] for r in rows] == ["60.00 (n=1)", "50.00 (n=1)"]
-    assert rows[1][3] == "−10.00 (n=1)"
+    assert rows[1][3] == "−10.00 (n=1) minus Baseline"
 
 
 def test_under_each_setting_stands_a_command_that_runs_it(monkeypatch):
@@ -69,7 +73,7 @@ def test_under_each_setting_stands_a_command_that_runs_it(monkeypatch):
         words = shlex.split(text)
         assert words[:4] == ["python", "-m", "sba", "train"]
         assert CliRunner().invoke(main, words[3:]).exit_code == 0
-    assert [run.settings() for run in made] == [RECORDS[i].settings for i in (0, 5, 3)]
+    assert [run.settings() for run in made] == [RECORDS[i].settings for i in (0, 5, 3, 6)]
 
 
 @pytest.mark.parametrize("what", ["a processor", "torch 9.9", "source abc"])

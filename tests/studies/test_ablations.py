@@ -19,7 +19,7 @@ from sba.training.run import make_run
 
 def made(run, error, nll=0.1, vote=0.0):
     """A record as a training would leave it."""
-    whole = content(run, error, study="switches", error_vote=error + vote)
+    whole = content(run, error, study="switches", error_vote=error + vote, source="abc")
     return parse(whole | {"epochs": [epoch | {"nll": nll} for epoch in whole["epochs"]] * 5})
 
 
@@ -60,26 +60,50 @@ def test_what_is_run_on_other_digits_is_what_was_run_on_the_first_hundred():
     assert max(len(a & b) for a, b in itertools.combinations(rows, 2)) < 20
 
 
-def test_differences_are_paired_by_seed_with_students_interval():
+def test_differences_are_of_paired_runs_with_students_interval():
     group = GROUPS[0]
     variant = group.variants[1]
-    before, after = [1.0, 2.0, 4.0], [1.5, 2.25, 5.0]
+    before, after = [1.0, 2.0, 4.0, 3.0, 3.5], [1.5, 2.25, 5.0, 3.2, 3.9]
     found = [
-        made(make_run(**group.parameters(v), seed=seed), error, nll=error / 10, vote=-0.25)
+        made(make_run(**group.parameters(v), seed=seed), error, nll=error / 10, vote=seed / 10)
         for v, values in ((None, before), (variant, after))
         for seed, error in enumerate(values)
     ]
-    found.append(made(make_run(**group.parameters(variant), seed=3), 50.0))  # without a partner
-    rows = ablations.compare([*found, bench("a")])
-    assert [r["label"] for r in rows] == ["reference", variant.label]
-    difference = np.subtract(after, before)
-    low, high = stats.t.interval(0.95, 2, loc=difference.mean(), scale=stats.sem(difference))
-    mean, half = rows[1]["error"]
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert rows[1]["nll"] == pytest.approx((mean / 10, half / 10))
-    assert rows[1]["vote"] == pytest.approx((-0.25, 0)) and rows[1]["n"] == 3
-    assert rows[1]["levels"] == pytest.approx((np.mean(after), np.mean(after) / 10))
-    assert rows[0]["error"] == (0, 0)
+    found.append(made(make_run(**group.parameters(variant), seed=5), 50.0))  # without a partner
+    reference, effect = ablations.effects([*found, bench("a")])
+    assert (reference.label, effect.label, effect.point) == ("reference", variant.label, variant.point)
+    expected = stats.ttest_rel(after, before)
+    low, high = expected.confidence_interval(0.95)
+    assert (effect.error.low, effect.error.high) == pytest.approx((low, high))
+    assert (effect.nll.mean, effect.nll.n, effect.nll.test) == (pytest.approx(effect.error.mean / 10), 5, "paired t")
+    # of all 31 variants of the study, run or not
+    assert sum(len(g.variants) for g in GROUPS) == 31
+    assert effect.p_error == pytest.approx(min(1, 31 * expected.pvalue)) == effect.p_nll
+    assert reference.error is None and reference.levels == pytest.approx((np.mean(before), np.mean(before) / 10))
+    vote = ablations.vote_effect(reference.runs)
+    assert vote.mean == pytest.approx(0.2) and vote.p == pytest.approx(stats.ttest_1samp(np.arange(5) / 10, 0).pvalue)
+
+
+def test_the_unit_of_the_second_factor_is_the_subset():
+    """Of each subset the mean over seeds is one value: seeds within a subset do not count as independent."""
+    group = GROUPS[0]
+    variant = next(v for v in group.variants if v.label == "Gaussian points only")
+    gains = np.random.default_rng(1).normal([[1.0], [2.0], [2.5], [0.5], [1.5]], 0.1, (5, 3))
+    found = []
+    for name, row in zip(ablations.SUBSETS, gains, strict=True):
+        for seed, gain in enumerate(row):
+            for v, error in ((None, 20.0 + seed), (variant, 20.0 + seed + gain)):
+                run = make_run(**group.parameters(v) | {"dataset": name}, seed=seed)
+                found.append(changed(made(run, error, nll=error / 10), study=ablations.ON_SUBSETS.name))
+    (effect,) = ablations.on_subsets(found)
+    expected = stats.ttest_1samp(gains.mean(1), 0)
+    assert (effect.error.n, effect.error.freedom, len(effect.error.ids)) == (5, 4, 30)
+    assert effect.error.p == pytest.approx(expected.pvalue)
+    assert effect.p_error == pytest.approx(min(1, len(ablations.AGAIN) * expected.pvalue))
+    assert ablations.on_subsets([r for r in found if r.run.dataset == "digits:1"])[0].error is None
+    # made elsewhere: no pair
+    moved = [changed(r, device="cuda") if r.run.method.gaussian_share == 1 else r for r in found]
+    assert ablations.on_subsets(moved)[0].error is None
 
 
 def test_records_of_a_study_stay_out_of_the_tables(tmp_path):

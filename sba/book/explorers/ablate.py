@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sba.book import style
 from sba.book.widgets import Explorer, Picture
 from sba.core.errors import ResultsError
-from sba.records.compare import Runs, at_seeds, indexed, paired
+from sba.records.compare import Runs, at_seeds, indexed
+from sba.records.inference import contrast
 from sba.records.schema import Record, TrainRecord
 from sba.studies.ablations import GROUPS, NAME, final_nll
 
@@ -79,12 +80,14 @@ def answer(own: Runs, whole: Runs, plain: Runs) -> dict[str, Any]:
     """Return mean differences with half of their intervals, from SBA and from plain training; none from itself."""
     sides = {"sba": whole, "plain": plain}
     compared = {
-        name: (paired(own, other), paired(own, other, final_nll)) for name, other in sides.items() if own is not other
+        name: (contrast(own, other), contrast(own, other, final_nll))
+        for name, other in sides.items()
+        if own is not other
     }
     said = {
         name: {"error": (error.mean, error.half), "loss": (loss.mean, loss.half)}
         for name, (error, loss) in compared.items()
-        if error and loss and error.half is not None
+        if error and loss and error.n > 1
     }
     return {
         **said,

@@ -10,7 +10,7 @@ from sba.book import style
 from sba.book.widgets import Explorer, Picture, choice, count
 from sba.core.errors import ResultsError
 from sba.records.compare import at_seeds, indexed
-from sba.records.inference import MINIMUM
+from sba.records.judging import MINIMUM
 from sba.records.names import title
 from sba.records.schema import Record, TrainRecord, setting_of
 from sba.records.stats import interval

@@ -1,0 +1,172 @@
+"""The rules by which claims about differences between runs are judged: at a level for a family, with a least number of runs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from sba.core.errors import require
+from sba.records.inference import LEVEL, Contrast, Number, pooled_deviation
+
+MINIMUM = 5
+"""Runs on each side below which nothing is decided."""
+NEGLIGIBLE = 0.3
+"""Percentage points that make no difference."""
+HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "open", "not run"
+"""What is said of a claim."""
+NO_DIFFERENCE = f"no difference larger than {NEGLIGIBLE:g}"
+"""What is said of a claim about a sign, if its difference is shown to be smaller than that."""
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct the p-values of a family: with them, one false rejection or more has at most the level's probability.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979); ``statsmodels.stats.multitest.multipletests``.
+    """
+    require(__name__, "train", "statsmodels")
+    # imported late, since it takes a second
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(q) for q in multipletests(p, method="holm")[1]] if len(p) else []
+
+
+def equivalence_p(found: Contrast, centre: Number = 0.0, margin: float = NEGLIGIBLE) -> Number:
+    """Return the p-value of two one-sided tests (Schuirmann, 1987): small if the difference lies within a margin of ``centre``."""
+    above = stats.t.sf((found.mean - centre + margin) / found.standard_error, found.freedom)
+    below = stats.t.cdf((found.mean - centre - margin) / found.standard_error, found.freedom)
+    return np.maximum(above, below)
+
+
+def beyond_p(found: Contrast, centre: Number = 0.0, margin: float = NEGLIGIBLE) -> Number:
+    """Return the two-sided p-value of a difference within a margin of ``centre``: small if it lies outside."""
+    outside = np.maximum(np.abs(found.mean - centre) - margin, 0.0)
+    return np.minimum(1.0, 2 * stats.t.sf(outside / found.standard_error, found.freedom))
+
+
+def sign_verdict(found: Contrast, p: float, equivalent: float) -> str:
+    """Judge the claim that a difference is below 0.
+
+    Args:
+        found: the difference.
+        p: of no difference, corrected in the family of the claim (:func:`corrected`).
+        equivalent: of :func:`equivalence_p`, likewise.
+
+    Returns:
+        :data:`HOLDS`, :data:`FAILS`, :data:`NO_DIFFERENCE` or :data:`OPEN`.
+    """
+    if found.n < MINIMUM:
+        return OPEN
+    if p <= LEVEL:
+        return HOLDS if found.mean < 0 else FAILS
+    return NO_DIFFERENCE if equivalent <= LEVEL else OPEN
+
+
+def size_verdict(found: Contrast, within: float, beyond: float) -> str:
+    """Judge the claim that a difference is what the paper states, to the margin :data:`NEGLIGIBLE`.
+
+    Args:
+        found: the difference.
+        within: p-value of :func:`equivalence_p` about what is stated, corrected in the family of the claim.
+        beyond: of :func:`beyond_p`, likewise.
+
+    Returns:
+        :data:`HOLDS` if it is within the margin, :data:`FAILS` if it is not, else :data:`OPEN`.
+    """
+    if found.n < MINIMUM:
+        return OPEN
+    return HOLDS if within <= LEVEL else FAILS if beyond <= LEVEL else OPEN
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of a claim, and the p-value that decides it, corrected in the claim's family."""
+
+    verdict: str
+    p: float
+
+
+UNTESTED = Contrast("", math.nan, math.nan, math.nan, 0)
+
+
+def corrected(
+    family: Sequence[Contrast | None], p: Callable[[Contrast], Number] = lambda together: together.p
+) -> list[float]:
+    """Correct the p-values of a family by Holm's method.
+
+    A claim that has fewer runs than :data:`MINIMUM`, or no spread, counts with p = 1. So a verdict that is reached stays, however
+    many claims are decided later.
+
+    Args:
+        family: of each claim the difference, None if it was not run.
+        p: from the differences, as one of arrays, to their p-values; by default those of no difference.
+    """
+    tested = [c if c is not None and c.n >= MINIMUM else UNTESTED for c in family]
+    mean, error, freedom, exact = (
+        np.array([getattr(c, name) for c in tested], float) for name in ("mean", "standard_error", "freedom", "exact")
+    )
+    found = np.asarray(p(Contrast("", mean, error, freedom, 0, exact=exact)), float)
+    return holm(np.where(np.isnan(found), 1.0, found).tolist())
+
+
+def judge_signs(family: Sequence[Contrast | None], margin: float | None = NEGLIGIBLE) -> list[Judgement]:
+    """Judge the claims of a family that a difference is below 0 (:func:`sign_verdict`).
+
+    Args:
+        family: of each claim the difference, None if it was not run. Verdicts on a sign are one family, "no difference" is another.
+        margin: that makes no difference; None for a unit that has none, and no such verdict.
+    """
+    equals = [1.0] * len(family) if margin is None else corrected(family, lambda c: equivalence_p(c, margin=margin))
+    found = []
+    for c, p, equal in zip(family, corrected(family), equals, strict=True):
+        verdict = NOT_RUN if c is None else sign_verdict(c, p, equal)
+        found.append(Judgement(verdict, equal if verdict == NO_DIFFERENCE else p))
+    return found
+
+
+def judge_sizes(family: Sequence[Contrast | None], claimed: Sequence[float]) -> list[Judgement]:
+    """Judge the claims of a family that a difference is the one claimed (:func:`size_verdict`)."""
+    centres = np.array(claimed, float)
+    within = corrected(family, lambda c: equivalence_p(c, centres))
+    beyond = corrected(family, lambda c: beyond_p(c, centres))
+    found = []
+    for c, near, far in zip(family, within, beyond, strict=True):
+        verdict = NOT_RUN if c is None else size_verdict(c, near, far)
+        found.append(Judgement(verdict, near if verdict == HOLDS else far))
+    return found
+
+
+def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> list[float]:
+    """Compare each rival with the control and return p-values corrected for their number (Dunnett, JASA 50, 1955).
+
+    Runs at equal seeds count as independent: a seed that moves all settings alike makes the test stricter.
+
+    Args:
+        control: runs of the adopted setting, of shape (n,).
+        rivals: runs of each other, likewise.
+        floor: of the standard deviation of one run, which is pooled.
+    """
+    groups = [np.asarray(group, float) for group in (control, *rivals)]
+    spread, _ = pooled_deviation(groups, floor)
+    if np.isnan(spread):
+        return [math.nan] * len(rivals)
+    # the test sees means, numbers and the pooled deviation alone, which may be the floor
+    ranks = [np.arange(len(group)) - (len(group) - 1) / 2 for group in groups]
+    alike = [g.mean() + spread * r / r.std(ddof=1) for g, r in zip(groups, ranks, strict=True)]
+    # a fixed seed, since its integral is drawn at random
+    return [float(p) for p in stats.dunnett(*alike[1:], control=alike[0], random_state=0).pvalue]
+
+
+def judge_lowest(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> Judgement:
+    """Judge the claim that the control has the lowest mean: it holds if all rivals are higher, not if one is lower
+    (:func:`dunnett_p`). The p-value is the one that decides: of the nearest rival, or of the one that is lower."""
+    if min(len(control), *map(len, rivals)) < MINIMUM:
+        return Judgement(OPEN, 1.0)
+    found = dunnett_p(control, rivals, floor)
+    if np.isnan(found).any():
+        return Judgement(OPEN, 1.0)
+    lower = [p for p, rival in zip(found, rivals, strict=True) if np.mean(rival) < np.mean(control)]
+    if lower and min(lower) <= LEVEL:
+        return Judgement(FAILS, min(lower))
+    return Judgement(HOLDS if max(found) <= LEVEL and not lower else OPEN, max(found))
