@@ -158,13 +158,16 @@ def error_floor(runs: Runs) -> float:
     return one_image(images) if images else 0.0
 
 
-def contrast(ours: Runs, theirs: Runs, value: Callable[[TrainRecord], float] | None = None) -> Contrast | None:
+def contrast(
+    ours: Runs, theirs: Runs, value: Callable[[TrainRecord], float] | None = None, floor: float | None = None
+) -> Contrast | None:
     """Compare two settings: paired if every run of the side with fewer has a partner that was made alike, else by Welch's test.
 
     Args:
         ours: seed → record of the one setting.
         theirs: of the other.
-        value: of a record; by default its error in per cent, whose standard deviation is at least that of one test image.
+        value: of a record; by default its error in per cent.
+        floor: of the standard deviation; by default that of one test image for errors, else 0.
 
     Returns:
         None without a run on a side. With one run there is a mean alone.
@@ -178,5 +181,6 @@ def contrast(ours: Runs, theirs: Runs, value: Callable[[TrainRecord], float] | N
     own, other = (np.array([r.error if value is None else value(r) for r in side], float) for side in used)
     if min(len(own), len(other)) < 2:
         return Contrast("", float(own.mean() - other.mean()), math.nan, math.nan, 1, ids=ids)
-    floor = error_floor(ours) if value is None else 0.0
+    if floor is None:
+        floor = error_floor(ours) if value is None else 0.0
     return replace((paired if alike else welch)(own, other, floor), ids=ids)

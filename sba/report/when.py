@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sba.records.images import mcnemar, right_in
-from sba.records.inference import LEVEL, Contrast, contrast, equivalence_p, holm, one_image
+from sba.records.inference import LEVEL, Contrast, contrast, one_image
+from sba.records.judging import equivalence_p, holm
 from sba.records.schema import Record, TrainRecord
 from sba.report.html import NOT_RUN
 from sba.studies.ablations import final_nll
