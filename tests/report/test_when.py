@@ -61,7 +61,7 @@ def test_differences_are_those_of_the_paired_test_corrected_by_holm():
     assert [c.p for c in found] == pytest.approx(wanted, rel=1e-9)
     for one, test in zip(found, tests, strict=True):
         assert one.found.mean == pytest.approx(np.mean(shifted[one.name] - shifted["plain"]))
-        assert one.found.interval() == pytest.approx(test.confidence_interval())
+        assert (one.found.low, one.found.high) == pytest.approx(tuple(test.confidence_interval()))
     verdicts = {c.name: c.verdict for c in found}
     assert verdicts["SBA"] == when.BETTER and verdicts["mixup"] == when.WORSE
     assert when.SAME in verdicts.values() and when.OPEN not in {verdicts["SBA"], verdicts["mixup"]}
