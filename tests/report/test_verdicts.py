@@ -112,11 +112,11 @@ def test_convergence_is_to_the_papers_baseline_error_for_both():
     def made(sba, erm):
         return [run(name, at, s) for name, row in (("sba", sba), ("erm", erm)) for s, at in enumerate(row, FIRST)]
 
-    slow = [90, 95, 100, None, 164, 120, 130]
-    quick = about("speeds up convergence", made([10, 12, 14, 11, 15, 13, 16], slow))
+    slow = [90, 95, 100, None, 164, 120]
+    quick = about("speeds up convergence", made([10, 12, 14, 11, 15, 13], slow))
     assert quick.outcome == HOLDS and quick.found.test == "permutation" and "23.88" in quick.because
-    assert "reached by 100% of the runs with SBA and 86% without" in quick.because
-    assert about("speeds up convergence", made(slow, [10, 12, 14, 11, 15, 13, 16])).outcome == FAILS
+    assert "reached by 100% of the runs with SBA and 83% without" in quick.because
+    assert about("speeds up convergence", made(slow, [10, 12, 14, 11, 15, 13])).outcome == FAILS
     assert about("speeds up convergence", made(slow, slow)).outcome == OPEN
     # five runs on a side have a least p-value of 2/252, which a family of thirteen needs more than
     assert about("speeds up convergence", made([10, 12, 14, 11, 15], slow[:5])).outcome == OPEN
