@@ -54,7 +54,7 @@ class Method(abc.ABC):
         Args:
             network: in training mode.
             x: augmented, normalised images of shape (B, C, H, W).
-            y: classes of shape (B,), or probabilities of shape (B, C) if the method is :attr:`soft`.
+            y: classes of shape (B,), or probabilities of shape (B, C) if the method is ``soft``.
             now: the step; the only source of randomness.
             memory: what :meth:`Method.memory` returned.
 

@@ -197,7 +197,7 @@ def effects(found: Iterable[Record]) -> list[Effect]:
 
 
 def on_subsets(found: Iterable[Record]) -> list[Effect]:
-    """Compare the variants of :data:`ON_SUBSETS` with their references, with the subset of digits in the seed's place.
+    """Compare the variants of ``ON_SUBSETS`` with their references, with the subset of digits in the seed's place.
 
     One value is the mean over seeds of the difference on one subset. Variants are one family in error and one in log-likelihood,
     as for :func:`effects`; ``runs`` and ``reference`` are those of the first subset.
