@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,16 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sba.book import style
-from sba.records.compare import at_seeds, indexed
+from sba.records.compare import Index, Runs, indexed
 from sba.records.inference import TEST_IMAGES, Contrast, contrast
 from sba.records.judging import MINIMUM
 from sba.records.names import column, title
 from sba.records.schema import Record, setting_of
-from sba.report.averages import without
+from sba.records.stats import half_width, mean
+from sba.report.averages import Average, average, without
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import TABLE1
-from sba.training.run import make_run
+from sba.training.run import Run, make_run
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Row:
         found: the difference; None if it was not run.
         colour: of the line.
         filled: whether its point is.
+        claim: what the paper states instead, drawn as a star; None if it states nothing.
     """
 
     label: str
     found: Contrast | None
     colour: str = style.GREY
     filled: bool = False
+    claim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
         if not row.filled:
             axes.plot(factor * c.mean, i, "o", mfc="white", mec=row.colour, ms=6, zorder=5)
     for i, row in enumerate(rows):
+        if row.claim is not None:
+            star = (factor * row.claim, i)
+            axes.plot(*star, "*", color=style.INK, ms=10, zorder=6)
+            told: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+            axes.annotate(f"paper: {signed(star[0])}", star, **told)
         if row.found is None:
             axes.annotate("not run", (0, i), xytext=(6, 0), textcoords="offset points", va="center", color=style.GREY)
     axes.axvline(0, color=style.INK, lw=0.8, zorder=0)
@@ -90,6 +99,30 @@ def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set(ylabel="", ylim=(len(rows) - 0.4, -0.6))
     axes.grid(axis="x")
+
+
+def of_row(index: Index, dataset: str, network: str) -> list[tuple[Run, Runs]]:
+    """List the settings of a row of Table 1 in its order, each with its runs of the full regime, all seeds."""
+    made = [make_run(**setting.parameters) for setting in TABLE1.settings()]
+    own = [run for run in made if (run.dataset, run.network) == (dataset, network)]
+    return [(run, index.get(setting_of(run), {})) for run in own]
+
+
+def changes(index: Index, dataset: str, network: str) -> list[Row]:
+    """Compare each method of a row of Table 1 with plain training, a composed one with the part that it adds to; best first."""
+    rows: list[Row] = []
+    base = paper.reported(dataset, network, "erm")
+    for run, runs in of_row(index, dataset, network):
+        other, name = without(run), column(run)
+        if setting_of(other) == setting_of(run):
+            continue
+        found = contrast(runs, index.get(setting_of(other), {}))
+        part = "" if column(other) == "erm" else f"\nminus {title(column(other))}"
+        label = title(name) + part + (f" (n={found.n})" if found else "")
+        stated = None if part else paper.reported(dataset, network, name)
+        claim = stated.error - base.error if base and stated else None
+        rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM, claim))
+    return sorted(rows, key=lambda row: (row.found is None, row.found and row.found.mean))
 
 
 def methods_forest(records: Iterable[Record], dataset: str = "cifar10", network: str = "alexnet") -> Drawn:
@@ -102,48 +135,129 @@ def methods_forest(records: Iterable[Record], dataset: str = "cifar10", network:
         dataset: of the row.
         network: of the row.
     """
-    index = indexed(shared(records))
-    rows: list[Row] = []
-    claims: dict[str, float] = {}
-    base = paper.reported(dataset, network, "erm")
-    for setting in TABLE1.settings():
-        run = make_run(**setting.parameters)
-        other, name = without(run), column(run)
-        if (run.dataset, run.network) != (dataset, network) or setting_of(other) == setting_of(run):
-            continue
-        found = contrast(at_seeds(index, setting.parameters), index.get(setting_of(other), {}))
-        part = "" if column(other) == "erm" else f"\nminus {title(column(other))}"
-        label = title(name) + part + (f" (n={found.n})" if found else "")
-        rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM))
-        stated = None if part else paper.reported(dataset, network, name)
-        if base and stated:
-            claims[label] = stated.error - base.error
-    rows.sort(key=lambda row: (row.found is None, row.found and row.found.mean))
+    rows, base = changes(indexed(shared(records)), dataset, network), paper.reported(dataset, network, "erm")
     figure, axes = plt.subplots(figsize=(style.WIDTH, 1.1 + 0.36 * len(rows)))
     forest(axes, rows)
-    for at, row in enumerate(rows):
-        if row.label in claims:
-            axes.plot(claims[row.label], at, "*", color=style.INK, ms=10, zorder=6)
-            told, star = f"paper: {signed(claims[row.label])}", (claims[row.label], at)
-            axes.annotate(told, star, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel="error minus that of plain training, percentage points")
     place = f"{title(network)} on {title(dataset)}"
     said = "; ".join(f"{row.label.replace(chr(10), ' ')}: {row.found or 'not run'}" for row in rows)
-    stars = "; ".join(f"{label} {signed(size)}" for label, size in claims.items())
-    ids = sorted({i for row in rows if row.found for i in row.found.ids})
+    stars = "; ".join(f"{row.label} {signed(row.claim)}" for row in rows if row.claim is not None)
     return Drawn(
         figure,
         f"Differences in test error from plain training, {place}, in points with 95 % intervals. {said}. The paper: {stars}.",
         f"{place}, full regime. Left of the line a method errs less than plain training, or than the part that it adds to. Bars: "
         "95 % interval over seeds; a point without one is a single run; hollow points have fewer than the "
         f"{MINIMUM} runs that a verdict needs. Stars: what the paper states.{sampling_note(dataset, base.error if base else 0.0)} "
-        f"Records: {', '.join(ids) or 'none'}.",
+        f"Records: {named(i for row in rows if row.found for i in row.found.ids)}.",
     )
 
 
+def seed_strips(records: Iterable[Record], dataset: str = "cifar10", network: str = "alexnet") -> Drawn | None:
+    """Draw the error of every full run, a strip for each method of a row of Table 1, with means and their intervals.
+
+    Args:
+        records: as :func:`sba.records.file.read` reads them.
+        dataset: of the row.
+        network: of the row.
+
+    Returns:
+        The figure, the least mean on top; a method without records is left out, None if none has any.
+    """
+    found = [average(list(runs.values())) for _, runs in of_row(indexed(shared(records)), dataset, network)]
+    strips = sorted((one for one in found if one), key=lambda one: one.mean)
+    if not strips:
+        return None
+    order = [f"{title(one.column)} (n={one.n})" for one in strips]
+    points = [(label, r.error) for label, one in zip(order, strips, strict=True) for r in one.records]
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.9 + 0.42 * len(strips)))
+    how: dict[str, Any] = {"x": "error", "y": "method", "hue": "method", "order": order, "hue_order": order}
+    how |= {"palette": [style.colour(one.column) for one in strips], "orient": "h", "legend": False, "ax": axes}
+    frame = pd.DataFrame(points, columns=["method", "error"])
+    # without jitter equal records give equal files
+    sns.stripplot(frame, jitter=False, size=7, alpha=0.55, **how)
+    bars = {"marker": "|", "markersize": 17, "markeredgewidth": 2.2, "err_kws": {"linewidth": 1.8}}
+    sns.pointplot(frame, errorbar=student, linestyle="none", **bars, **how)
+    axes.set(xlabel="test error, %", ylabel="")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    place = f"{title(network)} on {title(dataset)}"
+    said = "; ".join(f"{title(one.column)} {one}" for one in strips)
+    return Drawn(
+        figure,
+        f"Test errors of single runs, {place}, one strip for each method, the least mean on top; mean and 95 % interval: {said}.",
+        f"{place}, full regime. A dot is a run; an upright mark is the mean of the method's runs, the bar its 95 % interval, which "
+        "one run does not have. Compare the lengths of the bars with the steps between the marks: few seeds say little about a "
+        f"mean. Records: {named(i for one in strips for i in one.ids)}.",
+    )
+
+
+def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network: str = "alexnet") -> Drawn | None:
+    """Draw the error of every epoch with its interval over seeds: plain training beside each other method with several runs.
+
+    Args:
+        records: as :func:`sba.records.file.read` reads them.
+        dataset: of the row of Table 1.
+        network: of the row.
+
+    Returns:
+        The figure; None if no method has two runs.
+    """
+    found = [average(list(runs.values())) for _, runs in of_row(indexed(shared(records)), dataset, network)]
+    several = {one.column: one for one in found if one and one.n > 1}
+    if not several:
+        return None
+    panels = [name for name in several if name != "erm"] or ["erm"]
+    lines = -(-len(panels) // 2)
+    figure, grid = plt.subplots(lines, 2, figsize=(style.WIDTH, 2.5 * lines), sharex=True, sharey=True, squeeze=False)
+    claims = {name: stated.error for name in panels if (stated := paper.reported(dataset, network, name))}
+    for axes, name in zip(grid.flat, panels, strict=False):
+        curves(axes, [several[part] for part in dict.fromkeys(("erm", name)) if part in several])
+        if name in claims:
+            axes.axhline(claims[name], color=style.colour(name), ls=":", lw=1.2, label="the paper")
+        axes.legend(loc="upper right")
+    late = [e.error for one in several.values() for r in one.records for e in r.epochs[-len(r.epochs) // 4 :]]
+    grid[0, 0].set_ylim(np.nanmin([*late, *claims.values()]) - 1, np.nanmax(late) + 8)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    place = f"{title(network)} on {title(dataset)}"
+    said = ", ".join(f"{title(name)} {one}" for name, one in several.items())
+    return Drawn(
+        figure,
+        f"Test error against epoch for full runs of {title(network)} on {title(dataset)}; final errors in per cent: {said}.",
+        f"{place}, full regime: mean over seeds after every epoch, with its 95 % interval; a method in each panel, plain training "
+        "in all. Bands that overlap are no test: the differences have their own intervals. Grey lines: drops of the learning rate. "
+        f"Records: {named(i for one in several.values() for i in one.ids)}.",
+    )
+
+
+def curves(axes: Axes, settings: Sequence[Average]) -> None:
+    """Draw the mean error of every epoch of some settings, with its 95 % interval over seeds."""
+    for one in settings:
+        errors = [(e.epoch, e.error) for r in one.records for e in r.epochs]
+        frame, name = pd.DataFrame(errors, columns=["epoch", "error"]), one.column
+        look = {"color": style.colour(name), "linestyle": style.line(name)["linestyle"], "lw": 1.3}
+        look |= {"label": f"{title(name)} (n={one.n})", "errorbar": student, "err_kws": {"lw": 0}}
+        sns.lineplot(frame, x="epoch", y="error", ax=axes, **look)
+    for epoch in settings[0].run.milestones:
+        axes.axvline(epoch + 0.5, color=style.PALE, zorder=0)
+    axes.set(xlabel="epoch", ylabel="test error, %")
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of a mean (:func:`sba.records.stats.half_width`), for seaborn's ``errorbar``."""
+    found = np.asarray(values, float)
+    middle, half = float(mean(found)), float(half_width(found))
+    return middle - half, middle + half
+
+
+def named(ids: Iterable[str]) -> str:
+    """List identifiers of records, each once."""
+    return ", ".join(sorted(set(ids))) or "none"
+
+
 def signed(value: float) -> str:
-    """Write a difference with its sign."""
-    return f"{value:+.2f}".replace("-", "−")
+    """Write a difference with its sign, which is + for what rounds to zero."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def sampling_note(dataset: str, error: float) -> str:
