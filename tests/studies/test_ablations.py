@@ -9,8 +9,8 @@ from helpers import bench, changed, content
 from scipy import stats
 
 from sba.data.datasets import load
-from sba.records.file import append, read
-from sba.records.schema import parse
+from sba.records.file import append, book_folder, read
+from sba.records.schema import TrainRecord, parse
 from sba.studies import ablations
 from sba.studies.ablations import GROUPS
 from sba.studies.planned import planned_runs
@@ -58,6 +58,14 @@ def test_what_is_run_on_other_digits_is_what_was_run_on_the_first_hundred():
     # of 1,198 images, about eight of a hundred are shared by chance
     rows = [{image.numpy().tobytes() for image in split.images} for split in trained]
     assert max(len(a & b) for a, b in itertools.combinations(rows, 2)) < 20
+
+
+def test_the_book_has_every_run_on_other_digits_once_and_by_one_code():
+    study = ablations.ON_SUBSETS
+    found = [r for r in read(book_folder()) if isinstance(r, TrainRecord) and r.study == study.name]
+    assert sorted(r.key for r in found) == sorted(cell.run.key for cell in planned_runs(study, range(study.seeds)))
+    assert len({(r.source, r.device, r.device_name, r.versions["torch"], r.threads) for r in found}) == 1
+    assert not any(r.reduced for r in found)
 
 
 def test_differences_are_of_paired_runs_with_students_interval():
