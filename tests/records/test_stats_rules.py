@@ -119,10 +119,17 @@ def test_errors_have_the_floor_of_one_image_of_their_data():
 
 
 def test_holm_corrects_as_in_closed_form():
-    pytest.importorskip("statsmodels", reason=STATSMODELS)
     p = [0.03, 0.001, 0.2, 0.012, 0.9]
     assert judging.holm(p) == pytest.approx([0.09, 0.005, 0.4, 0.048, 0.9])
     assert judging.holm([]) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 31])
+def test_holm_is_that_of_statsmodels(size):
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason=STATSMODELS)
+    p = np.random.default_rng(size).uniform(size=size) ** 3
+    p[: size // 3] = p[0]
+    assert judging.holm(list(p)) == pytest.approx(multitest.multipletests(p, method="holm")[1], rel=1e-12)
 
 
 def test_the_adopted_setting_is_compared_by_dunnetts_test():
