@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sba.records.commands import command
 from sba.records.names import title
-from sba.records.schema import Record, TrainRecord
+from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.records.stats import interval
 from sba.report.averages import Average, averages, evidence, over_part, written
 from sba.report.html import NOT_RUN, Across, link, table, target
@@ -61,7 +61,7 @@ def seconds(one: Average) -> str:
 
 
 def records_html(records: Iterable[Record]) -> str:
-    """List training records: identifier, result, how each was made, and the command that repeats it."""
+    """List records: identifier, result, how each was made, and for a run the command that repeats it."""
     rows: list[list[str] | Across] = []
     for r in records:
         if isinstance(r, TrainRecord):
@@ -79,4 +79,8 @@ def records_html(records: Iterable[Record]) -> str:
             machine = f"{r.date[:10]}; {r.device_name}, {r.threads} thread(s)"
             source = f"source {r.source}; data {r.fingerprint}; {r.file}, {r.line}"
             rows.append(Across(f"<code>{command(r)}</code><br>{machine}; {versions(r)}; {source}"))
+        elif isinstance(r, BenchRecord):
+            rows.append([target(r.id), f'<span class="wrapped">{r.name}</span>', *[NOT_RUN] * 4])
+            ratio = f"a benchmark: {r.value:.3f} (median of {r.rounds} rounds from {r.low:.3f} to {r.high:.3f})"
+            rows.append(Across(f"{ratio}; {r.date[:10]}; {r.device_name}, {r.threads} thread(s); {r.file}, {r.line}"))
     return table(("Record", "What", "Seed", "Error, %", "Last, %", "Epochs"), rows)

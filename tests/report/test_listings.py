@@ -100,10 +100,12 @@ def test_without_records_there_is_a_head_alone():
 
 
 def test_every_link_to_a_record_finds_its_row():
-    page = listings.records_html([changed(RECORDS[0], id="abc", file="x.jsonl", line=7), bench("other")])
-    target = re.search(r'href="#([^"]+)"', link("abc"))[1]
-    assert f'id="{target}"' in page
-    assert "x.jsonl, 7" in page and "other" not in page
+    timed = changed(bench("attach over the chain"), id="def")
+    page = listings.records_html([changed(RECORDS[0], id="abc", file="x.jsonl", line=7), timed])
+    for identifier in ("abc", "def"):
+        target = re.search(r'href="#([^"]+)"', link(identifier))[1]
+        assert page.count(f'id="{target}"') == 1
+    assert "x.jsonl, 7" in page and "attach over the chain" in page and f"{timed.value:.3f} (median" in page
 
 
 def test_every_reduced_record_of_the_book_is_listed_in_a_chapter():
