@@ -1,6 +1,5 @@
 """A method on any model and in any loop: ``criterion = attach(model, SBA(), example=x[:2], total_steps=T)``."""
 
-import json
 from typing import Any, NoReturn
 
 import torch
@@ -11,11 +10,12 @@ from sba.adapters.network import Attached
 from sba.core import ranks
 from sba.core.divergence import check_labels, cross_entropy
 from sba.core.errors import ConfigError, SBAError
-from sba.core.method import Method
+from sba.core.method import Method, Stepping
 from sba.core.rng import Step, fold_in
+from sba.core.updates import total
 
 
-class Criterion(nn.Module):
+class Criterion(Stepping):
     """The loss of a method on a model, with all that it remembers: what a loop minimises, and what DistributedDataParallel wraps.
 
     In training mode a call is a step of the method. In evaluation mode it is plain cross-entropy, and no step is counted.
@@ -60,7 +60,7 @@ class Criterion(nn.Module):
             self.network.example.explain(x, error)
             raise
         self.terms = {name: term.detach() for name, term in terms.items()}
-        return torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+        return total(terms)
 
     def check(self, y: Tensor, rows: int) -> None:
         """Raise :class:`ConfigError` for labels that are none, or a step that could not be followed by a backward pass."""
@@ -86,19 +86,6 @@ class Criterion(nn.Module):
         raise ConfigError(
             "criterion: DataParallel calls copies, whose steps are lost; use DistributedDataParallel, one process a device"
         )
-
-    # a tensor of JSON's bytes: libraries save state dicts as safetensors, which hold nothing else
-    def get_extra_state(self) -> Tensor:
-        state = {"step": self.step, "seed": self.seed, "method": self.method.settings()}
-        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        saved = json.loads(bytes(state.tolist()))
-        if saved["method"] != self.method.settings():
-            raise ConfigError(
-                f"method: the state is of {saved['method']}, not of {self.method.settings()}; give the same method"
-            )
-        self.step, self.seed = saved["step"], saved["seed"]
 
 
 def attach(

@@ -1,9 +1,11 @@
 """The contract of a training method, and the simplest one: ERM, the baseline."""
 
 import abc
+import json
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from sba.core.divergence import sba_objective
@@ -67,18 +69,12 @@ class Method(abc.ABC):
         return None
 
     def branch(self, network: Staged, now: Step) -> Hashable:
-        """Return all that the host decides in a step's terms, such as the layer that is augmented.
-
-        Steps of one branch differ in data and random tensors alone. A step whose branch is not known, None, cannot be captured
-        (:mod:`sba.training.graphs`).
-        """
+        """Return all that the host decides in a step's terms, such as its layer: steps of one branch differ in data and random
+        tensors alone. A step of unknown branch, None, cannot be captured (:mod:`sba.training.graphs`)."""
         return None
 
     def voting_vicinity(self) -> "SBA":
-        """Return the SBA whose virtual points vote for networks trained by this method (open point 22).
-
-        A method that makes virtual points of a vicinity gives its own; every other is given SBA's defaults.
-        """
+        """Return the SBA whose virtual points vote (open point 22): of the method's own vicinity, or else SBA's defaults."""
         from sba.core.sba import SBA  # it is a method itself
 
         return SBA()
@@ -135,3 +131,22 @@ def check_layers(layers: tuple[str, ...], network: Staged, mixing: bool = False)
             raise ConfigError(
                 f"layers: what follows {layer!r} reads more than its activation, and that would not be mixed; choose another layer"
             )
+
+
+class Stepping(nn.Module):
+    """A loss that does a method's steps; its state dict holds which is next."""
+
+    method: Method
+    step: int
+    seed: int
+
+    # a tensor of JSON's bytes: libraries save state dicts as safetensors, which hold nothing else
+    def get_extra_state(self) -> Tensor:
+        state = {"step": self.step, "seed": self.seed, "method": self.method.settings()}
+        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        saved = json.loads(bytes(state.tolist()))
+        if saved["method"] != (own := self.method.settings()):
+            raise ConfigError(f"method: the state is of {saved['method']}, not of {own}; give the same method")
+        self.step, self.seed = saved["step"], saved["seed"]

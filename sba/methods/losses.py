@@ -3,7 +3,6 @@
 For whole models there is :func:`sba.attach`, which finds the features by itself and takes every method.
 """
 
-import json
 from typing import Any
 
 import torch
@@ -11,16 +10,17 @@ from torch import Tensor, nn
 
 from sba.core.divergence import check_labels, cross_entropy
 from sba.core.errors import ConfigError
-from sba.core.method import Method
+from sba.core.method import Method, Stepping
 from sba.core.rng import Step
 from sba.core.staged import Staged
+from sba.core.updates import total
 from sba.methods.checks import Form
 from sba.methods.decoupled import DecoupledMixup, Mode
 from sba.methods.implicit import ImplicitSBA
 from sba.methods.isda import ISDA
 
 
-class HeadLoss(nn.Module):
+class HeadLoss(Stepping):
     """A method that works on the features and the linear layer that reads them.
 
     Give the layer itself: gradients flow into its weights through the loss, too. In evaluation mode a call is plain cross-entropy,
@@ -62,18 +62,7 @@ class HeadLoss(nn.Module):
         terms = self.method.terms(chain(head), features, labels, now, self.memory)
         self.step += 1
         self.terms = {name: term.detach() for name, term in terms.items()}
-        return torch.stack(list(terms.values())).sum()
-
-    # a tensor of JSON's bytes, as the criterion of sba.attach has
-    def get_extra_state(self) -> Tensor:
-        state = {"step": self.step, "seed": self.seed, "method": self.method.settings()}
-        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        saved = json.loads(bytes(state.tolist()))
-        if saved["method"] != self.method.settings():
-            raise ConfigError(f"state: it is of {saved['method']}, not of {self.method.settings()}; give the same loss")
-        self.step, self.seed = saved["step"], saved["seed"]
+        return total(terms)
 
 
 def chain(head: nn.Linear) -> Staged:
@@ -173,4 +162,4 @@ class DecoupledLoss(nn.Module):
         Raises:
             ConfigError: an argument does not fit.
         """
-        return sum(self.method.parts(logits, labels, partner_labels, lam).values(), logits.new_zeros(()))
+        return total(self.method.parts(logits, labels, partner_labels, lam))

@@ -255,9 +255,10 @@ def test_the_host_says_what_it_cannot_draw(visit, tmp_path):
     <p><script type="{VIEW}">{{"model_id": "m1"}}</script></p><script src="{HOST.as_uri()}" defer></script>"""
     (tmp_path / "page.html").write_text(f"<!doctype html><title>x</title>{scripts}", encoding="utf-8")
     reader = visit()
-    with reader.tab.expect_event("pageerror", lambda error: "cannot draw DatePickerModel" in str(error)):
+    with reader.tab.expect_event("pageerror") as raised:
         reader.tab.goto((tmp_path / "page.html").as_uri())
-    reader.tab.wait_for_selector("[role=alert]")
+    assert "cannot draw DatePickerModel" in str(raised.value)
+    expect(reader.tab.locator("[role=alert]")).to_be_visible()
 
 
 def test_the_build_knows_what_the_host_draws():

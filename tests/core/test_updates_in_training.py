@@ -10,66 +10,11 @@ from torch import nn
 
 from sba import SBA, Step, build, train
 from sba.core.errors import ConfigError
-from sba.core.updates import FIRST, UPDATES
+from sba.core.updates import UPDATES
 
 SEQUENTIAL = ["sequential_stale", "sequential_fresh"]
 X = torch.tensor([[0.5, -1.0], [2.0, 0.3], [-0.7, 0.9]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 0])
-
-
-class Tiny(nn.Module):
-    """A linear layer, a softmax loss and a penalty of another shape; ``compute`` counts its calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([[0.3, -0.2], [0.1, 0.4]], dtype=torch.float64))
-        self.calls = 0
-
-    def compute(self):
-        self.calls += 1
-        return {FIRST: self.first(self.weight), "virtual": self.second(self.weight)}
-
-    @staticmethod
-    def first(weight):
-        return nn.functional.cross_entropy(X @ weight.T, Y)
-
-    @staticmethod
-    def second(weight):
-        return 0.7 * (X @ weight.T).square().mean() + weight.pow(3).sum()
-
-
-def gradient(function, weight):
-    weight = weight.detach().requires_grad_()
-    return torch.autograd.grad(function(weight), weight)[0]
-
-
-def by_hand(update, steps, lr, momentum, decay):
-    """Torch's gradient descent with momentum and weight decay, each step of it written out."""
-    weight = Tiny().weight.detach().clone()
-    velocity = torch.zeros_like(weight)
-
-    def descend(weight, velocity, slope):
-        velocity = momentum * velocity + slope + decay * weight
-        return weight - lr * velocity, velocity
-
-    for _ in range(steps):
-        first, second = gradient(Tiny.first, weight), gradient(Tiny.second, weight)
-        if update == "joint":
-            weight, velocity = descend(weight, velocity, first + second)
-            continue
-        weight, velocity = descend(weight, velocity, first)
-        if update == "sequential_fresh":
-            second = gradient(Tiny.second, weight)
-        weight, velocity = descend(weight, velocity, second)
-    return weight
-
-
-def descended(update, steps, lr, momentum, decay):
-    tiny = Tiny()
-    optimizer = torch.optim.SGD(tiny.parameters(), lr=lr, momentum=momentum, weight_decay=decay, fused=True)
-    for _ in range(steps):
-        UPDATES[update]([tiny.compute], optimizer)
-    return tiny
 
 
 def weights(run, data):

@@ -90,7 +90,7 @@ def test_a_state_dict_goes_on_where_it_was_saved(fresh):
     rest.load_state_dict(part.state_dict())
     assert [call(rest, t) for t in range(4, 8)] == expected[4:] and rest.step == whole.step == 8
     other = ISDALoss(3, 4, 1.0) if isinstance(rest, ISDALoss) else ClosedFormSBA(3, 4, scale="running")
-    with pytest.raises(ConfigError, match=r"state: it is of .*; give the same loss"):
+    with pytest.raises(ConfigError, match=r"method: the state is of .*; give the same method"):
         other.load_state_dict(part.state_dict())
 
 

@@ -126,4 +126,7 @@ def test_ray_accepts_the_list_of_machines():
     commands = pytest.importorskip(
         "ray.autoscaler._private.util", reason="Ray is not installed: pip install 'sba-torch[cluster]'"
     )
-    commands.validate_config(commands.prepare_config(yaml.safe_load((FOLDER / "ray-up.yaml").read_text())))
+    machines = yaml.safe_load((FOLDER / "ray-up.yaml").read_text())
+    assert commands.validate_config(commands.prepare_config(dict(machines))) is None
+    with pytest.raises(Exception, match="no_such_field"):
+        commands.validate_config(commands.prepare_config(machines | {"no_such_field": 1}))
