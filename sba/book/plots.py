@@ -94,6 +94,8 @@ def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
             axes.annotate(f"paper: {signed(star[0])}", star, **told)
         if row.found is None:
             axes.annotate("not run", (0, i), xytext=(6, 0), textcoords="offset points", va="center", color=style.GREY)
+    if any(row.claim is not None for row in rows):
+        axes.margins(x=0.12)  # the words at a star stay inside
     axes.axvline(0, color=style.INK, lw=0.8, zorder=0)
     axes.set_yticks(order, [row.label for row in rows])
     axes.tick_params(axis="y", length=0)

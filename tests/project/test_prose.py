@@ -188,3 +188,9 @@ def test_what_was_not_run_is_computed(where, text):
     sentences = re.split(r"(?<=[.;!?])\s", " ".join(said.split()))
     typed = [s for s in sentences if ABSENT.search(s) and "⟨⟩" not in s and not any(known in s for known in NOT_RUN)]
     assert typed == [] or where == "log.md"
+
+
+@pytest.mark.parametrize(("where", "text"), TEXTS, ids=[where for where, _ in TEXTS])
+def test_no_line_is_a_comment_of_myst(where, text):
+    """A line that begins with a per cent sign is left out of the page, and what stood around it is torn apart."""
+    assert re.findall(r"^\s*%.*$", text, re.MULTILINE) == []
