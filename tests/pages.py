@@ -18,7 +18,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
+FILES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to(SITE).parts)
+FORWARDS = [p for p in FILES if 'http-equiv="refresh"' in p.read_text(encoding="utf-8")]
+PAGES = [p for p in FILES if p not in FORWARDS]
 HOSTED = {"url": "https://github.com/somebody/some-book", "branch": "trunk"}
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"

@@ -6,7 +6,7 @@
   SyntaxError on every page: it is taken out.
 * The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
   style sheet draws as well (`book/_templates`).
-* The site's first file forwards to the book's first page, and so do its old addresses. It holds the icon, which a browser would
+* The site's first file forwards to the book's first page, and the old address of a page to its new one. It holds the icon, which a browser would
   look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
 * Every page says in its head what it is about, for search engines and previews.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
@@ -65,35 +65,52 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
 
 DESCRIBED = 200
 """Letters of a page's description."""
-FORWARDS = ("index", "book/index")
-"""Where the first page is looked for: the site's root, and where it stood before."""
+MOVED = {
+    "index": "notebooks/result",  # where a site is looked for
+    "book/index": "notebooks/result",
+    "notebooks/00_tour": "notebooks/01_tour",
+    "notebooks/01_vicinity": "notebooks/02_vicinity",
+    "notebooks/02_scheduler": "notebooks/03_scheduler",
+    "notebooks/03_soft_label": "notebooks/04_soft_label",
+    "notebooks/04_gradient": "notebooks/14_gradient",
+    "notebooks/05_closed_form": "notebooks/15_closed_form",
+    "notebooks/06_hyperparameters": "notebooks/08_omega_eta",
+    "notebooks/07_efficiency": "notebooks/12_cost",
+    "notebooks/08_cifar": "notebooks/05_cifar",
+    "notebooks/09_imagenet": "notebooks/06_imagenet",
+    "notebooks/12_switches": "notebooks/07_ablations",
+    "notebooks/14_when": "notebooks/09_when",
+}
+"""Old addresses of pages, and their new ones. What stands behind # in an address is kept."""
 FORWARD = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
-<meta http-equiv="refresh" content="0; url={first}">
+<meta http-equiv="refresh" content="1; url={now}">
+<script>location.replace("{now}" + location.hash)</script>
 <link rel="icon" href="{icon}">
 </head>
-<body><a href="{first}">{title}</a></body>
+<body><a href="{now}">{title}</a></body>
 </html>
 """
 
 
 def forward(app: Sphinx, error: Exception | None) -> None:
-    """Write the site's first file where the book begins elsewhere, and what leads there from its old address."""
+    """Write the site's first file, and one at each old address of a page, that lead to where the page is now."""
     if error is not None or app.builder.name != "html":
         return
     icon = (ASSETS / "favicon.svg").read_text(encoding="utf-8")
-    for page in FORWARDS:
-        if page not in app.env.found_docs:
+    for old, new in MOVED.items():
+        # a smaller book, as the tests build one, has not every page
+        if new in app.env.found_docs and old not in app.env.found_docs:
             text = FORWARD.format(
-                title=html.escape(app.config.html_title),
-                first=app.builder.get_relative_uri(page, app.config.root_doc),
+                title=html.escape(app.env.titles[new].astext()),
+                now=app.builder.get_relative_uri(old, new),
                 icon=f"data:image/svg+xml,{quote(icon)}",
             )
-            path = Path(app.builder.get_outfilename(page))
+            path = Path(app.builder.get_outfilename(old))
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
 

@@ -234,7 +234,7 @@ def test_without_scripts_and_on_paper_there_is_a_picture(visit, address, page):
 
 
 def test_what_needs_a_kernel_is_told_of_and_not_shown(visit, address):
-    tab = visit().open(address(SITE / "notebooks" / "06_hyperparameters.html", "file"))
+    tab = visit().open(address(SITE / "notebooks" / "08_omega_eta.html", "file"))
     assert "make lab" in tab.locator(".needs-kernel-note").inner_text()
     assert tab.get_by_role("button", name="Train here").count() == 0
 

@@ -17,7 +17,7 @@ from pages import ROOT
 from playwright.sync_api import expect
 
 pytestmark = [nightly, pytest.mark.xdist_group("browser"), pytest.mark.timeout(400)]
-CHAPTER = "06_hyperparameters.ipynb"
+CHAPTER = "08_omega_eta.ipynb"
 TOKEN = "a-token-of-this-test"
 SECOND = 1000
 """In the browser's milliseconds."""

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import EXPLORERS, PAGES, ROOT, SITE, STATE, VIEW, extension
+from pages import EXPLORERS, FORWARDS, PAGES, ROOT, SITE, STATE, VIEW, extension
 
 from sba.book.explorers.playground import dials
 from sba.book.hygiene import repository
@@ -69,13 +69,23 @@ def broken(page, address):
     return None
 
 
-def test_the_first_page_opens():
-    refresh = soup(SITE / "index.html").find("meta", attrs={"http-equiv": re.compile("refresh", re.IGNORECASE)})
-    first = SITE / refresh["content"].partition("url=")[2] if refresh else SITE / "index.html"
-    assert soup(first).h1 is not None, f"{first} has no heading"
+def test_the_site_opens_and_every_old_address_leads_to_a_page():
+    moved = extension("book_static").MOVED
+    assert [p.relative_to(SITE).with_suffix("").as_posix() for p in FORWARDS] == sorted(moved)
+    for page in FORWARDS:
+        refresh = soup(page).find("meta", attrs={"http-equiv": "refresh"})["content"]
+        now = (page.parent / refresh.partition("url=")[2]).resolve()
+        assert now == SITE / f"{moved[page.relative_to(SITE).with_suffix('').as_posix()]}.html"
+        assert now in PAGES and soup(page).a["href"] == refresh.partition("url=")[2]
 
 
-@each_page
+def test_a_chapter_has_the_number_of_its_file():
+    for page in PAGES:
+        if number := re.match(r"\d+", page.name):
+            assert soup(page).select_one("#bd-docs-nav .current a").text.strip().startswith(f"{int(number[0])}. ")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *FORWARDS], ids=lambda p: p.relative_to(SITE).as_posix())
 def test_an_icon_is_named(page):
     """Or a browser asks the root of the host for one, outside of the site."""
     icon = soup(page).find("link", rel="icon")

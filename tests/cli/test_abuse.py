@@ -105,7 +105,7 @@ OTHER_COMMANDS = [
     *(("train", flag) for flag in ("--nosuch", "--eta=0.1", "--k=2", "--graphs", "--adapt-norm", "--side=16", "stray")),
     *(("train", "--results", value) for value in ("/proc/none/r.jsonl", "/dev/null/r.jsonl", "/")),
     *(("train", "--folder", value) for value in ("/proc/none", "/dev/null/x")),
-    *(("notebooks", "-p", "seed", value, "--only", "00_tour") for value in ("{", "abc", "1.5", "[1]", "null", "true")),
+    *(("notebooks", "-p", "seed", value, "--only", "01_tour") for value in ("{", "abc", "1.5", "[1]", "null", "true")),
     *(("notebooks", "--only", value) for value in ("", "99_none")),
     ("notebooks", "-p", "nosuch", "1"),
     ("notebooks", "--source", "/nowhere"),

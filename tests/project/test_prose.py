@@ -35,34 +35,34 @@ NO_MEASUREMENTS = {
 
 # Numbers of single sentences, each with what it is. A phrase that is gone must go here as well.
 PHRASES = {
-    "00_tour.ipynb": {
+    "01_tour.ipynb": {
         "reaches 90 %": "the definition of the band",
         "range [0, 10]": "quoted from §4.2",
         "to 10 and run": "a setting to try",
     },
-    "01_vicinity.ipynb": {
+    "02_vicinity.ipynb": {
         "from 0 to 4, with": "the ends of Marchenko and Pastur's law",
         "at 12 features its rows belong to a block of 8 and one of 4": "the picture's matrix",
         "At 12 features each row mixes the 8 features of one block or the 4 of the other": "the same",
         "every 4 × 4 block": "the same",
     },
-    "02_scheduler.ipynb": {
+    "03_scheduler.ipynb": {
         "hold 95 % of such counts": "the level of a band",
         "50 epochs of 390 steps": "the setting of an exercise",
         "60 % of its steps": "the same",
         "50 trials": "the same",
         "19,500 trials, and 60 %": "the same: their product",
     },
-    "03_soft_label.ipynb": {"line of slope 2": "the exponent of a square"},
-    "04_gradient.ipynb": {
+    "04_soft_label.ipynb": {"line of slope 2": "the exponent of a square"},
+    "14_gradient.ipynb": {
         "change of 0.01 in a class of probability 0.01": "arithmetic of 1/Y",
         "probability 0.5": "the same",
     },
-    "08_cifar.ipynb": {
+    "05_cifar.ipynb": {
         "half a percentage point between two methods": "the setting of an exercise",
         "equal seed were 0.3 points": "the same",
     },
-    "09_imagenet.ipynb": {"image of 224 pixels": "the side of ImageNet's crops", "ln 10": "a guess among ten classes"},
+    "06_imagenet.ipynb": {"image of 224 pixels": "the side of ImageNet's crops", "ln 10": "a guess among ten classes"},
     "10_relatives.ipynb": {"reaches 90 %": "the definition of the band"},
     "11_robustness.ipynb": {
         '"SBA, 10 η"': "the name of a line",
@@ -70,7 +70,7 @@ PHRASES = {
         "on 64 pixels": "the setting of an exercise",
         "With 64 equal": "the same",
     },
-    "12_switches.ipynb": {"27 points": "counted below", "8×8 pixels": "the data set"},
+    "07_ablations.ipynb": {"27 points": "counted below", "8×8 pixels": "the data set"},
     "decisions.md": {
         "27 points": "counted below",
         "near 0 to near 4": "the ends of Marchenko and Pastur's law",

@@ -156,7 +156,7 @@ def test_the_installed_package_is_imported_and_its_commands_run(installed, tmp_p
 
 @nightly
 def test_the_tour_runs_on_digits_with_the_installed_package(installed, tmp_path):
-    notebook = ROOT / "notebooks" / "00_tour.ipynb"
+    notebook = ROOT / "notebooks" / "01_tour.ipynb"
     small = {"seeds": 1, "epochs": 1, "picture_seeds": 1, "picture_epochs": 2, "folds": 2}
     given = [part for name, value in small.items() for part in ("-p", name, str(value))]
     command = ["-m", "papermill", "--no-progress-bar", "--kernel", "python3", str(notebook), "out.ipynb", *given]
