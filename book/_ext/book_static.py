@@ -6,8 +6,8 @@
   SyntaxError on every page: it is taken out.
 * The theme's second search field, in a bar of its own above every page, is left out, and so is its script of icons, which its
   style sheet draws as well (`book/_templates`).
-* The site's first file forwards to the book's first page, and the old address of a page to its new one. It holds the icon, which a browser would
-  look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
+* The site's first file forwards to the book's first page, and the old address of a page to its new one. It holds the icon,
+  which a browser would look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
 * Every page says in its head what it is about, for search engines and previews.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """

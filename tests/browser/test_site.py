@@ -82,7 +82,7 @@ def test_the_site_opens_and_every_old_address_leads_to_a_page():
 def test_a_chapter_has_the_number_of_its_file():
     for page in PAGES:
         if number := re.match(r"\d+", page.name):
-            assert soup(page).select_one("#bd-docs-nav .current a").text.strip().startswith(f"{int(number[0])}. ")
+            assert soup(page).select_one(".bd-docs-nav li.current > a").text.strip().startswith(f"{int(number[0])}. ")
 
 
 @pytest.mark.parametrize("page", [*PAGES, *FORWARDS], ids=lambda p: p.relative_to(SITE).as_posix())
