@@ -139,8 +139,12 @@ IMAGENET_ROWS = ("alexnet_imagenet", "resnet50", "vgg16_imagenet")
 """Networks of Table 1's rows on ImageNet, the cheapest first."""
 NOT_GIVEN_ETA = 0.1
 """η on ImageNet, for which the paper gives none: what it adopts for its larger problems (§4.2)."""
-SMALL_SIDE, SMALL_BATCH, SMALL_EPOCHS = 112, 32, 5
-"""Pixels, images per step and epochs of the runs on ten classes, a size that a processor can do."""
+SMALL_SIDE, SMALL_BATCH, SMALL_SEEDS = 112, 64, 5
+"""Pixels of a crop and images per step of the runs on ten classes, and the seeds of the network that has several."""
+SMALL_EPOCHS = {"alexnet_imagenet": 30, "resnet50": 20, "vgg16_imagenet": 8}
+"""Their epochs, network by network: what two cores do in a day. The milestones are ImageNet's, in proportion."""
+SMALL_VIEWS = {"alexnet_imagenet": 2}
+"""M of Batch Augmentation beside, if the network is cheap enough for it."""
 
 
 def imagenet_row(network: str, dataset: str = "imagenet", **more: Any) -> Iterator[dict[str, Any]]:
@@ -159,13 +163,21 @@ def table1_imagenet() -> Iterator[Setting]:
 
 
 def imagenette() -> Iterator[Setting]:
-    """List the same runs on ten of the classes, small: they show that the path works and what it costs, and rank nothing."""
+    """List the rows on ten of the classes, from fresh weights, at crops and in epochs that a processor can do."""
     for network in IMAGENET_ROWS:
         regime = REGIMES[network]
         # the rate goes with the batch (Goyal et al., 2017) if batch normalisation allows the large one
         rate = regime.lr * SMALL_BATCH / regime.batch_size if network == "resnet50" else regime.lr
-        small = {"side": SMALL_SIDE, "batch_size": SMALL_BATCH, "epochs": SMALL_EPOCHS, "lr": rate}
-        for parameters in imagenet_row(network, "imagenette", **small):
+        small: dict[str, Any] = {
+            "side": SMALL_SIDE,
+            "batch_size": SMALL_BATCH,
+            "epochs": SMALL_EPOCHS[network],
+            "lr": rate,
+        }
+        small |= {"amp": "bf16"} | ({} if network in SMALL_VIEWS else {"seed": 0})
+        plain, sba, ba = imagenet_row(network, "imagenette", **small)
+        views = [ba | {"views": SMALL_VIEWS[network]}] if network in SMALL_VIEWS else []
+        for parameters in (plain, sba, *views):
             yield Setting(parameters, "imagenette")
 
 
@@ -173,5 +185,5 @@ TABLE1_IMAGENET = Study(
     "table1-imagenet", "Table 1 on ImageNet: plain training, SBA, Batch Augmentation", table1_imagenet, seeds=1
 )
 IMAGENETTE = Study(
-    "imagenette", "the ImageNet rows on ten classes and few epochs: that they run, and their cost", imagenette, seeds=1
+    "imagenette", "the ImageNet rows on ten of the classes, in a regime of their own", imagenette, seeds=SMALL_SEEDS
 )

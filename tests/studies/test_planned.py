@@ -14,8 +14,8 @@ from sba.records.schema import parse
 from sba.report.averages import deviations
 from sba.report.tables import table1
 from sba.studies.catalogue import STUDIES, study_named
-from sba.studies.paper import ADOPTED_ETA, COLUMNS, ETA_GRID, TABLE1
-from sba.studies.paper_runs import HOLDOUT, LAYERS, ROWS
+from sba.studies.paper import ADOPTED_ETA, COLUMNS, ETA_GRID, TABLE1, stated
+from sba.studies.paper_runs import HOLDOUT, LAYERS, ROWS, SMALL_EPOCHS
 from sba.studies.planned import PlannedRun, Setting, Study, planned_runs
 from sba.training.run import REGIMES
 
@@ -51,7 +51,7 @@ def test_every_run_of_a_study_fits_its_network(name, networks):
         cell.run.method.check(networks[built(cell.run)])
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "small-data"])
+@pytest.mark.parametrize("name", [n for n in STUDIES if n not in ("small-data", "imagenette")])
 def test_one_seed_comes_everywhere_before_a_second_and_no_run_twice(name):
     found = planned_runs(STUDIES[name], [3, 1])
     keys = [cell.run.key for cell in found]
@@ -162,6 +162,24 @@ def test_the_baseline_of_vgg_has_four_cells_of_which_one_is_table_1s():
         ("vgg16_plain", False, False, own),
     ]
     assert found[0].run.key in {c.run.key for c in planned_runs(STUDIES["table1-cifar"], [0])}
+
+
+def test_ten_classes_have_five_seeds_of_the_cheap_network_and_one_of_the_others():
+    found = planned_runs(STUDIES["imagenette"], range(STUDIES["imagenette"].seeds))
+    runs = Counter((c.run.network, column(c.run), c.run.views) for c in found)
+    assert runs == {
+        ("alexnet_imagenet", "erm", 1): 5,
+        ("alexnet_imagenet", "sba", 1): 5,
+        ("alexnet_imagenet", "ba", 2): 5,
+        ("resnet50", "erm", 1): 1,
+        ("resnet50", "sba", 1): 1,
+        ("vgg16_imagenet", "erm", 1): 1,
+        ("vgg16_imagenet", "sba", 1): 1,
+    }
+    assert {c.run.network: c.run.epochs for c in found} == SMALL_EPOCHS
+    assert {(c.run.side, c.run.amp, c.study) for c in found} == {(112, "bf16", "imagenette")}
+    given = {c.run.network: c.run.method.folds for c in found if c.run.method.name == "sba"}
+    assert given == {network: stated("imagenet", network, "sba").folds for network in SMALL_EPOCHS}
 
 
 # ---------------------------------------------------------------------------------------------------------- shorter runs
