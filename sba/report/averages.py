@@ -76,6 +76,13 @@ class Average:
             found.setdefault(record.device_name, []).append(record.seconds_per_epoch)
         return {name: statistics.median(values) for name, values in found.items()}
 
+    def beside(self, device: str) -> str:
+        """Say how many other runs shared a device with these, as their records have it: that decides what the seconds mean."""
+        jobs = [r.jobs for r in self.records if r.device_name == device]
+        most = max((n for n in jobs if n), default=0)
+        told = "alone" if most < 2 else f"beside {most - 1} other{'s' if most > 2 else ''}"
+        return told if None not in jobs else "neighbours not recorded" if most < 2 else f"{told} if recorded"
+
     def __str__(self) -> str:
         return f"{written(self.mean, self.half)} (n={self.n})"
 

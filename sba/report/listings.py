@@ -51,13 +51,8 @@ def versions(record: TrainRecord) -> str:
 
 
 def seconds(one: Average) -> str:
-    """Write the median time of an epoch's training steps on each device, and how many runs shared it if a record says so."""
-    found = []
-    for device, median in one.seconds.items():
-        shared = max(r.jobs for r in one.records if r.device_name == device)
-        beside = f" beside {shared - 1} others" if shared > 1 else ""
-        found.append(f"{median:.2f} s per epoch{beside} on {device}")
-    return ", ".join(found)
+    """Write the median time of an epoch's training steps on each device, and how many runs shared it."""
+    return ", ".join(f"{median:.2f} s per epoch on {name} ({one.beside(name)})" for name, median in one.seconds.items())
 
 
 def records_html(records: Iterable[Record]) -> str:

@@ -83,7 +83,7 @@ def speeds(records: Iterable[Record], device: str) -> dict[str, Speed]:
             and one.run.dataset in SIZES
             and one.processes == 1
         ):
-            images = size(one.run)[0] * one.jobs * steps(one.run) / one.seconds_per_epoch
+            images = size(one.run)[0] * (one.jobs or 1) * steps(one.run) / one.seconds_per_epoch
             _, layers = counted(one.run.network, size(one.run)[1])
             speed = Speed(images, images * layers["input"].behind, one.id)
             found[one.run.network] = max(speed, found.get(one.run.network, speed), key=lambda s: s.images)

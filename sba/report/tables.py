@@ -10,40 +10,52 @@ from sba.records.names import title
 from sba.records.schema import Record
 from sba.report.averages import Average, averages, deviations, evidence, settings
 from sba.report.html import NOT_RUN
+from sba.report.html import table as html_table
+from sba.report.tenths import PRECISIONS, SCALE, SEEDS, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
 
 SHOWN = (*COLUMNS, "cutout+sba")
 """The columns of Table 1, and one that the paper lacks."""
+SMALLER = ("a tenth of<br>the regime", "ten of the<br>classes")
+"""Names of the line of smaller runs, on CIFAR and on ImageNet."""
+WHOLE = {"imagenette": "imagenet"}
+"""Data set → the one that it is a part of."""
 BEGIN, END = "<!-- results:begin (generated: python -m sba table --readme README.md) -->", "<!-- results:end -->"
 
 
 class Entry(NamedTuple):
-    """What stands at a row and a column of Table 1: the paper's number, and ours, one for each setting of the method."""
+    """What stands at a row and a column of Table 1: the paper's number, ours, one for each setting of the method, and what was
+    measured at a tenth of the regime, or on ten of the classes."""
 
     paper: Reported | None
     ours: list[Average]
+    smaller: list[Average]
 
 
 def table1(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Entry]]:
-    """Put our full-regime runs beside Table 1 of the paper: data set and network → column → entry.
+    """Put our full-regime runs beside Table 1 of the paper, and smaller ones apart: data set and network → column → entry.
 
     Runs that depart from the regime are left out.
     """
+    records = list(records)
     full = averages(r for r in evidence(records) if not r.reduced and not deviations(r.run))
+    smaller = [*tenths(records), *ten_classes(records)]
+
+    def at(where: tuple[str, ...], found: list[Average]) -> list[Average]:
+        return [a for a in found if (WHOLE.get(a.run.dataset, a.run.dataset), a.run.network, a.column) == where]
+
+    rows = dict.fromkeys((r.dataset, r.network) for r in TABLE1)
     return {
         row: {
-            name: Entry(
-                reported(*row, name), [a for a in full if (a.run.dataset, a.run.network, a.column) == (*row, name)]
-            )
-            for name in SHOWN
+            name: Entry(reported(*row, name), *(at((*row, name), found) for found in (full, smaller))) for name in SHOWN
         }
-        for row in dict.fromkeys((r.dataset, r.network) for r in TABLE1)
+        for row in rows
     }
 
 
 def table1_markdown(records: Iterable[Record], link: Callable[[str], str] = "`{}`".format) -> str:
-    """Write Table 1 as Markdown: the paper's error and ours under it, in per cent. ``link`` writes the identifier of a record
-    behind the number that came from it."""
+    """Write Table 1 as Markdown, in per cent: the paper's error, ours under it, and in italics what smaller runs gave. ``link``
+    writes the identifier of a record behind the number that came from it."""
     heads = " | ".join(title(n).replace(" + ", "<br>+ ") for n in SHOWN)
     lines = [f"| | | {heads} |", "|---|---|" + "---:|" * len(SHOWN)]
     for (dataset, network), row in table1(records).items():
@@ -51,14 +63,40 @@ def table1_markdown(records: Iterable[Record], link: Callable[[str], str] = "`{}
         ours = ["<br>".join(stacked(one, link) for one in entry.ours) or NOT_RUN for entry in row.values()]
         lines.append(f"| {title(dataset)}<br>{title(network)} | paper | " + " | ".join(theirs) + " |")
         lines.append("| | ours | " + " | ".join(ours) + " |")
+        small = [[stacked(one, link, f"{one.run.epochs} epochs") for one in entry.smaller] for entry in row.values()]
+        cells = [f"<em>{'<br>'.join(parts)}</em>" if parts else NOT_RUN for parts in small]
+        lines.append(f"| | <em>{SMALLER[dataset == 'imagenet']}</em> | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def stacked(one: Average, link: Callable[[str], str]) -> str:
+def stacked(one: Average, link: Callable[[str], str], *more: str) -> str:
     """Write number, settings and records one below the other: Table 1 has to fit beside the book's two menus."""
     precision = [] if one.run.amp == "none" else [one.run.amp]
-    parts = [*re.split(r" (?=[±(])", str(one)), *filter(None, settings(one.run).split(", ")), *precision]
+    parts = [*re.split(r" (?=[±(])", str(one)), *filter(None, settings(one.run).split(", ")), *more, *precision]
     return "<br>".join([*parts, *map(link, one.ids)])
+
+
+def missing_html(records: Iterable[Record]) -> str:
+    """List the cells of Table 1 that no run stands in, each row with the commands that fill them."""
+    rows = []
+    for (dataset, network), row in table1(records).items():
+        whole = dataset == "imagenet"
+        asked = [name for name in SHOWN if not whole or (row[name].paper and name != "cutout+ba")]
+        full, small = ([n for n in asked if not getattr(row[n], kind)] for kind in ("ours", "smaller"))
+        study = f"{'table1-imagenet' if whole else 'table1-cifar'} --where {dataset}/{network}"
+        cheap = f"imagenette --where imagenette/{network}" if whole else study
+        shorter = f" --epochs-scale {SCALE:g} --amp {PRECISIONS[0]} --seeds {SEEDS}"
+        for name, lacking, command in (
+            ("full regime", full, study + " --device cuda"),
+            (SMALLER[whole].replace("<br>", " "), small, cheap + ("" if whole else shorter)),
+        ):
+            if lacking:
+                where, columns = f"{title(dataset)}, {title(network)}", ", ".join(map(title, lacking))
+                told = f"python -m sba sweep {command} --methods {','.join(lacking)}"
+                rows.append(
+                    [where, name, f'<span class="narrow">{columns}</span>', f'<code class="wrapped">{told}</code>']
+                )
+    return html_table(("Row", "Regime", "Missing", "Command"), rows)
 
 
 def readme_table(records: Iterable[Record]) -> str:
@@ -75,7 +113,7 @@ def readme_table(records: Iterable[Record]) -> str:
             one.label,
             str(one),
             f"{paper.error:.2f}" if paper else NOT_RUN,
-            ", ".join(f"{value:.1f} ({device})" for device, value in one.seconds.items()),
+            ", ".join(f"{value:.1f} ({device}, {one.beside(device)})" for device, value in one.seconds.items()),
             " ".join(f"`{i}`" for i in one.ids),
         ]
         lines.append("| " + " | ".join(parts) + " |")

@@ -103,11 +103,9 @@ class Job:
         if not training.finished:
             kept.send()
             return replace(event, kind="stopped", text=f"stopped at step {training.step}"), None
-        more: dict[str, Any] = self.study.measure(training) if self.study.measure else {}
+        more: dict[str, Any] = {**(self.study.measure(training) if self.study.measure else {}), "jobs": self.jobs}
         if self.study.vote:
             more["error_vote"] = vote_error(training)
-        if self.jobs > 1:
-            more["jobs"] = self.jobs
         record = record_of(training, self.planned.study, self.study.last, self.planned.reduced, more)
         if self.checkpoints == NODE:
             kept.forget()

@@ -11,11 +11,14 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from sba.book import maps, plots, style
+from sba.book.tenths import tenths_forest
 from sba.records.schema import parse
 from sba.report.grid import grid
+from sba.report.tenths import SCALE
 from sba.studies import paper
 from sba.studies.omega_eta import ETAS, NAME, OMEGAS, PROBLEMS
 from sba.studies.paper_runs import table1_core
+from sba.studies.planned import scaled
 from sba.training.run import make_run
 
 PLAIN, SBA, CUTOUT, BOTH, LIMIT = table1_core("cifar10", "alexnet")
@@ -147,3 +150,16 @@ def test_a_cell_of_the_heat_map_is_the_mean_difference_from_plain_training_at_th
 @pytest.mark.parametrize(("value", "text"), [(-1.256, "−1.26"), (0.5, "+0.50"), (-0.001, "+0.00")])
 def test_a_sign_stands_before_every_difference(value, text):
     assert plots.signed(value) == text
+
+
+def test_the_tenths_forest_has_every_row_its_verdict_and_no_number_of_the_paper():
+    parameters = [scaled(one, SCALE) | {"amp": "bf16"} for one in [*table1_core("cifar10", "resnet44")][:2]]
+    errors = [[13.0, 13.2, 13.1], [12.9, 13.3, 12.8]]
+    drawn = tenths_forest([r for p, e in zip(parameters, errors, strict=True) for r in runs(p, e)])
+    (axes,) = drawn.figure.axes
+    own = names(axes)
+    assert len(own) == 10 and own.count("ResNet-44, CIFAR-10: SBA\nopen (n=3, bf16)") == 1
+    row = own.index("ResNet-44, CIFAR-10: SBA\nopen (n=3, bf16)")
+    assert points(axes, "o")[row] == pytest.approx(np.mean(np.subtract(errors[1], errors[0])))
+    assert not points(axes, "*"), "a star is a number of the paper"
+    assert drawn.alt.count("not run") == 9 and "family of 10" in drawn.caption

@@ -1,6 +1,7 @@
 """What was recorded before is recognised: commit 45d1509 wrote down the key of each record's run, and which records each study has.
 
-The vote was a field of a run then; a record of a run with one stands for the same run without.
+The vote was a field of a run then; a record of a run with one stands for the same run without. The study of ten ImageNet classes
+asks for other runs since; its older records keep their keys.
 """
 
 import json

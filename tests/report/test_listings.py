@@ -83,7 +83,8 @@ def test_it_says_on_what_the_runs_were_made(what):
 
 def test_seconds_of_runs_that_shared_a_machine_say_so():
     alone, shared = (rows_of(listings.settings_html([changed(full(7.0), **more)]))[1][0] for more in ({}, {"jobs": 6}))
-    assert ", 2.00 s per epoch on " in alone and ", 2.00 s per epoch beside 5 others on " in shared
+    assert ", 2.00 s per epoch on a processor (neighbours not recorded); " in alone
+    assert ", 2.00 s per epoch on a processor (beside 5 others); " in shared
 
 
 def test_seconds_of_different_devices_are_never_mixed():
@@ -92,7 +93,8 @@ def test_seconds_of_different_devices_are_never_mixed():
     ]
     fast = changed(full(7.0, seed=2), device_name="a card", seconds_per_epoch=1.0)
     text = rows_of(listings.settings_html([*slow, fast]))[1][0]
-    assert "42.00 s per epoch on a processor, 1.00 s per epoch on a card; " in text
+    told = "neighbours not recorded"
+    assert f"42.00 s per epoch on a processor ({told}), 1.00 s per epoch on a card ({told}); " in text
 
 
 def test_without_records_there_is_a_head_alone():

@@ -1,14 +1,22 @@
 """Tables hold what the records say: averages checked against numpy and scipy, reduced runs kept apart, nothing invented."""
 
+import re
+import shlex
+
 import numpy as np
 import pytest
-from helpers import changed, record
+from helpers import changed, content, record
 from scipy import stats
 
 from sba import make_run
+from sba.cli.sweeping import sweep
 from sba.core.errors import ResultsError
-from sba.report import averages, tables
+from sba.records.names import column, title
+from sba.records.schema import parse
+from sba.report import averages, tables, tenths
 from sba.report.averages import average
+from sba.studies.catalogue import STUDIES, study_named
+from sba.studies.planned import planned_runs
 
 
 def test_a_cell_is_the_mean_with_students_interval():
@@ -139,4 +147,103 @@ def test_seconds_of_two_devices_are_not_averaged():
     slow = [changed(record(20.0, seed=i), seconds_per_epoch=v) for i, v in enumerate((40.0, 44.0, 60.0))]
     fast = changed(record(20.0, seed=3), seconds_per_epoch=1.25, device_name="a card")
     assert average([*slow, fast]).seconds == {"a processor": 44.0, "a card": 1.25}
-    assert "| 44.0 (a processor), 1.2 (a card) |" in tables.readme_table([*slow, fast])
+    told = "44.0 (a processor, neighbours not recorded), 1.2 (a card, neighbours not recorded)"
+    assert f"| {told} |" in tables.readme_table([*slow, fast])
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        ([None, None], "neighbours not recorded"),
+        ([1, None], "neighbours not recorded"),
+        ([1, 1], "alone"),
+        ([2], "beside 1 other"),
+        ([2, 3], "beside 2 others"),
+        ([None, 3], "beside 2 others if recorded"),
+    ],
+)
+def test_seconds_say_how_many_neighbours_a_run_had(jobs, told):
+    own = [changed(record(20.0, seed=i), **{"jobs": n} if n else {}) for i, n in enumerate(jobs)]
+    assert average(own).beside("a processor") == told
+    assert f"| 2.0 (a processor, {told}) |" in tables.readme_table(own)
+
+
+# ------------------------------------------------------------------------------------------------ a tenth of the regime
+
+
+def tenth(error, method="erm", seed=0, network="resnet44", **more):
+    return record(error, method, seed, network=network, epochs=20, **{"amp": "bf16"} | more)
+
+
+def small_lines(records):
+    lines = [x for x in tables.table1_markdown(records).splitlines() if x.startswith("| | <em>")]
+    return [[cell.strip() for cell in line.split("|")[2:-1]] for line in lines]
+
+
+def test_a_tenth_has_a_line_of_its_own_and_names_epochs_and_precision():
+    rows = [tenth(13.0, identifier="a"), tenth(13.4, seed=1, identifier="b"), tenth(14.0, amp="none", identifier="c")]
+    first = small_lines(rows)[0]
+    assert first[0] == "<em>a tenth of<br>the regime</em>"
+    # the order is by setting: two precisions are two averages
+    assert sorted(re.findall(r"<br>20 epochs(?:<br>bf16)?(?:<br>`\w+`)+", first[1])) == [
+        "<br>20 epochs<br>`c`",
+        "<br>20 epochs<br>bf16<br>`a`<br>`b`",
+    ]
+    assert first[2:] == ["—"] * 4
+    assert not any(entry.ours for row in tables.table1(rows).values() for entry in row.values())
+
+
+@pytest.mark.parametrize("other", [{"epochs": 19}, {"milestones": ()}, {"lr": 0.5}, {"holdout": 5000}])
+def test_what_is_not_a_tenth_of_the_regime_stands_in_no_line(other):
+    one = record(13.0, network="resnet44", **{"epochs": 20, "amp": "bf16"} | other)
+    assert small_lines([one])[0][1:] == ["—"] * 5
+
+
+def test_runs_on_ten_classes_stand_in_the_rows_of_imagenet():
+    planned = planned_runs(STUDIES["imagenette"], [0])
+    made = [parse(content(p.run, 40.0, id=p.run.key, study=p.study, reduced=True)) for p in planned]
+    lines = small_lines(made)
+    assert [line[0] for line in lines] == ["<em>a tenth of<br>the regime</em>"] * 5 + [
+        "<em>ten of the<br>classes</em>"
+    ] * 3
+    assert all(line[1:] == ["—"] * 5 for line in lines[:5])
+    for line, epochs in zip(lines[5:], (20, 8, 30), strict=True):
+        assert f"(n=1)<br>{epochs} epochs<br>bf16" in line[1] and f"{epochs} epochs" in line[4]
+    former = changed(made[0], settings=made[0].settings | {"epochs": 5, "milestones": [2, 3]})
+    assert small_lines([former])[-1][1] == "—"
+
+
+def test_sba_is_judged_on_its_sign_at_a_tenth_and_never_below_five_runs():
+    options = {"eta": 0.01, "folds": 40}
+    errors = [(13.0, 12.0), (13.2, 12.1), (13.1, 12.2), (12.9, 11.9), (13.3, 12.2)]
+    rows = [
+        tenth(e, method, seed, **(options if method == "sba" else {}))
+        for seed, pair in enumerate(errors)
+        for method, e in zip(("erm", "sba"), pair, strict=True)
+    ]
+    own = {(d.dataset, d.network, d.name): d for d in tenths.differences(rows)}
+    assert len(own) == 10
+    found = own["cifar10", "resnet44", "sba"]
+    assert found.found.mean == pytest.approx(np.mean([b - a for a, b in errors])) and found.found.n == 5
+    assert (found.part, found.amp, found.verdict) == ("erm", "bf16", "holds")
+    assert {d.verdict for d in own.values() if d is not found} == {"not run"}
+    four = [r for r in rows if r.seed < 4]
+    assert {d.verdict for d in tenths.differences(four)} == {"open", "not run"}
+    # full runs are other runs
+    full = [record(13.0, network="resnet44"), record(12.0, "sba", network="resnet44", **options)]
+    assert {d.verdict for d in tenths.differences(full)} == {"not run"}
+
+
+def test_what_is_missing_has_a_command_that_plans_it():
+    rows = re.findall(r"<tr>(.*?)</tr>", tables.missing_html([tenth(13.0), record(20.0)]))[1:]
+    cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows]
+    assert len(cells) == 2 * 8 and cells[1][2].startswith("Cutout, Cutout + BA, SBA")
+    for _, _, missing, command in cells:
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "sba", "sweep"]
+        asked = sweep.make_context("sweep", words[4:]).params
+        scale, own = asked["scale"], study_named(asked["name"])
+        planned = planned_runs(own, [0], asked["where"], scale, asked["amp"], asked["methods"])
+        assert [title(name) for name in asked["methods"]] == missing.split(", ")
+        assert {column(p.run) for p in planned} == set(asked["methods"])
+        assert all(tenths.is_tenth(p.run) for p in planned) == (scale == 0.1)

@@ -1,0 +1,86 @@
+"""Table 1 in what a processor can do: CIFAR's rows at a tenth of the regime, ImageNet's on ten of its classes.
+
+Such runs never stand among full ones, nor against a number of the paper. Their verdicts are a family of their own, on signs alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sba.records.compare import Index, Runs, at_seeds, indexed
+from sba.records.inference import Contrast, contrast
+from sba.records.judging import judge_signs
+from sba.records.names import column
+from sba.records.schema import Record, RunRecord
+from sba.report.averages import Average, average, averages, deviations, evidence
+from sba.studies.catalogue import shared
+from sba.studies.paper_runs import IMAGENETTE, ROWS, imagenette, table1_core
+from sba.studies.planned import scaled
+from sba.training.run import Run, make_run
+
+SCALE = 0.1
+"""Share of the regime's epochs; the milestones move with them."""
+PRECISIONS = ("bf16", "none")
+"""In the order in which runs are asked for."""
+SEEDS = 5
+"""Of SBA and of plain training at a tenth, fixed before the first of these runs."""
+
+
+def is_tenth(run: Run) -> bool:
+    """Say whether a run is a tenth of its network's regime, which departs from it in nothing else."""
+    return run.epochs == max(1, round(SCALE * run.full_epochs)) and not deviations(run)
+
+
+def tenths(records: Iterable[Record]) -> list[Average]:
+    """Average the runs of a tenth of a regime over their seeds; runs at two precisions stay apart."""
+    return averages(r for r in evidence(records) if r.reduced and is_tenth(r.run))
+
+
+def ten_classes(records: Iterable[Record]) -> list[Average]:
+    """Average the runs of the study on ten classes of ImageNet, in its order; those of another regime are left out."""
+    index = indexed(r for r in records if isinstance(r, RunRecord) and r.study == IMAGENETTE.name)
+    found = (list(at_seeds(index, setting.parameters).values()) for setting in imagenette())
+    return [one for runs in found if (one := average(runs))]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus the part that it adds to, both at a tenth of the regime.
+
+    Attributes:
+        dataset: of the row of Table 1.
+        network: likewise.
+        name: column of the method.
+        part: column of what it is compared with.
+        amp: precision of both.
+        found: the difference of errors in points; None if it was not run on both sides.
+        verdict: on its sign, in the family of all of them.
+    """
+
+    dataset: str
+    network: str
+    name: str
+    part: str
+    amp: str
+    found: Contrast | None
+    verdict: str = ""
+
+
+def at_tenth(index: Index, parameters: dict[str, Any], amp: str) -> Runs:
+    """Find the runs of a setting at a tenth of the regime."""
+    return at_seeds(index, scaled(parameters, SCALE) | {"amp": amp})
+
+
+def differences(records: Iterable[Record]) -> list[Difference]:
+    """Compare SBA with plain training, and Cutout + SBA with Cutout, in every row of Table 1 on CIFAR; at the precision of
+    :data:`PRECISIONS` that has most runs on both sides."""
+    index, found = indexed(shared(records)), []
+    for dataset, network in ROWS:
+        plain, sba, cutout, both, _ = table1_core(dataset, network)
+        for ours, theirs in ((sba, plain), (both, cutout)):
+            sides = {amp: (at_tenth(index, ours, amp), at_tenth(index, theirs, amp)) for amp in PRECISIONS}
+            amp, (own, other) = max(sides.items(), key=lambda side: min(map(len, side[1])))
+            name, part = (column(make_run(**one)) for one in (ours, theirs))
+            found.append(Difference(dataset, network, name, part, amp, contrast(own, other)))
+    judged = judge_signs([one.found for one in found])
+    return [replace(one, verdict=j.verdict) for one, j in zip(found, judged, strict=True)]
