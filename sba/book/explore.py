@@ -12,5 +12,6 @@ from sba.book.explorers.playground import playground
 from sba.book.explorers.scheduler import scheduler
 from sba.book.explorers.soft_label import soft_label
 from sba.book.explorers.vicinity import vicinity
+from sba.book.explorers.when import when
 
-__all__ = ["ablate", "cost", "evidence", "omega_eta", "playground", "scheduler", "soft_label", "vicinity"]
+__all__ = ["ablate", "cost", "evidence", "omega_eta", "playground", "scheduler", "soft_label", "vicinity", "when"]

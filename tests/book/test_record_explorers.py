@@ -4,10 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from little_data import ERRORS, TRIALS, main
 from scipy.stats import t as student
+from scipy.stats import ttest_rel
 
 from sba.records.file import book_folder, read
+from sba.report.when import MEASURES
 from sba.studies.ablations import effects
+from sba.studies.contenders import CONDITIONS, MAIN
 
 explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
 
@@ -49,6 +53,40 @@ def test_evidence_is_the_interval_of_the_first_seeds(call):
         "Fewer than 5 seeds decide nothing.", "The interval lies below zero", "The interval lies above zero",
         "The interval holds zero",
     ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------- little data
+
+HERE = {"images": 1, "noise": 0, "network": 0, "measure": 0}
+
+
+def test_when_shows_the_differences_of_the_study(call):
+    explorer = explore.when(main({"SBA": -2.0, "mixup": 2.0}))
+    data = explorer.picture.data
+    assert {name: control.index for name, control in explorer.controls.items()} == HERE
+    places = [one["at"] for one in data["answers"]]
+    assert len(set(places)) == len(CONDITIONS) and (1000, 0.4, "alexnet") in places
+    for at, measure in enumerate(MEASURES):
+        shown = call("when", ["answer", HERE | {"measure": at}, data])[0]["measures"][at]
+        assert [one["name"] for one in shown] == [n for n in MAIN.contenders if n != "plain"], measure.name
+    shown = {one["name"]: one for one in call("when", ["answer", HERE, data])[0]["measures"][0]}
+    number = MAIN.contenders.index("R-Drop")
+    test = ttest_rel(ERRORS[number], ERRORS[0])
+    low, high = test.confidence_interval()
+    assert (shown["R-Drop"]["low"], shown["R-Drop"]["high"]) == pytest.approx((low, high))
+    assert shown["SBA"]["decided"] and shown["mixup"]["decided"]
+    rows = list(shown.values())
+    assert call("when", ["names", rows, True], ["names", rows, False]) == ["SBA", "mixup"]
+    (span,) = call("when", ["span", rows])
+    assert span[0] == -span[1] and span[0] <= min(r["low"] for r in rows) and max(r["high"] for r in rows) <= span[1]
+
+
+def test_when_says_what_was_not_run_and_what_is_not_in_the_study(call):
+    data = explore.when(TRIALS).picture.data
+    none, away = call("when", ["answer", HERE, data], ["answer", HERE | {"images": 0, "noise": 2}, data])
+    assert away is None
+    assert {one["verdict"] for one in none["measures"][0]} == {"—"} and none["measures"][0][0]["mean"] is None
+    assert call("when", ["names", none["measures"][0], True], ["span", none["measures"][0]])[0] == "none"
 
 
 # --------------------------------------------------------------------------------------------------------------- ω × η

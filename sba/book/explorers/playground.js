@@ -269,10 +269,10 @@ function render({ model, el }) {
   });
 
   el.classList.add("sba-explorer", "sba-playground");
-  // or JupyterLab takes the arrow keys and Enter for its cells
-  el.dataset.lmSuppressShortcuts = "true";
   const bar = element("div", { class: "bar", role: "group", "aria-label": "training" }, play, one, reset, controls.speed, clear);
   el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, controls.all, lower);
+  // or JupyterLab takes the arrow keys and Enter for its cells; it asks what has the focus before it asks what that lies in
+  for (const node of el.querySelectorAll("input, select, button, [tabindex]")) node.dataset.lmSuppressShortcuts = "true";
   const observer = new ResizeObserver(() => playing || redraw());
   if (linked) addEventListener("hashchange", arrived);
   clear.hidden = true;

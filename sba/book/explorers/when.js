@@ -1,0 +1,61 @@
+// When does it help? Contenders against plain training, in one condition and one measure of the study of little data.
+import { add, colour, explorer, layout, line, marks, panel, short } from "./plot.js";
+
+const LEFT = 148;
+const ROW = 25;
+
+/** The answers of the condition that the controls name; undefined if the study has none there. */
+export function answer({ images, noise, network }, { answers, values }) {
+  const wanted = [values[0][images], values[1][noise], values[2][network]];
+  return answers.find(({ at }) => at.every((value, i) => value === wanted[i]));
+}
+
+/** Round ends of an axis that holds all intervals and zero. */
+export function span(rows) {
+  const all = [0, ...rows.filter(({ mean }) => mean !== null).flatMap(({ low, high }) => [low, high])];
+  const most = Math.max(...all.map(Math.abs), 1e-3);
+  const step = 10 ** Math.floor(Math.log10(most));
+  const end = Math.ceil(most / step) * step;
+  return [-end, end];
+}
+
+/** The names of rows with a verdict, or "none". */
+export function names(rows, better) {
+  const found = rows.filter(({ decided, mean }) => decided && mean < 0 === better).map(({ name }) => name);
+  return found.length ? found.join(", ") : "none";
+}
+
+export default explorer({
+  names: ["images", "noise", "network", "measure"],
+  draw(svg, width, state, data) {
+    const found = answer(state, data);
+    const rows = found ? found.measures[state.measure] : [];
+    const { unit } = data.measures[state.measure];
+    const range = span(rows);
+    const { boxes, height } = layout(width, [{ height: 70 + ROW * Math.max(rows.length, 3), shares: [1] }]);
+    const x = { range, ticks: [range[0], 0, range[1]], label: `minus plain training, ${unit}: left is better` };
+    const frame = panel(svg, boxes[0], { x, y: { range: [Math.max(rows.length, 3), 0], label: found ? found.name : "not in the study" }, left: LEFT });
+    line(frame, [[0, 0], [0, Math.max(rows.length, 3)]], colour("ink"), { "stroke-width": 1 });
+    rows.forEach(({ name, mean, low, high, decided }, row) => {
+      const y = row + 0.5;
+      add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(y) + 4, class: "tick end" }, name);
+      if (mean === null) return add(frame.over, "text", { x: frame.x(0) + 6, y: frame.y(y) + 4, class: "tick" }, "not run");
+      const shade = colour(decided ? "sba" : "grey");
+      line(frame, [[low, y], [high, y]], shade, { "stroke-width": 3 });
+      marks(frame, [[mean, y]], shade, { size: 4.5 });
+    });
+    return height;
+  },
+  say(state, data) {
+    const found = answer(state, data);
+    if (!found) return `The study has no such condition. It has: ${data.answers.map(({ name }) => name).join("; ")}.`;
+    const rows = found.measures[state.measure];
+    const { name, unit } = data.measures[state.measure];
+    const run = rows.filter(({ mean }) => mean !== null);
+    if (!run.length) return `${found.name}: not run, or fewer than two pairs of runs. ${data.command} does what is left.`;
+    const whole = rows.every(({ n }) => n === found.wanted);
+    const told = run.map((one) => `${one.name} ${short(one.mean)} [${short(one.low)}, ${short(one.high)}]`).join("; ");
+    const verdict = `Better than plain after Holm's correction: ${names(rows, true)}; worse: ${names(rows, false)}.`;
+    return `${found.name}, ${name} minus plain training's, ${unit}: ${told}. ${verdict}${whole ? "" : " Not all runs are there yet."}`;
+  },
+});
