@@ -39,7 +39,9 @@ def when(records: Sequence[Record]) -> Explorer:
     }
     controls = {
         "images": choice("training images", labels[0], start["images"], "size of the subset of CIFAR-10"),
-        "noise": choice("wrong labels", labels[1], start["noise"], "share of training labels that became another class"),
+        "noise": choice(
+            "wrong labels", labels[1], start["noise"], "share of training labels that became another class"
+        ),
         "network": choice("network", labels[2], start["network"], "ResNet-20 has batch normalisation"),
         "measure": choice("measure", [m.name for m in MEASURES], 0, "what is compared"),
     }
