@@ -1,5 +1,6 @@
 """The study of little data: its design, how it chooses, its stages, and a tiny version of it from start to end."""
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -7,9 +8,10 @@ from collections import Counter
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import content
+from helpers import after, content
 
 from sba import make_run
+from sba.cli import progress
 from sba.cli.commands import main
 from sba.measure.calibration import calibration
 from sba.models.registry import build
@@ -130,8 +132,8 @@ TINY = (
 )
 
 
-@pytest.fixture
-def tiny(monkeypatch):
+@contextlib.contextmanager
+def tiny_version():
     """The study on digits: two contenders of two configurations, two conditions, no ablation."""
     conditions = (
         Condition("100", DIGITS | {"subset": 100}, 1, ("plain", "SBA")),
@@ -145,8 +147,10 @@ def tiny(monkeypatch):
         "HOLDOUT": 200,
         "TUNING_SEEDS": (100,),
     }
-    for name, value in {**changes, "NAMED": {c.name: c for c in TINY}, "ablated": lambda: ()}.items():
-        monkeypatch.setattr(small_data, name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**changes, "NAMED": {c.name: c for c in TINY}, "ablated": lambda: ()}.items():
+            patch.setattr(small_data, name, value)
+        yield patch
 
 
 def swept(store, *options):
@@ -164,23 +168,34 @@ def timeless(record):
     return kept | {"epochs": [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]}
 
 
-def test_a_fresh_store_gives_the_same_records_bit_for_bit(tiny, tmp_path):
-    status, whole = swept(tmp_path / "one")
-    assert status == 0 and len(whole) == 4 + 2 + 2
-    # a sweep that is stopped again and again, and whose first records are lost
-    status, parts = 3, {}
-    for _ in range(100):
-        status, parts = swept(tmp_path / "other", "--budget", "1")
-        if status == 0:
-            break
-    assert status == 0 and parts.keys() == whole.keys()
-    assert {k: timeless(r) for k, r in parts.items()} == {k: timeless(r) for k, r in whole.items()}
-    assert swept(tmp_path / "one") == (0, whole)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store in which the tiny study was done at once, and its records."""
+    with tiny_version():
+        folder = tmp_path_factory.mktemp("whole")
+        status, found = swept(folder)
+    assert status == 0 and len(found) == 4 + 2 + 2
+    return folder, found
 
 
-def test_what_its_records_keep(tiny, tmp_path):
-    _, found = swept(tmp_path)
-    records = [parse(r) for r in found.values()]
+def test_a_fresh_store_gives_the_same_records_bit_for_bit(whole, tmp_path):
+    """A sweep is stopped again and again, in every run and between two."""
+    statuses, parts = [], {}
+    while 0 not in statuses:
+        with tiny_version() as patch:
+            patch.setattr(progress, "stopping", lambda: contextlib.nullcontext(after(50)))
+            status, parts = swept(tmp_path)
+        statuses.append(status)
+        assert len(statuses) < 20, "the study makes no progress"
+    folder, found = whole
+    assert len(statuses) > 4 and set(statuses) == {3, 0} and parts.keys() == found.keys()
+    assert {k: timeless(r) for k, r in parts.items()} == {k: timeless(r) for k, r in found.items()}
+    with tiny_version():
+        assert swept(folder) == (0, found)
+
+
+def test_what_its_records_keep(whole):
+    records = [parse(r) for r in whole[1].values()]
     for record in records:
         assert [e.epoch for e in record.epochs] == [2, 3, 4, 5, 6] and record.study == NAME
         assert sum(record.calibration["count"]) == (200 if record.run.holdout else 599)
