@@ -27,7 +27,7 @@ def when(records: Sequence[Record]) -> Explorer:
         records: as :func:`sba.records.file.read` reads them; a condition without any says that it was not run.
     """
     answers = [{"at": place(c), "name": c.name, "wanted": c.n, "measures": measured(records, c)} for c in CONDITIONS]
-    values = [sorted({one["at"][i] for one in answers}) for i in range(3)]
+    values: list[list[Any]] = [sorted({place(c)[i] for c in CONDITIONS}) for i in range(3)]
     labels = (
         [f"{images:,}" for images in values[0]],
         [f"{share:.0%}".replace("%", " %") for share in values[1]],
