@@ -147,7 +147,14 @@ def made_alike(one: RunRecord, other: RunRecord) -> bool:
     return same and (one.seed, one.device) == (other.seed, other.device)
 
 
-TEST_IMAGES = {"digits": 599, "moons": 2000, "cifar10": 10_000, "cifar100": 10_000, "imagenet": 50_000}
+TEST_IMAGES = {
+    "digits": 599,
+    "moons": 2000,
+    "cifar10": 10_000,
+    "cifar100": 10_000,
+    "imagenet": 50_000,
+    "imagenette": 3925,
+}
 """Size of each test set."""
 
 

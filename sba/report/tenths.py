@@ -3,7 +3,7 @@
 Such runs never stand among full ones, nor against a number of the paper. Their verdicts are a family of their own, on signs alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ def ten_classes(records: Iterable[Record]) -> list[Average]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus the part that it adds to, both at a tenth of the regime.
+    """A method minus another, both in the same small regime.
 
     Attributes:
         dataset: of the row of Table 1.
@@ -82,5 +82,25 @@ def differences(records: Iterable[Record]) -> list[Difference]:
             amp, (own, other) = max(sides.items(), key=lambda side: min(map(len, side[1])))
             name, part = (column(make_run(**one)) for one in (ours, theirs))
             found.append(Difference(dataset, network, name, part, amp, contrast(own, other)))
-    judged = judge_signs([one.found for one in found])
-    return [replace(one, verdict=j.verdict) for one, j in zip(found, judged, strict=True)]
+    return judged(found)
+
+
+def on_ten_classes(records: Iterable[Record]) -> list[Difference]:
+    """Compare SBA with plain training on ten classes of ImageNet, and with Batch Augmentation if that is run beside."""
+    small = ten_classes(records)
+    asked = dict.fromkeys((run.network, column(run)) for run in (make_run(**one.parameters) for one in imagenette()))
+    found = []
+    for network, part in asked:
+        if part != "sba":
+            own, other = (
+                next((one.by_seed for one in small if (one.run.network, one.column) == (network, name)), {})
+                for name in ("sba", part)
+            )
+            found.append(Difference("imagenette", network, "sba", part, PRECISIONS[0], contrast(own, other)))
+    return judged(found)
+
+
+def judged(found: Sequence[Difference]) -> list[Difference]:
+    """Add the verdicts on signs, of one family."""
+    signs = judge_signs([one.found for one in found])
+    return [replace(one, verdict=sign.verdict) for one, sign in zip(found, signs, strict=True)]

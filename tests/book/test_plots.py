@@ -11,10 +11,10 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from sba.book import maps, plots, style
-from sba.book.tenths import tenths_forest
+from sba.book.tenths import signs_forest
 from sba.records.schema import parse
 from sba.report.grid import grid
-from sba.report.tenths import SCALE
+from sba.report.tenths import SCALE, differences, on_ten_classes
 from sba.studies import paper
 from sba.studies.omega_eta import ETAS, NAME, OMEGAS, PROBLEMS
 from sba.studies.paper_runs import table1_core
@@ -152,14 +152,21 @@ def test_a_sign_stands_before_every_difference(value, text):
     assert plots.signed(value) == text
 
 
-def test_the_tenths_forest_has_every_row_its_verdict_and_no_number_of_the_paper():
+def test_a_forest_of_signs_has_every_row_its_verdict_and_no_number_of_the_paper():
     parameters = [scaled(one, SCALE) | {"amp": "bf16"} for one in [*table1_core("cifar10", "resnet44")][:2]]
     errors = [[13.0, 13.2, 13.1], [12.9, 13.3, 12.8]]
-    drawn = tenths_forest([r for p, e in zip(parameters, errors, strict=True) for r in runs(p, e)])
+    found = differences([r for p, e in zip(parameters, errors, strict=True) for r in runs(p, e)])
+    drawn = signs_forest(found, "A tenth of the regime")
     (axes,) = drawn.figure.axes
-    own = names(axes)
-    assert len(own) == 10 and own.count("ResNet-44, CIFAR-10: SBA\nopen (n=3, bf16)") == 1
-    row = own.index("ResNet-44, CIFAR-10: SBA\nopen (n=3, bf16)")
-    assert points(axes, "o")[row] == pytest.approx(np.mean(np.subtract(errors[1], errors[0])))
+    own, label = names(axes), "ResNet-44, CIFAR-10\nSBA minus Baseline\nopen (n=3, bf16)"
+    assert len(own) == 10 and own.count(label) == 1
+    assert points(axes, "o")[own.index(label)] == pytest.approx(np.mean(np.subtract(errors[1], errors[0])))
     assert not points(axes, "*"), "a star is a number of the paper"
     assert drawn.alt.count("not run") == 9 and "family of 10" in drawn.caption
+
+
+def test_a_forest_of_signs_without_a_run_says_so():
+    drawn = signs_forest(on_ten_classes([]), "Ten of the classes")
+    (axes,) = drawn.figure.axes
+    assert len(names(axes)) == 4 and [t.get_text() for t in axes.texts] == ["not run"] * 4
+    assert "Records: none." in drawn.caption

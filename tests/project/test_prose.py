@@ -62,7 +62,7 @@ PHRASES = {
         "half a percentage point between two methods": "the setting of an exercise",
         "equal seed were 0.3 points": "the same",
     },
-    "06_imagenet.ipynb": {"image of 224 pixels": "the side of ImageNet's crops", "ln 10": "a guess among ten classes"},
+    "06_imagenet.ipynb": {"image of 224 pixels": "the side of ImageNet's crops"},
     "10_relatives.ipynb": {"reaches 90 %": "the definition of the band"},
     "11_robustness.ipynb": {
         '"SBA, 10 η"': "the name of a line",

@@ -4,12 +4,11 @@ import pytest
 from helpers import bench, content, epochs
 
 from sba.core.errors import ConfigError
-from sba.records.names import column
 from sba.records.schema import parse
-from sba.report.full_scale import IMAGES, cost, growth, hours, reduced, speed, with_folds
+from sba.report.full_scale import IMAGES, cost, growth, hours, speed, timed, with_folds
 from sba.studies.paper_runs import IMAGENETTE, imagenette
 from sba.studies.planned import planned_runs
-from sba.training.run import REGIMES
+from sba.training.run import REGIMES, make_run
 
 CELLS = planned_runs(IMAGENETTE, [0])
 
@@ -19,17 +18,18 @@ def made(cell, seconds, study="imagenette"):
     return parse(content(cell.run, id=cell.run.key, study=study, epochs=own))
 
 
-FOUND = reduced([made(c, 10.0 + i) for i, c in reversed(list(enumerate(CELLS)))])
+FOUND = [made(cell, 10.0 + i) for i, cell in enumerate(CELLS)]
 
 
-def test_runs_come_in_the_order_of_the_table_and_others_are_left_out():
-    assert [(r.run.network, column(r.run)) for r in FOUND[:4]] == [
-        ("alexnet_imagenet", "erm"),
-        ("alexnet_imagenet", "sba"),
-        ("alexnet_imagenet", "ba"),
-        ("resnet50", "erm"),
-    ]
-    assert len(FOUND) == 7 and reduced([made(CELLS[0], 1.0, study=""), bench("a")]) == []
+def test_the_speed_is_that_of_the_newest_plain_run_of_each_network_in_whatever_regime():
+    former = make_run("imagenette", "resnet50", "erm", side=112, epochs=5)
+    older = parse(content(former, id="older", study="imagenette", date="2025-01-01T00:00:00Z"))
+    newer = parse(content(former, id="newer", study="imagenette", date="2027-01-01T00:00:00Z"))
+    ids = {CELLS[i].run.network: FOUND[i].id for i in (0, 3, 5)}
+    assert {n: r.id for n, r in timed([older, *reversed(FOUND)]).items()} == ids
+    assert list(timed(FOUND)) == ["alexnet_imagenet", "resnet50", "vgg16_imagenet"]
+    assert timed([*FOUND, newer])["resnet50"].id == "newer" and timed([older]).keys() == {"resnet50"}
+    assert timed([made(CELLS[0], 1.0, study=""), bench("a")]) == {}
     assert [with_folds(r.run) for r in FOUND[:3]] == ["Baseline", "SBA, M = 8", "BA, M = 2"]
 
 

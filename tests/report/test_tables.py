@@ -234,6 +234,23 @@ def test_sba_is_judged_on_its_sign_at_a_tenth_and_never_below_five_runs():
     assert {d.verdict for d in tenths.differences(full)} == {"not run"}
 
 
+def test_sba_on_ten_classes_is_compared_with_plain_training_and_with_ba_if_that_is_run():
+    planned = planned_runs(STUDIES["imagenette"], range(5))
+    errors = {"erm": 30.0, "sba": 29.0, "ba": 31.0}
+    made = [
+        parse(content(p.run, errors[column(p.run)] + 0.1 * p.run.seed, id=p.run.key, study=p.study)) for p in planned
+    ]
+    found = tenths.on_ten_classes(made)
+    assert [(d.network, d.part, d.verdict) for d in found] == [
+        ("alexnet_imagenet", "erm", "holds"),
+        ("alexnet_imagenet", "ba", "holds"),
+        ("resnet50", "erm", "open"),
+        ("vgg16_imagenet", "erm", "open"),
+    ]
+    assert [round(d.found.mean, 6) for d in found] == [-1.0, -2.0, -1.0, -1.0]
+    assert {d.verdict for d in tenths.on_ten_classes([])} == {"not run"}
+
+
 def test_what_is_missing_has_a_command_that_plans_it():
     rows = re.findall(r"<tr>(.*?)</tr>", tables.missing_html([tenth(13.0), record(20.0)]))[1:]
     cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows]
