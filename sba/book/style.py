@@ -125,10 +125,10 @@ def label_end(axes: Axes, x: float, y: float, text: str, color: str, **options: 
     axes.annotate(text, (x, y), textcoords="offset points", color=color, annotation_clip=False, **options)
 
 
-def svg(figure: Figure) -> bytes:
-    """Return a figure as an SVG file."""
+def svg(figure: Figure, about: str | None = None) -> bytes:
+    """Return a figure as an SVG file, with a text inside that says what it shows if one is given."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Description": about})
     return buffer.getvalue()
 
 

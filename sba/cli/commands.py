@@ -169,15 +169,22 @@ def notebooks(
 @click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
 @click.option("--check", is_flag=True, help="write nothing; fail if the file's table is not the generated one")
 def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
-    """Print the table of results, or write it between the markers of the README."""
+    """Print the table of results, or write it into the README with the picture and the table of ingredients."""
     from sba.records.file import read
+    from sba.report.ingredients import ingredients_markdown
     from sba.report.tables import insert_table, readme_table
 
-    text = readme_table(read(results))
+    records = read(results)
     if readme is None:
-        click.echo(text)
-    else:
-        insert_table(readme, text, check)
+        click.echo(readme_table(records))
+        return
+    from sba.book.answer import picture_markdown, write_picture
+
+    insert_table(readme, readme_table(records), check)
+    insert_table(readme, picture_markdown(records), check, "picture")
+    insert_table(readme, ingredients_markdown(records), check, "ingredients")
+    if not check:
+        write_picture(records, readme.parent)
 
 
 @main.command()

@@ -65,8 +65,7 @@ class Average:
     @property
     def label(self) -> str:
         """The method, its hyper-parameters, what departs from the regime, and a precision other than float32."""
-        precision = [] if self.run.amp == "none" else [self.run.amp]
-        return " ".join(filter(None, [title(self.column), settings(self.run), *deviations(self.run), *precision]))
+        return labelled(self.run)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -164,6 +163,12 @@ def deviations(run: Run) -> list[str]:
     free = {"seed", "amp", "channels_last", "holdout"}
     own = plain(run).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
+
+
+def labelled(run: Run) -> str:
+    """Write a run's method, its hyper-parameters, what departs from the regime, and a precision other than float32."""
+    precision = [] if run.amp == "none" else [run.amp]
+    return " ".join(filter(None, [title(column(run)), settings(run), *deviations(run), *precision]))
 
 
 def settings(run: Run) -> str:

@@ -32,10 +32,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str
 
 
 def target(identifier: str) -> str:
-    """Write a record's identifier on the page that lists it, so that :func:`link` finds it."""
+    """Write a record's identifier on the page of records, so that :func:`link` finds it."""
     return f'<span id="record-{identifier}"><code>{identifier}</code></span>'
 
 
 def link(identifier: str) -> str:
-    """Link to a record on the page that lists it."""
-    return f'<a href="#record-{identifier}"><code>{identifier}</code></a>'
+    """Link from a chapter to a record on the page of records."""
+    return f'<a href="records.html#record-{identifier}"><code>{identifier}</code></a>'

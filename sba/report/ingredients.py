@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sba.records.compare import at_seeds, indexed
 from sba.records.inference import Contrast, contrast
-from sba.records.judging import judge_signs
-from sba.records.schema import Record, TrainRecord
+from sba.records.judging import HOLDS, OPEN, judge_signs
+from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.studies.ablations import GROUPS, NAME, Variant, final_nll, vote_effect
 
 
@@ -61,3 +62,61 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
         Ingredient(*about, error, nll, said.verdict, error.ids)
         for (about, error, nll), said in zip(found, judged, strict=True)
     ]
+
+
+def layer_costs(records: Iterable[Record]) -> tuple[BenchRecord, BenchRecord] | None:
+    """Return the cheapest and the dearest layer of ResNet-44 for an augmented step, from the newest benchmark of each; None if none
+    was timed."""
+    timed: dict[str, BenchRecord] = {}
+    for record in sorted((r for r in records if isinstance(r, BenchRecord)), key=lambda r: r.date):
+        if (record.compared.family, record.compared.network) == ("layers", "resnet44"):
+            timed[record.compared.layer] = record
+    if not timed:
+        return None
+    return min(timed.values(), key=lambda r: r.value), max(timed.values(), key=lambda r: r.value)
+
+
+class Line(NamedTuple):
+    """A row of the table of ingredients, in words."""
+
+    name: str
+    claim: str
+    measured: tuple[str, ...]  #: what is compared, and the differences
+    runs: str
+    verdict: str
+
+
+def lines(records: Iterable[Record]) -> list[Line]:
+    """Write the table of ingredients, and what a step costs below it."""
+    records = list(records)
+    found = [
+        Line(one.name, one.claim, (one.against, *differences(one)), f"n = {one.error.n}", one.verdict)
+        for one in ingredients(records)
+    ]
+    if costs := layer_costs(records):
+        late, early = costs
+        told = [f"{one.value:.2f} at {one.compared.layer}" for one in costs]
+        found.append(
+            Line(
+                "cost",
+                "cheap near the output, dear near the input (§4.3)",
+                ("plain steps that an augmented one takes on ResNet-44", *told),
+                f"n = {late.rounds}",
+                HOLDS if late.high < early.low else OPEN,
+            )
+        )
+    return found
+
+
+def differences(one: Ingredient) -> list[str]:
+    """Write the differences of an ingredient with half of their intervals."""
+    units = ((one.error, 2, "points"), (one.nll, 3, "nats"))
+    told = [f"{c.mean:+.{digits}f} ± {c.half:.{digits}f} {unit}" for c, digits, unit in units if c is not None]
+    return [text.replace("-", "−") for text in told]
+
+
+def ingredients_markdown(records: Iterable[Record]) -> str:
+    """Write the table of ingredients for the README."""
+    head = "| Ingredient | The paper says | Measured | Runs | Verdict |\n|---|---|---|---|---|\n"
+    rows = [(f"**{one.name}**", one.claim, "<br>".join(one.measured), one.runs, one.verdict) for one in lines(records)]
+    return head + "\n".join(f"| {' | '.join(cells)} |" for cells in rows)

@@ -1,81 +1,100 @@
-"""Measured settings and single records as tables of a page, each with the command that repeats it."""
+"""Every record with how it was made, for the one page that lists them all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from html import escape
 
 from sba.records.commands import command
 from sba.records.names import title
-from sba.records.schema import BenchRecord, Record, TrainRecord
-from sba.records.stats import interval
-from sba.report.averages import Average, averages, evidence, over_part, written
-from sba.report.html import NOT_RUN, Across, link, table, target
+from sba.records.schema import BenchRecord, Record, RunRecord, TrainRecord
+from sba.report.averages import labelled, rank
+from sba.report.html import Across, table, target
+from sba.studies.catalogue import STUDIES
+
+TABLES, SHORT, BENCH = "The tables, full runs", "The tables, shortened runs", "Benchmarks"
 
 
-def settings_html(records: Iterable[Record], reduced: bool = False) -> str:
-    """List measured settings, each over its seeds, under the network and data they belong to.
+def provenance_html(records: Iterable[Record]) -> str:
+    """List all records in folded tables, one for each study and one for benchmarks.
+
+    A row has the runs that differ in nothing but the seed and were made alike. Below it stand the command that repeats the
+    first, machine, versions, code, data, and file.
 
     Args:
-        records: as :func:`sba.records.file.read` reads them; those of a study of their own and on held-out images are left out.
-        reduced: list shortened runs instead of full ones.
+        records: as :func:`sba.records.file.read` reads them.
     """
-    found = averages(r for r in evidence(records) if r.reduced == reduced)
+    records = list(records)
+    runs = [r for r in records if isinstance(r, RunRecord)]
+    own = [r for r in runs if not r.study]
+    parts = {TABLES: [r for r in own if not r.reduced], SHORT: [r for r in own if r.reduced]}
+    parts |= {
+        name: [r for r in runs if r.study == name]
+        for name in dict.fromkeys([*STUDIES, *(r.study for r in runs)])
+        if name
+    }
+    found = [folded(name, len(part), runs_html(part)) for name, part in parts.items() if part]
+    if timed := [r for r in records if isinstance(r, BenchRecord)]:
+        found.append(folded(BENCH, len(timed), bench_html(timed)))
+    return "".join(found)
+
+
+def folded(name: str, count: int, html: str) -> str:
+    """Fold a table behind its name, what its study measures, and how many records it has."""
+    about = f": {escape(STUDIES[name].about)}" if name in STUDIES else ""
+    return f'<details class="records"><summary><b>{escape(name)}</b>{about} ({count} records)</summary>{html}</details>'
+
+
+def runs_html(records: Sequence[RunRecord]) -> str:
+    """List runs under their network and data: method, number of epochs, and the error and the record of each seed."""
+    alike: dict[tuple[object, ...], list[RunRecord]] = {}
+    for r in sorted(records, key=lambda r: (r.run.dataset, r.run.network, *rank(r.run), r.run.epochs, r.seed)):
+        alike.setdefault((r.run.dataset, r.run.network, r.setting, how(r)), []).append(r)
     rows: list[list[str] | Across] = []
-    for one in found:
-        heading = Across(f"{title(one.run.network)} on {title(one.run.dataset)}", heading=True)
+    for (dataset, network, *_), group in alike.items():
+        heading = Across(f"{title(str(network))} on {title(str(dataset))}", heading=True)
         if heading not in rows:
             rows.append(heading)
-        last, part = interval([r.error_last for r in one.records]), over_part(one, found)
-        rows += [
+        first = group[0]
+        rows.append(
             [
-                f'<span class="narrow">{one.label}</span>',
-                str(one),
-                written(*last),
-                f"{part[1]} minus {title(part[0])}" if part else NOT_RUN,
-            ],
-            Across(made(one)),
-        ]
-    return table(("Method", "Error, %", "Last epoch, %", "Difference"), rows)
+                f'<span class="wrapped">{escape(labelled(first.run))}</span>',
+                f"{first.run.epochs} of {first.run.full_epochs}" if first.reduced else str(first.run.epochs),
+                "<br>".join(f"seed {r.seed}: {error(r)} {target(r.id)}" for r in group),
+            ]
+        )
+        rows.append(Across(f"<code>{command(first)}</code><br>{how(first)}; {places(group)}"))
+    return table(("Method", "Epochs", "Error, % (last epoch)"), rows)
 
 
-def made(one: Average) -> str:
-    """Say on what a setting's runs were made, and how to repeat the first of them."""
-    seeds, run = one.by_seed, one.run
-    told = ", ".join(f"seed {seed} {link(seeds[seed].id)}" for seed in sorted(seeds))
-    length = f"{run.epochs} of {run.full_epochs} epochs" if run.epochs < run.full_epochs else f"{run.epochs} epochs"
-    machines = sorted({f"{r.device_name}, {versions(r)}, source {r.source}" for r in one.records})
-    return f"<code>{command(seeds[min(seeds)])}</code><br>{told}; {length}, {seconds(one)}; {'; '.join(machines)}"
+def error(record: RunRecord) -> str:
+    """Write the error of a run, and that of its last epoch."""
+    return f"{record.error:.2f} ({record.error_last:.2f})" if isinstance(record, TrainRecord) else "diverged"
 
 
-def versions(record: TrainRecord) -> str:
-    """List the libraries that a run was made with."""
-    return ", ".join(f"{name} {version}" for name, version in record.versions.items())
+def how(record: RunRecord) -> str:
+    """Say on which machine, with what and on which data a run was made."""
+    others = (record.jobs or 1) - 1
+    shared = f" beside {others} other{'s' if others > 1 else ''}" if others else ""
+    threads = f", {record.threads} thread(s)" if record.device == "cpu" else ""
+    held = " held-out images" if record.evaluated_on == "holdout" else ""
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    return f"{record.device_name}{threads}{shared}; {versions}; source {record.source}; data {record.fingerprint}{held}"
 
 
-def seconds(one: Average) -> str:
-    """Write the median time of an epoch's training steps on each device, and how many runs shared it."""
-    return ", ".join(f"{median:.2f} s per epoch on {name} ({one.beside(name)})" for name, median in one.seconds.items())
+def places(group: Sequence[Record]) -> str:
+    """Say when records were made and in which lines of which file they stand."""
+    days = sorted({str(getattr(r, "date", ""))[:10] for r in group})
+    lines: dict[str, list[int]] = {}
+    for r in group:
+        lines.setdefault(r.file, []).append(r.line)
+    where = "; ".join(f"{file}, {', '.join(map(str, sorted(own)))}" for file, own in lines.items())
+    return f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}; {where}"
 
 
-def records_html(records: Iterable[Record]) -> str:
-    """List records: identifier, result, how each was made, and for a run the command that repeats it."""
+def bench_html(records: Sequence[BenchRecord]) -> str:
+    """List benchmarks: what was compared, the median ratio, and its range over rounds."""
     rows: list[list[str] | Across] = []
     for r in records:
-        if isinstance(r, TrainRecord):
-            run = r.run
-            rows.append(
-                [
-                    target(r.id),
-                    f"{run.dataset}, {run.network}, {run.method.name}",
-                    str(run.seed),
-                    f"{r.error:.2f}",
-                    f"{r.error_last:.2f}",
-                    f"{run.epochs} of {run.full_epochs}",
-                ]
-            )
-            machine = f"{r.date[:10]}; {r.device_name}, {r.threads} thread(s)"
-            source = f"source {r.source}; data {r.fingerprint}; {r.file}, {r.line}"
-            rows.append(Across(f"<code>{command(r)}</code><br>{machine}; {versions(r)}; {source}"))
-        elif isinstance(r, BenchRecord):
-            rows.append([target(r.id), f'<span class="wrapped">{r.name}</span>', *[NOT_RUN] * 4])
-            ratio = f"a benchmark: {r.value:.3f} (median of {r.rounds} rounds from {r.low:.3f} to {r.high:.3f})"
-            rows.append(Across(f"{ratio}; {r.date[:10]}; {r.device_name}, {r.threads} thread(s); {r.file}, {r.line}"))
-    return table(("Record", "What", "Seed", "Error, %", "Last, %", "Epochs"), rows)
+        named = f'<span class="wrapped">{escape(r.name)}</span>'
+        rows.append([target(r.id), named, f"{r.value:.3f}", f"{r.low:.3f} … {r.high:.3f}", str(r.rounds)])
+        rows.append(Across(f"{r.device_name}, {r.threads} thread(s); {places([r])}"))
+    return table(("Record", "Compared", "Ratio", "Smallest … largest", "Rounds"), rows)

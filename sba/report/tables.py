@@ -20,7 +20,7 @@ SMALLER = ("a tenth of<br>the regime", "ten of the<br>classes")
 """Names of the line of smaller runs, on CIFAR and on ImageNet."""
 WHOLE = {"imagenette": "imagenet"}
 """Data set → the one that it is a part of."""
-BEGIN, END = "<!-- results:begin (generated: python -m sba table --readme README.md) -->", "<!-- results:end -->"
+BEGIN, END = "<!-- {}:begin (generated: python -m sba table --readme README.md) -->", "<!-- {}:end -->"
 
 
 class Entry(NamedTuple):
@@ -120,9 +120,9 @@ def readme_table(records: Iterable[Record]) -> str:
     return "\n".join(lines)
 
 
-def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
-    """Put a generated table between the markers of a Markdown file; with ``check`` write nothing, but complain if the file's table
-    is another one.
+def insert_table(path: pathlib.Path, table: str, check: bool = False, name: str = "results") -> None:
+    """Put a generated table between the markers of its name in a Markdown file; with ``check`` write nothing, but complain if the
+    file's table is another one.
 
     Raises:
         ResultsError: the file cannot be read or written, the markers are missing, or ``check`` found a difference.
@@ -131,11 +131,12 @@ def insert_table(path: pathlib.Path, table: str, check: bool = False) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"readme: {path} cannot be read ({error}); give another --readme") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ResultsError(f"readme: {path} must hold the lines {BEGIN!r} and {END!r} once each; add them")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    begin, end = BEGIN.format(name), END.format(name)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ResultsError(f"readme: {path} must hold the lines {begin!r} and {end!r} once each; add them")
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    new = f"{before}{begin}\n\n{table}\n\n{end}{after}"
     if check and new != text:
         raise ResultsError(
             f"readme: the table of {path} is not what the records give; run python -m sba table --readme {path}"

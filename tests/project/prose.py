@@ -45,7 +45,7 @@ def captions(code):
 
 
 def texts():
-    """Yield (where, markdown) of every markdown cell, caption and page, and of the README without its generated table."""
+    """Yield (where, markdown) of every markdown cell, caption and page, and of the README without what is generated."""
     for path in NOTEBOOKS:
         for i, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
             source = "".join(cell["source"])
@@ -56,7 +56,7 @@ def texts():
     for path in PAGES:
         yield path.name, path.read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    yield "README.md", re.sub(r"<!-- results:begin.*?results:end -->", "", readme, flags=re.DOTALL)
+    yield "README.md", re.sub(r"<!-- (\w+):begin.*?\1:end -->", "", readme, flags=re.DOTALL)
 
 
 def spoken(text):

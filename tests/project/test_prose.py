@@ -30,6 +30,7 @@ NO_MEASUREMENTS = {
     "an angle, a part of a symbol": r"\d*π/\d+|(?<![\w])[α-ω]/\d",
     "the level of an interval or a test": r"\b95 % (?:interval|of the runs)|middle 90 %|level of 5 %|[Pp]ower of 80 %|, 90 % needs",
     "a width of numbers": r"\b(?:8|16|32|64)[- ]bits?\b|\bbase 2\b|1/ln 2|\bln 2\b|\b2³²",
+    "the place of a lesson's part": r"\bMinutes \d+–\d+\.|\bquestion \d\b",
     "zero and one": r"(?<![\d.,])[01]\b(?![.,]\d| %)",
 }
 

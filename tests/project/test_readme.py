@@ -3,26 +3,43 @@
 import pathlib
 import re
 import shlex
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
 
+from sba.book import answer
 from sba.cli.commands import main
 from sba.records.file import read
 from sba.report import tables
+from sba.report.ingredients import ingredients_markdown
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_its_table_is_what_the_records_give():
-    tables.insert_table(ROOT / "README.md", tables.readme_table(read(ROOT / "book" / "results")), check=True)
+@pytest.fixture(scope="module")
+def records():
+    return read(ROOT / "book" / "results")
+
+
+def test_its_tables_are_what_the_records_give(records):
+    tables.insert_table(ROOT / "README.md", tables.readme_table(records), check=True)
+    tables.insert_table(ROOT / "README.md", ingredients_markdown(records), check=True, name="ingredients")
+
+
+def test_its_figure_is_what_the_records_give(records):
+    line = answer.picture_markdown(records)
+    tables.insert_table(ROOT / "README.md", line, check=True, name="picture")
+    drawn = ElementTree.parse(ROOT / answer.PICTURE).iter("{http://purl.org/dc/elements/1.1/}description")
+    assert [f"![{one.text}]({answer.PICTURE.as_posix()})" for one in drawn] == [line]
 
 
 def test_its_picture_is_there_and_has_a_text():
-    ((text, path),) = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
-    assert len(text) > 100
-    picture = (ROOT / path).read_text(encoding="utf-8")
+    found = dict((path, text) for text, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README))
+    assert set(found) == {"book/_assets/sba.svg", answer.PICTURE.as_posix()}
+    assert all(len(text) > 100 for text in found.values())
+    picture = (ROOT / "book/_assets/sba.svg").read_text(encoding="utf-8")
     assert picture.startswith("<svg") and "prefers-color-scheme: dark" in picture
 
 

@@ -75,7 +75,7 @@ def test_names_and_files_of_the_project_are_there(where, text):
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 
-def test_the_last_number_of_an_equation_is_the_papers():
+def test_the_number_of_an_equation_is_the_papers():
     """Sphinx numbers the equations of a page in their order."""
     notation = dict(TEXTS)["notation.md"]
     order = re.findall(r"^\*\*Eq\. (\d+) of the paper\*\*.*?^:label: (\S+)$", notation, re.MULTILINE | re.DOTALL)

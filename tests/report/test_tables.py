@@ -113,20 +113,19 @@ def test_a_record_of_another_machine_does_not_count_twice():
     assert one.ids == ("a", "c")
 
 
-def test_the_generated_table_stays_between_its_markers(tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+def test_a_generated_table_stays_between_its_markers(tmp_path):
+    path, other = tmp_path / "README.md", tables.BEGIN.format("other")
+    path.write_text(f"before\n{other}\n{tables.BEGIN.format('results')}\nold\n{tables.END.format('results')}\nafter\n")
     with pytest.raises(ResultsError, match="is not what the records give"):
         tables.insert_table(path, "new", check=True)
     assert "old" in path.read_text()
     tables.insert_table(path, "new")
     tables.insert_table(path, "new", check=True)
-    assert path.read_text().startswith("before\n") and path.read_text().endswith("\nafter\n")
+    assert path.read_text().startswith(f"before\n{other}\n") and path.read_text().endswith("\nafter\n")
     assert "old" not in path.read_text()
-    path.write_text("no markers")
     with pytest.raises(ResultsError, match="must hold the lines"):
-        tables.insert_table(path, "new")
-    assert path.read_text() == "no markers"
+        tables.insert_table(path, "new", name="other")
+    assert "old" not in path.read_text() and "new" in path.read_text()
 
 
 def test_settings_name_what_is_not_the_default():

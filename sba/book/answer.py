@@ -1,0 +1,78 @@
+"""The one figure of the landing page and of the README: what every method changes, with its interval, and the paper's claim."""
+
+import pathlib
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+
+from sba.book import style
+from sba.book.plots import Drawn, Row, forest, signed
+from sba.records.judging import MINIMUM
+from sba.records.names import title
+from sba.records.schema import Record
+from sba.report.averages import averages, evidence, over_part
+from sba.report.ingredients import ingredients
+from sba.studies import paper
+from sba.studies.paper_runs import ROWS
+
+PICTURE = pathlib.Path("book", "_assets", "answer.svg")
+"""Where the README has it."""
+DIGITS = ("all together", "dropout points", "Gaussian points")
+"""The ingredients that are drawn, from the study of ablations on a hundred digits."""
+MINUS = {"erm": "", "cutout": " minus Cutout"}
+
+
+def claimed(dataset: str, network: str) -> float:
+    """Return the difference in error between SBA and plain training that the paper states for a row of Table 1, in points."""
+    return paper.stated(dataset, network, "sba").error - paper.stated(dataset, network, "erm").error
+
+
+def answer_rows(records: Iterable[Record]) -> list[Row]:
+    """List the differences from plain training: full runs on CIFAR-10, then the ingredients on a hundred digits."""
+    records = list(records)
+    known = averages(evidence(records))
+    whole = [one for one in known if one.run.dataset == "cifar10" and not one.reduced]
+    rows = [
+        Row(
+            f"{title(one.run.network)}: {title(one.column)}{MINUS.get(part[0], '')} (n={part[1].n})",
+            part[1],
+            style.colour(one.column),
+            part[1].n >= MINIMUM,
+            claimed(*ROWS[0]) if one.column == "sba" and one.run.network == ROWS[0][1] else None,
+        )
+        for one in whole
+        if (part := over_part(one, known))
+    ]
+    parts = {one.name: one.error for one in ingredients(records)}
+    for name in (n for n in DIGITS if n in parts):
+        said = "SBA η=1" if name == DIGITS[0] else f"{name} alone"
+        found = parts[name]
+        rows.append(Row(f"100 digits: {said} (n={found.n})", found, style.colour("sba"), found.n >= MINIMUM))
+    return rows
+
+
+def answer(records: Iterable[Record]) -> Drawn:
+    """Draw the figure; its text for those who cannot see it has every number."""
+    rows = answer_rows(records)
+    figure, axes = plt.subplots(figsize=(5.6, 0.9 + 0.34 * len(rows)))
+    forest(axes, rows)
+    axes.set(xlabel="error minus plain, points")
+    told = "; ".join(f"{row.label}: {row.found}" for row in rows)
+    stars = "; ".join(signed(row.claim) for row in rows if row.claim is not None)
+    what = "Differences of the test error from plain training, in points with 95 % intervals"
+    return Drawn(figure, f"{what}. {told}. The paper claims {stars or 'nothing'}.", "")
+
+
+def write_picture(records: Iterable[Record], root: pathlib.Path) -> None:
+    """Write the figure for the README in ``root``, with its text inside."""
+    style.use()
+    drawn = answer(records)
+    (root / PICTURE).write_bytes(style.svg(drawn.figure, drawn.alt))
+    plt.close(drawn.figure)
+
+
+def picture_markdown(records: Iterable[Record]) -> str:
+    """Write the line that shows the figure in the README."""
+    drawn = answer(records)
+    plt.close(drawn.figure)
+    return f"![{drawn.alt}]({PICTURE.as_posix()})"
