@@ -20,8 +20,11 @@ hypothesis.settings.load_profile("sba")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep the tests that share a fixture of their module in one process (``--dist loadgroup``), or each makes it again."""
+    """Keep the tests that share a fixture of their module in one process (``--dist loadgroup``), or each makes it again; skip
+    those that need a GPU if there is none."""
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
         scopes = {found[-1].scope for found in item._fixtureinfo.name2fixturedefs.values()}
         if "module" in scopes and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -19,8 +19,6 @@ from torch.utils._pytree import tree_leaves
 from sba import METHODS, train
 from sba.core.rng import Step
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 # ---------------------------------------------------------------------------------- a rehearsal, on the device without data
 
 
@@ -162,7 +160,7 @@ def test_the_rehearsal_sees_what_is_read(monkeypatch, run, small, read):
 # -------------------------------------------------------------------------------------------------------------- on a GPU
 
 
-@gpu
+@pytest.mark.gpu
 @free
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_the_steps_of_an_epoch_synchronise_nothing(monkeypatch, run, small, name):
@@ -183,7 +181,7 @@ def test_the_steps_of_an_epoch_synchronise_nothing(monkeypatch, run, small, name
     assert training.step == 2 * training.steps_per_epoch
 
 
-@gpu
+@pytest.mark.gpu
 def test_constants_of_the_augmentation_are_those_of_the_host():
     from sba.data.augment import _scale_and_shift
 

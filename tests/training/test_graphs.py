@@ -20,8 +20,6 @@ from sba.methods import Method
 from sba.training.graphs import WARM_STEPS, Graphs, Handing, Noting
 from sba.training.setup import captured
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 BRANCHED = {name for name, cls in METHODS.items() if cls.branch is not Method.branch}
 SETTINGS = {
     **{name: settings_of(name) for name in sorted(BRANCHED)},
@@ -242,7 +240,7 @@ def test_a_stopped_run_goes_on_with_captured_steps(stand_in, run, small, tmp_pat
 # ---------------------------------------------------------------------------------------------------- the real thing
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.usefixtures("deep")
 @captured_runs
 def test_captured_steps_are_steps_on_a_gpu(run, small, name):
@@ -260,7 +258,7 @@ def test_captured_steps_are_steps_on_a_gpu(run, small, name):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-@gpu
+@pytest.mark.gpu
 def test_a_captured_step_draws_anew(run, small):
     """Two replays on the same rows and weights differ: their seeds are not those of the capture."""
     training = train(run(padding=1, flip=True, lr=1e-12, epochs=3), small, device="cuda", graphs=True)
@@ -268,7 +266,7 @@ def test_a_captured_step_draws_anew(run, small):
     assert len(set(losses)) == 3
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.usefixtures("deep")
 def test_a_capture_that_fails_on_a_gpu_ends_no_run(monkeypatch, run, small):
     """The network's dropout draws from torch's own generator, which a broken capture must not leave unusable."""
@@ -281,7 +279,7 @@ def test_a_capture_that_fails_on_a_gpu_ends_no_run(monkeypatch, run, small):
     assert training.finished and not training.graphs.captured
 
 
-@gpu
+@pytest.mark.gpu
 def test_the_stream_of_graphs_is_not_the_default_one():
     graphs = Graphs(lambda rows, now: {}, torch.device("cuda"))
     with graphs.running(0.1):
