@@ -20,7 +20,7 @@ worst=0
 if [[ ! -e $to/checked ]]; then
   export python device to
   if timeout --kill-after=5 "${CHECK_SECONDS:-120}" bash -ec '
-    "$python" -m pytest -q -m gpu tests/training
+    "$python" -m pytest -q -m gpu tests/training tests/bench
     "$python" -m sba notebooks --stage "$(mktemp -d)/stage" -p device "$device" \
       --only 01_tour --only 04_soft_label --only 14_gradient' >"$to/checks.log" 2>&1
   then

@@ -19,6 +19,7 @@ from torch import Tensor
 from sba.bench.attached import against_chain
 from sba.bench.epochs import WANTED, epochs
 from sba.bench.loop import against_loader
+from sba.bench.packed import against_packed
 from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, step_costs
 from sba.core.errors import ConfigError
 from sba.methods import METHODS, SBA
@@ -29,8 +30,10 @@ from sba.records.file import append
 from sba.records.record import identified, provenance
 from sba.training.machine import Machine
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs")
-"""Kinds of comparison; "epochs" is the one of a GPU."""
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs", "packed")
+"""Kinds of comparison."""
+OF_A_GPU = ("epochs", "packed")
+"""Those that are measured on a card; the others are on a processor."""
 ALWAYS = {"omega": 0.0}
 """λ(t) = 1 at every step."""
 RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
@@ -180,13 +183,13 @@ def run_benchmarks(
         quick: one short round of each, to see that they run; never recorded.
         amp: precision of our loop in the comparisons with the plain one: "none" or "bf16".
         only: families of comparisons among ``FAMILIES``; by default those of the device.
-        device: "epochs" is measured on a GPU, and the others on the processor.
+        device: :data:`OF_A_GPU` are measured on a GPU, and the others on the processor.
 
     Raises:
         ConfigError: a family is not measured on the device.
     """
     where = Machine(device=device).prepare()
-    families = [name for name in FAMILIES if (name == "epochs") == (where.type == "cuda")]
+    families = [name for name in FAMILIES if (name in OF_A_GPU) == (where.type == "cuda")]
     if strangers := [name for name in only if name not in families]:
         raise ConfigError(
             f"only: {strangers[0]!r} is not measured on the device {device!r}; give one of {', '.join(families)}"
@@ -216,6 +219,7 @@ def run_benchmarks(
         "attach": lambda: against_chain("resnet44", rounds),
         "import": lambda: [import_time(3 * rounds)],
         "epochs": lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), where, amp)],
+        "packed": lambda: against_packed("resnet44", min(rounds, 3), where, amp),
     }
     for name in only or families:
         for found in comparisons[name]():

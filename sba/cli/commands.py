@@ -196,7 +196,7 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs"]),
+    type=click.Choice(["loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs", "packed"]),
     help="all of the device by default",
 )
 def bench(

@@ -55,7 +55,10 @@ def test_two_loans_in_two_folders_go_on_with_one_run(tmp_path, loan):
     found, calls = loan(0.1, lines(EPOCHS[0]), first)
     assert found.returncode == 3, found.stderr
     checks = [call.split("--stage")[0] for call in calls[:2]]
-    assert checks == ["-m pytest -q -m gpu tests/training", "-m sba notebooks "] and calls[1].count("--only") == 3
+    assert (
+        checks == ["-m pytest -q -m gpu tests/training tests/bench", "-m sba notebooks "]
+        and calls[1].count("--only") == 3
+    )
     assert "-p device cpu" in calls[1] and (first / "checked").exists()
     done = epochs_done(first / long.title)
     assert done >= 1 and not read(first)
