@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sba.records.inference import Contrast
 
@@ -74,7 +74,7 @@ def sooner(ours: Arrivals, theirs: Arrivals) -> Contrast:
     n, difference = min(len(ours.epochs), len(theirs.epochs)), ours.restricted_mean - theirs.restricted_mean
     if n < 2:
         return Contrast("", difference, math.nan, math.nan, n)
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (ours.epochs, theirs.epochs),
         lambda a, b, axis: a.mean(axis) - b.mean(axis),
         permutation_type="independent",

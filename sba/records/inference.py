@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sba.records.compare import Runs
 from sba.records.schema import RunRecord, TrainRecord
@@ -49,13 +49,13 @@ class Contrast:
     @property
     def p(self) -> Number:
         """Two-sided p-value of no difference; NaN for one run on a side."""
-        student = 2 * stats.t.sf(np.abs(self.mean) / self.standard_error, self.freedom)
+        student = 2 * scipy.stats.t.sf(np.abs(self.mean) / self.standard_error, self.freedom)
         return student if self.exact is None else np.where(np.isnan(self.exact), student, self.exact)
 
     @property
     def half(self) -> Number:
         """Half the width of the 95 % interval; NaN if there is none."""
-        return stats.t.isf(LEVEL / 2, self.freedom) * self.standard_error
+        return scipy.stats.t.isf(LEVEL / 2, self.freedom) * self.standard_error
 
     @property
     def low(self) -> Number:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sba.records.inference import LEVEL, Contrast, Number, pooled_deviation
 
@@ -34,15 +34,15 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def equivalence_p(found: Contrast, centre: Number = 0.0, margin: float = NEGLIGIBLE) -> Number:
     """Return the p-value of two one-sided tests (Schuirmann, 1987): small if the difference lies within a margin of ``centre``."""
-    above = stats.t.sf((found.mean - centre + margin) / found.standard_error, found.freedom)
-    below = stats.t.cdf((found.mean - centre - margin) / found.standard_error, found.freedom)
+    above = scipy.stats.t.sf((found.mean - centre + margin) / found.standard_error, found.freedom)
+    below = scipy.stats.t.cdf((found.mean - centre - margin) / found.standard_error, found.freedom)
     return np.maximum(above, below)
 
 
 def beyond_p(found: Contrast, centre: Number = 0.0, margin: float = NEGLIGIBLE) -> Number:
     """Return the two-sided p-value of a difference within a margin of ``centre``: small if it lies outside."""
     outside = np.maximum(np.abs(found.mean - centre) - margin, 0.0)
-    return np.minimum(1.0, 2 * stats.t.sf(outside / found.standard_error, found.freedom))
+    return np.minimum(1.0, 2 * scipy.stats.t.sf(outside / found.standard_error, found.freedom))
 
 
 def sign_verdict(found: Contrast, p: float, equivalent: float) -> str:
@@ -155,7 +155,7 @@ def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 
     ranks = [np.arange(len(group)) - (len(group) - 1) / 2 for group in groups]
     alike = [g.mean() + spread * r / r.std(ddof=1) for g, r in zip(groups, ranks, strict=True)]
     # a fixed seed, since its integral is drawn at random
-    return [float(p) for p in stats.dunnett(*alike[1:], control=alike[0], random_state=0).pvalue]
+    return [float(p) for p in scipy.stats.dunnett(*alike[1:], control=alike[0], random_state=0).pvalue]
 
 
 def judge_lowest(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> Judgement:

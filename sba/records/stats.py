@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 def half_width(values: np.ndarray) -> np.ndarray:
@@ -12,7 +12,7 @@ def half_width(values: np.ndarray) -> np.ndarray:
     n = (~np.isnan(values)).sum(0)
     deviations = np.where(np.isnan(values), 0.0, values - mean(values))
     deviation = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
-    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1))
+    half = scipy.stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1))
     return np.where(n > 1, half, np.nan)
 
 
