@@ -5,6 +5,7 @@ import torch
 import torchvision.models as tv
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torchvision.models.convnext import CNBlockConfig
 
 CLASSES = 5
 
@@ -32,6 +33,11 @@ def vit():
     )
     torch.nn.init.normal_(model.heads.head.weight)  # torchvision begins with logits of 0
     return model
+
+
+def convnext():
+    stages = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 2)]
+    return tv.ConvNeXt(stages, stochastic_depth_prob=0.1, num_classes=CLASSES)
 
 
 def frozen():
@@ -70,7 +76,7 @@ MODELS = {
         lambda: tv.efficientnet_b0(num_classes=CLASSES),
         ["features.2.0", "features.4", "classifier.1:in"],
     ),
-    "convnext": (lambda: tv.convnext_tiny(num_classes=CLASSES), ["features.5.2", "classifier.2:in"]),
+    "convnext": (convnext, ["features.3.1", "classifier.2:in"]),
     "vit": (
         vit,
         ["conv_proj", "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_1.mlp:in", "heads.head:in"],

@@ -156,12 +156,11 @@ def changes(explorer, act, tries=1):
     return False
 
 
-@pytest.mark.parametrize("scheme", ["http", "file"])
 @each_explorer_page
-def test_every_control_moves_picture_and_readout(visit, address, page, scheme):
-    """By the arrow keys and by pointer."""
+def test_every_control_moves_picture_and_readout(visit, address, page):
+    """By the arrow keys and by pointer. Of a file: what a page may do there, it may do over HTTP."""
     reader = visit()
-    url = address(page, scheme)
+    url = address(page, "file")
     tab = reader.open(url)
     dead = []
     for explorer in tab.locator(FOLLOWING).all():
@@ -216,7 +215,9 @@ def test_a_picture_follows_a_slider_at_once(visit, address, page):
 def test_explorers_are_accessible(visit, address, page, theme):
     tab = visit(color_scheme=theme).open(address(page, "http"))
     assert tab.evaluate("document.documentElement.dataset.theme") == theme
-    found = Axe().run(tab, context=".explorer")
+    # the themes differ in their colours alone
+    rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+    found = Axe().run(tab, context=".explorer", options=rules)
     assert found.violations_count == 0, found.generate_report()
     assert found.response["passes"], "axe looked at nothing"
 
