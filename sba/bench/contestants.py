@@ -20,6 +20,7 @@ from sba.bench.attached import against_chain
 from sba.bench.epochs import WANTED, epochs
 from sba.bench.loop import against_loader
 from sba.bench.packed import against_packed
+from sba.bench.threads import against_threads
 from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, step_costs
 from sba.core.errors import ConfigError
 from sba.methods import METHODS, SBA
@@ -30,7 +31,7 @@ from sba.records.file import append
 from sba.records.record import identified, provenance
 from sba.training.machine import Machine
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs", "packed")
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed")
 """Kinds of comparison."""
 OF_A_GPU = ("epochs", "packed")
 """Those that are measured on a card; the others are on a processor."""
@@ -218,6 +219,7 @@ def run_benchmarks(
         ],
         "attach": lambda: against_chain("resnet44", rounds),
         "import": lambda: [import_time(3 * rounds)],
+        "threads": lambda: [against_threads("alexnet", 3 * rounds, kind) for kind in ("none", "bf16")],
         "epochs": lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), where, amp)],
         "packed": lambda: against_packed("resnet44", min(rounds, 3), where, amp),
     }

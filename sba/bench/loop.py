@@ -1,5 +1,6 @@
 """How fast this project's loop is on a processor, beside a plain loop with a DataLoader."""
 
+import os
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,6 +76,8 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
         "ours GFLOP/s": gflop / statistics.median(fast),
         "matmul GFLOP/s": statistics.median(ceiling),
         "threads": float(torch.get_num_threads()),
+        # a busy machine slows the loader's processes most
+        "load": os.getloadavg()[0],
     }
     name = f"{network} ({amp}): speed of our loop over a plain loop with 2 workers"
     return ratio(name, slow, fast, details, family="loop", network=network, method="erm", amp=amp)

@@ -196,7 +196,9 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["loop", "step", "folds", "layers", "relatives", "attach", "import", "epochs", "packed"]),
+    type=click.Choice(
+        ["loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed"]
+    ),
     help="all of the device by default",
 )
 def bench(

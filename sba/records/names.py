@@ -11,6 +11,7 @@ NAMES = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet",
+    "imagenette": "Imagenette",
     "digits": "digits",
     "moons": "moons",
     "alexnet": "AlexNet",

@@ -9,7 +9,7 @@ from sba.core.errors import ResultsError
 from sba.records.names import title
 from sba.records.schema import Record
 from sba.report.averages import Average, averages, deviations, evidence, settings
-from sba.report.html import NOT_RUN
+from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
 from sba.report.tenths import PRECISIONS, SCALE, SEEDS, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
@@ -78,7 +78,7 @@ def stacked(one: Average, link: Callable[[str], str], *more: str) -> str:
 
 def missing_html(records: Iterable[Record]) -> str:
     """List the cells of Table 1 that no run stands in, each row with the commands that fill them."""
-    rows = []
+    rows: list[list[str] | Across] = []
     for (dataset, network), row in table1(records).items():
         whole = dataset == "imagenet"
         asked = [name for name in SHOWN if not whole or (row[name].paper and name != "cutout+ba")]
@@ -93,10 +93,8 @@ def missing_html(records: Iterable[Record]) -> str:
             if lacking:
                 where, columns = f"{title(dataset)}, {title(network)}", ", ".join(map(title, lacking))
                 told = f"python -m sba sweep {command} --methods {','.join(lacking)}"
-                rows.append(
-                    [where, name, f'<span class="narrow">{columns}</span>', f'<code class="wrapped">{told}</code>']
-                )
-    return html_table(("Row", "Regime", "Missing", "Command"), rows)
+                rows += [[where, name, f'<span class="wrapped">{columns}</span>'], Across(f"<code>{told}</code>")]
+    return html_table(("Row", "Regime", "Missing"), rows)
 
 
 def readme_table(records: Iterable[Record]) -> str:

@@ -252,9 +252,9 @@ def test_sba_on_ten_classes_is_compared_with_plain_training_and_with_ba_if_that_
 
 def test_what_is_missing_has_a_command_that_plans_it():
     rows = re.findall(r"<tr>(.*?)</tr>", tables.missing_html([tenth(13.0), record(20.0)]))[1:]
-    cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows]
-    assert len(cells) == 2 * 8 and cells[1][2].startswith("Cutout, Cutout + BA, SBA")
-    for _, _, missing, command in cells:
+    cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", row)] for row in rows]
+    assert len(cells) == 2 * 2 * 8 and cells[2][2].startswith("Cutout, Cutout + BA, SBA")
+    for (_, _, missing), (command,) in zip(cells[::2], cells[1::2], strict=True):
         words = shlex.split(command)
         assert words[:4] == ["python", "-m", "sba", "sweep"]
         asked = sweep.make_context("sweep", words[4:]).params
