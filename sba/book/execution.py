@@ -14,18 +14,19 @@ import os
 import platform
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
 import papermill
 import yaml
+from jupyter_core.utils import ensure_event_loop
 from tqdm import tqdm
 
+from sba.book import kernels
 from sba.book.hygiene import NotebookError, check_outputs, strip
 
 STAGED = ("book", "_config.yml", "_toc.yml")
@@ -36,6 +37,7 @@ DRAWN = Path("book", "_figures")
 KERNEL_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # two kernels that each have a thread pool compete for the cores: five times slower
     "JUPYTER_PLATFORM_DIRS": "1",  # jupyter_core warns about its old folders otherwise
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # what a kernel sets before it imports matplotlib
     "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel `python3` is this interpreter, not one installed for the user
 }
 
@@ -73,6 +75,7 @@ def execute(
     jobs = jobs or min(2, os.cpu_count() or 1)
     failures = []
     with (
+        kernels.loaded(KERNEL_ENVIRONMENT) if stale else nullcontext(),
         ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(sources), initial=len(sources) - len(stale), desc="notebooks", unit="notebook") as bar,
     ):
@@ -179,27 +182,38 @@ def _choose(folder: Path, only: Iterable[str]) -> list[Path]:
 
 
 def _run(source: Path, stage: Path, parameters: dict, wanted: str) -> None:
-    """Execute one notebook beside the stage, check it, and only then move it into the stage with its digest.
-
-    papermill runs in a process of its own: its `cwd` and the kernel's environment belong to the whole process, and two
-    notebooks may be running.
-    """
+    """Execute one notebook beside the stage, check it, and only then move it into the stage with its digest."""
     target, attempt = stage / "notebooks" / source.name, stage.parent / "failed" / source.name
     for old in (target, _digest_file(target), attempt):
         old.unlink(missing_ok=True)
         old.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
-    command += ["--parameters_yaml", yaml.safe_dump(parameters), str(source), str(attempt)]
-    done = subprocess.run(command, cwd=stage, env=os.environ | KERNEL_ENVIRONMENT, capture_output=True, text=True)
+    failure: Exception | None = None
+    try:
+        papermill.execute_notebook(
+            source,
+            attempt,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            start_timeout=300,
+            kernel_manager_class=kernels.Manager,
+            # where the kernel runs: papermill's own `cwd` would be that of both notebooks
+            resources={"metadata": {"path": str(stage)}},
+        )
+    except Exception as error:
+        failure = error
+    finally:
+        # of this thread: jupyter_client leaves it open
+        ensure_event_loop().close()
     if not attempt.exists():
-        raise NotebookError(f"{source.name}: papermill wrote nothing\n{done.stderr}")
+        raise NotebookError(f"{source.name}: papermill wrote nothing\n{failure!r}")
     notebook = nbformat.read(attempt, as_version=4)
     # papermill puts notes into a copy that failed: without them the cells count as in the source
     notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     try:
         check_outputs(source.name, notebook)
-        if done.returncode != 0:
-            raise NotebookError(f"{source.name}: {done.stderr.strip()}")
+        if failure:
+            raise NotebookError(f"{source.name}: {failure}")
     except NotebookError as error:
         raise NotebookError(f"{error}\nexecuted copy: {attempt}") from None
     target.write_text(nbformat.writes(strip(notebook)) + "\n", encoding="utf-8")

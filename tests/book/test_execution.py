@@ -1,6 +1,8 @@
 """The chapters' sources are clean, and what the pipeline stages is what a page may show."""
 
+import ast
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,7 +48,8 @@ def tree(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     parameters = code("seed = 0\ndevice = 'cpu'", "parameters")
-    facts = "import os, sys\nprint(seed, device, os.environ['OMP_NUM_THREADS'], os.getcwd(), sys.prefix)"
+    facts = "import os, sys, pandas\nprint(seed, device, os.environ['OMP_NUM_THREADS'], os.getcwd(), sys.prefix,"
+    facts += " pandas.get_option('display.max_columns'))"
     save(tmp_path / "notebooks" / "00_good.ipynb", markdown("# Good"), parameters, code(facts))
     save(tmp_path / "notebooks" / "01_bad.ipynb", markdown("# Bad"), parameters, code("1 / seed"), code("'never'"))
     return tmp_path
@@ -122,7 +125,7 @@ def test_executing_stages_the_tree_sets_the_parameters_and_skips_what_is_up_to_d
     assert dict(os.environ) == before
     executed = nbformat.read(done, as_version=4)
     assert done == stage / "notebooks" / "00_good.ipynb"
-    assert executed.cells[-1].outputs[0].text.split() == ["3", "cpu", "1", str(stage), sys.prefix]
+    assert executed.cells[-1].outputs[0].text.split() == ["3", "cpu", "1", str(stage), sys.prefix, "20"]
     injected = executed.cells[2]
     assert tags(injected) == ["injected-parameters", "remove-cell"] and injected.id == "injected-parameters"
     assert "papermill" not in nbformat.writes(executed) and "iopub" not in nbformat.writes(executed)
@@ -147,6 +150,44 @@ def test_a_failing_notebook_is_named_with_its_error_and_leaves_no_page(tree):
     assert str(failed) in str(caught.value)
     outputs = [o for c in nbformat.read(failed, as_version=4).cells if c.cell_type == "code" for o in c.outputs]
     assert [o.ename for o in outputs] == ["ZeroDivisionError"]
+
+
+def test_a_kernel_that_dies_is_named(tree):
+    save(tree / "notebooks" / "02_dead.ipynb", code("device = 'cpu'", "parameters"), code("import os\nos._exit(1)"))
+    with pytest.raises(NotebookError, match=r"02_dead\.ipynb: Kernel died"):
+        execute(tree, only=["02_dead"])
+    assert not (tree / "_build" / "stage" / "notebooks" / "02_dead.ipynb").exists()
+
+
+# what stands on a line: a module, and attributes of it that a chapter uses
+FRESH = """
+import importlib, sys
+for line in sys.stdin:
+    module, *names = line.split()
+    found = importlib.import_module(module)
+    for name in names:
+        assert hasattr(found, name), f"{line.strip()}: import it by its full name"
+        found = getattr(found, name)
+"""
+
+
+def test_a_chapter_imports_itself_what_it_uses():
+    """The book's kernels have loaded more than a reader's: `sba.report` may be an attribute there, and none in Jupyter."""
+    used = set()
+    for path in SOURCES:
+        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
+        nodes = list(ast.walk(ast.parse(text)))
+        imported = [a for n in nodes if isinstance(n, ast.Import) for a in n.names]
+        modules = {a.asname or a.name: a.name for a in imported if a.asname or "." not in a.name}
+        for node in nodes:
+            names = []
+            while isinstance(node, ast.Attribute):
+                node, names = node.value, [node.attr, *names]
+            if names and isinstance(node, ast.Name) and node.id in modules:
+                used.add(" ".join([modules[node.id], *names]))
+    assert any(line.startswith("torch nn ") for line in used)
+    done = subprocess.run([sys.executable, "-c", FRESH], input="\n".join(sorted(used)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(tree):
