@@ -6,9 +6,13 @@
 * A default that a dataclass makes anew is no Python, and a signature with it is not read as one: an ellipsis stands for it.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping
+
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import ObjectEntry
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
@@ -27,13 +31,25 @@ def restore(app: Sphinx, what: str, name: str, obj: object, options: object, lin
         lines[:] = app.prose
 
 
+def endings(objects: Mapping[str, ObjectEntry]) -> dict[str, list[str]]:
+    """Map b.c and c to the names a.b.c that end so."""
+    found = defaultdict(list)
+    for name, entry in objects.items():
+        for i, letter in enumerate(name):
+            if letter == "." and not entry.aliased:
+                found[name[i + 1 :]].append(name)
+    return found
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.reference | None:
     """Find the one object whose name ends as a reference does."""
     if node.get("refdomain") != "py":
         return None
-    ending = "." + node["reftarget"].split("sba.")[-1].rsplit("methods.")[-1]
     objects = env.domains["py"].objects
-    found = [name for name, entry in objects.items() if name.endswith(ending) and not entry.aliased]
+    if not hasattr(app, "endings"):
+        # references are resolved when all pages have been read
+        app.endings = endings(objects)
+    found = app.endings.get(node["reftarget"].split("sba.")[-1].rsplit("methods.")[-1], [])
     if len(found) != 1:
         return None
     entry = objects[found[0]]
