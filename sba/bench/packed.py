@@ -20,6 +20,7 @@ from sba.core.staged import Staged
 from sba.models.cifar import SubsampledIdentity
 from sba.models.registry import build, to_device
 from sba.training.run import make_run
+from sba.training.setup import autotuned
 
 SEEDS = (2, 4, 8)
 """How many networks are packed into one."""
@@ -143,13 +144,14 @@ def training_step(network: str, seeds: int, device: torch.device, amp: str, dens
         return step
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(3):
+    with autotuned(device):
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream(device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             step()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
     return graph.replay
 
 
