@@ -44,3 +44,21 @@ def test_parameters_and_imports_are_folded(path):
         and ("parameters" in tags or re.search(r"^(?:import|from) ", text, re.MULTILINE))
     ]
     assert opened == []
+
+
+def test_the_first_page_answers_what_a_reader_asks_first():
+    """From records: all but what SBA is."""
+    (path,) = [p for p in NOTEBOOKS if p.stem == "result"]
+    first = next(cells(path))[2]
+    answers = dict(
+        re.findall(r"^- \*\*(.+?)\*\*(.*?)(?=^- |\Z|\n\n)", first.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    )
+    questions = [
+        "Does it work?",
+        "Where does it help?",
+        "Which ingredient does it?",
+        "What does it cost?",
+        "What was not run?",
+    ]
+    assert list(answers) == ["What it is.", *questions]
+    assert [q for q in questions if "{glue:text}" not in answers[q]] == []
