@@ -1,6 +1,6 @@
 """Sphinx extension: the book's own files, MathJax beside the pages, and no request to another host.
 
-* `book/_assets` joins the static files and its `book.css` is loaded on every page.
+* `book/_assets` joins the static files; its `book.css` and `boxes.js` are loaded on every page.
 * MathJax 3 comes from the package `sphinx-mathjax-offline`; only the parts that a page can load are copied.
 * sphinx-thebe is part of Jupyter Book 1. It needs a server, names a host, and declares its constants twice, which is a
   SyntaxError on every page: it is taken out.
@@ -168,6 +168,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", forward)
     app.add_css_file("book.css", priority=900)
+    app.add_js_file("boxes.js", defer="defer")
     # Sphinx copies no static file in a build without a changed page: a changed asset is to build every page again
     folders = (ASSETS, ASSETS.parent / "_templates")
     sources = [Path(__file__), *sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())]

@@ -17,6 +17,8 @@ SECONDS_A_FIGURE, SECONDS_A_FORMULA, SECONDS_A_LINE = 30, 20, 3
 STEP = 5
 """Minutes that a reading time is rounded up to."""
 FOLDED = {"tag_hide-input", "tag_hide-cell", "tag_remove-input", "tag_remove-cell", "dropdown"}
+EXHIBITS = {"drawn", "tabled"}
+"""The nodes of exhibits.py."""
 PICTURE = re.compile(r"<(?:figure|table)\b")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -44,7 +46,7 @@ def count(node: nodes.Node) -> Counted:
         return Counted(formulas=1)
     if isinstance(node, nodes.literal_block):
         return Counted(lines=len(node.astext().splitlines()))
-    if isinstance(node, nodes.image):
+    if isinstance(node, nodes.image) or node.tagname == "drawn":
         return Counted(figures=1)
     if isinstance(node, nodes.raw):
         return Counted(figures=len(PICTURE.findall(node.astext())))
@@ -63,7 +65,9 @@ def count(node: nodes.Node) -> Counted:
 
 def count_figures(node: nodes.Element) -> Counted:
     """Count the figures and tables of an output; what it prints is looked at, not read."""
-    return Counted(figures=sum(len(PICTURE.findall(raw.astext())) for raw in node.findall(nodes.raw)))
+    own = [one for one in node.findall(nodes.Element) if one.tagname in EXHIBITS]
+    rest = [raw for raw in node.findall(nodes.raw) if raw.parent.tagname not in EXHIBITS]
+    return Counted(figures=len(own) + sum(len(PICTURE.findall(raw.astext())) for raw in rest))
 
 
 def measure(app: Sphinx, doctree: nodes.document) -> None:

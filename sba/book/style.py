@@ -7,7 +7,8 @@ import base64
 import html
 import io
 import pathlib
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from cycler import cycler
@@ -16,11 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from sba.book import legible
 from sba.core.errors import ConfigError
 from sba.methods import METHODS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 WIDTH = 7.2
 """Width of every figure in inches: 691 pixels of the page, so that type has the same size everywhere."""
+
+SMALLEST = 9.0
+"""Pixels that the smallest type of a figure may have on a page: a narrow page lets a figure scroll rather than shrink below it."""
 
 COLOURS = {name: method.colour for name, method in METHODS.items()} | {"ba": "#0072B2"}
 """Mostly the eight colours of Okabe and Ito (2008), one per method, and one for Batch Augmentation, which is a setting of the run.
@@ -126,32 +134,60 @@ def label_end(axes: Axes, x: float, y: float, text: str, color: str, **options: 
 
 
 def svg(figure: Figure, about: str | None = None) -> bytes:
-    """Return a figure as an SVG file, with a text inside that says what it shows if one is given."""
+    """Return a figure as an SVG file, every text in a colour that can be read, with a text inside that says what it shows if one
+    is given."""
+    legible.mend(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Description": about})
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str, caption: str = "") -> None:
+def show(figure: Figure, alt: str, caption: str, name: str = "") -> None:
     """Display a figure in a notebook as a picture with a text, and close it.
 
     Args:
         figure: drawn under :func:`use`.
         alt: what a reader who cannot see the picture must know.
         caption: what to see in it; plain text.
+        name: the address by which the text cites it, ``fig-…``; that of the cell if empty.
 
     Raises:
-        ConfigError: the text is missing.
+        ConfigError: a text is missing.
     """
+    if not caption.strip():
+        raise ConfigError(f"caption: {caption!r} is not allowed; say in a sentence what is to be seen in the picture")
     if not alt.strip():
         raise ConfigError(f"alt: {alt!r} is not allowed; say in a sentence what the picture shows")
     data = base64.b64encode(svg(figure)).decode()
+    narrowest = figure.get_figwidth() * 96 * SMALLEST / legible.smallest(figure)
     plt.close(figure)
-    below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>' if caption else ""
-    picture = (
-        f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}" style="max-width:100%;background:#fff">'
-    )
-    display(HTML(f'<figure class="drawn" style="margin:0.5rem 0">{picture}{below}</figure>'))
+    below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>'
+    own = f' id="{name}"' if name else ""
+    look = f"max-width:100%;background:#fff;--narrowest:{narrowest:.0f}px"
+    picture = f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}" style="{look}">'
+    box = f'<div class="sideways">{picture}</div>'
+    display(HTML(f'<figure{own} class="drawn" style="margin:0.5rem 0">{box}{below}</figure>'))
+
+
+def table(content: "pd.DataFrame | str", caption: str, name: str = "") -> HTML:
+    """Return a table to be shown, with its caption; the page gives it a number.
+
+    Args:
+        content: a frame, or HTML with one table in it.
+        caption: what to see in it; plain text.
+        name: the address by which the text cites it, ``tab-…``; that of the cell if empty.
+
+    Raises:
+        ConfigError: the caption is missing, or the content has no table, or several.
+    """
+    text = content if isinstance(content, str) else content.to_html()
+    if not caption.strip():
+        raise ConfigError(f"caption: {caption!r} is not allowed; say in a sentence what is to be seen in the table")
+    if text.count("<table") != 1:
+        raise ConfigError(f"content: it holds {text.count('<table')} tables; show each by a call of its own")
+    said = f'<caption style="{CAPTION};caption-side:top">{html.escape(caption)}</caption>'
+    text = re.sub("(<table[^>]*)(>)", lambda t: t[1] + (f' id="{name}"' if name else "") + t[2] + said, text)
+    return HTML(text if "table-box" in text else f'<div class="table-box">{text}</div>')
 
 
 def keep(figure: Figure, name: str) -> pathlib.Path | None:

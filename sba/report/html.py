@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 NOT_RUN = "—"
 
@@ -14,9 +15,9 @@ class Across:
     heading: bool = False  #: whether it names the rows below it; if not, it says how the row above it was made
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across], caption: str = "") -> str:
     """Write a table that scrolls sideways if the page is narrow: headings of columns, and rows of cells in HTML, as many as there
-    are columns, or one cell across."""
+    are columns, or one cell across; and a caption, plain text."""
     n = len(columns)
     written = []
     for row in rows:
@@ -28,7 +29,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across]) -> str
             written.append(f'<td colspan="{n}" class="provenance">{row.text}</td>')
     header = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(f"<tr>{row}</tr>" for row in written)
-    return f'<div class="table-box"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+    said = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="table-box"><table>{said}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def target(identifier: str) -> str:

@@ -31,7 +31,11 @@ def provenance_html(records: Iterable[Record]) -> str:
         for name in dict.fromkeys([*STUDIES, *(r.study for r in runs)])
         if name
     }
-    found = [folded(name, len(part), runs_html(part)) for name, part in parts.items() if part]
+    found = [
+        folded(name, len(part), runs_html(part, f"The runs of {name} and their records."))
+        for name, part in parts.items()
+        if part
+    ]
     if timed := [r for r in records if isinstance(r, BenchRecord)]:
         found.append(folded(BENCH, len(timed), bench_html(timed)))
     return "".join(found)
@@ -43,7 +47,7 @@ def folded(name: str, count: int, html: str) -> str:
     return f'<details class="records"><summary><b>{escape(name)}</b>{about} ({count} records)</summary>{html}</details>'
 
 
-def runs_html(records: Sequence[RunRecord]) -> str:
+def runs_html(records: Sequence[RunRecord], caption: str = "") -> str:
     """List runs under their network and data: method, number of epochs, and the error and the record of each seed."""
     alike: dict[tuple[object, ...], list[RunRecord]] = {}
     for r in sorted(records, key=lambda r: (r.run.dataset, r.run.network, *rank(r.run), r.run.epochs, r.seed)):
@@ -62,7 +66,7 @@ def runs_html(records: Sequence[RunRecord]) -> str:
             ]
         )
         rows.append(Across(f"<code>{command(first)}</code><br>{how(first)}; {places(group)}"))
-    return table(("Method", "Epochs", "Error, % (last epoch)"), rows)
+    return table(("Method", "Epochs", "Error, % (last epoch)"), rows, caption)
 
 
 def error(record: RunRecord) -> str:
@@ -97,4 +101,5 @@ def bench_html(records: Sequence[BenchRecord]) -> str:
         named = f'<span class="wrapped">{escape(r.name)}</span>'
         rows.append([target(r.id), named, f"{r.value:.3f}", f"{r.low:.3f} … {r.high:.3f}", str(r.rounds)])
         rows.append(Across(f"{r.device_name}, {r.threads} thread(s); {places([r])}"))
-    return table(("Record", "Compared", "Ratio", "Smallest … largest", "Rounds"), rows)
+    columns = ("Record", "Compared", "Ratio", "Smallest … largest", "Rounds")
+    return table(columns, rows, "Benchmarks: the median ratio of two times over rounds in turns, with its range.")

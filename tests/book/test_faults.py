@@ -34,6 +34,7 @@ FAULTS = {
     "function": ("{py:func}`sba.core.scheduler.no_such_function`", "no_such_function"),
     "picture": ("![a picture](nothing.png)", "nothing.png"),
     "role": ("{eqq}`eq-one`", "eqq"),
+    "table": ("A table without a caption:\n\n| a |\n|---|\n| 1 |", "no caption; give one"),
     "explorer": ("```{explorer} chapter.ipynb\n:cell: no-such-cell\n```", "no-such-cell"),
 }
 

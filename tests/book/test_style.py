@@ -4,6 +4,7 @@ import re
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -48,7 +49,19 @@ def test_a_shown_figure_has_its_text_and_is_closed(monkeypatch):
 
 def test_a_figure_without_a_text_is_refused():
     with pytest.raises(ConfigError, match=r"alt: .* is not allowed"):
-        style.show(drawn(), alt="  ")
+        style.show(drawn(), alt="  ", caption="It rises.")
+    with pytest.raises(ConfigError, match=r"caption: .* is not allowed"):
+        style.show(drawn(), alt="a curve", caption="")
+
+
+def test_a_table_has_its_caption_and_its_name():
+    frame = pd.DataFrame({"error": [1, 2]})
+    shown = style.table(frame, "Errors < 3.", "tab-errors").data
+    assert re.search(r'<table[^>]* id="tab-errors"><caption[^>]*>Errors &lt; 3\.</caption>', shown)
+    with pytest.raises(ConfigError, match=r"caption: .* is not allowed"):
+        style.table(frame, " ")
+    with pytest.raises(ConfigError, match="2 tables"):
+        style.table(2 * frame.to_html(), "Errors.")
 
 
 def test_methods_have_different_colours_that_stand_out_from_white():

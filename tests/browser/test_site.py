@@ -135,6 +135,40 @@ def test_pictures_have_a_text(page):
     assert [i.get("src", "")[:80] for i in images if not i.get("alt", "").strip() or FILE_NAME.match(i["alt"])] == []
 
 
+def exhibits(page, kind):
+    """The figures or the tables of a page, and their numbers."""
+    found = soup(page).select(f"article figure.{kind}" + (", article figure:not(.tabled)" if kind == "drawn" else ""))
+    return found, [figure.select_one("figcaption .caption-number").text.strip() for figure in found]
+
+
+@each_page
+def test_every_figure_and_table_has_a_number_a_caption_and_an_address(page):
+    """One sequence of each on a page; an index and the icons of its rows are no exhibits."""
+    shown = soup(page).select(f"article img, article table, article script[type='{VIEW}']")
+    assert [
+        str(e)[:90]
+        for e in shown
+        if not e.find_parent("figure")
+        and not e.find_parent(class_="indextable")
+        and "indextable" not in e.get("class", [])
+    ] == []
+    for kind, word in (("drawn", "Figure"), ("tabled", "Table")):
+        found, numbers = exhibits(page, kind)
+        places = [re.fullmatch(rf"{word} ((?:\w+\.)?)(\d+)", number).groups() for number in numbers]
+        assert [int(n) for _, n in places] == list(range(1, len(found) + 1))
+        assert len({before for before, _ in places}) <= 1
+        for figure in found:
+            assert len(figure.select_one("figcaption .caption-text").text.strip()) > 15
+            assert figure.select_one("figcaption a.headerlink")["href"] == f"#{figure['id']}"
+    ids = [tag["id"] for tag in soup(page).select("article figure[id]")]
+    assert len(ids) == len(set(ids))
+
+
+def test_no_two_figures_or_tables_of_the_book_have_one_number():
+    numbers = [number for page in PAGES for kind in ("drawn", "tabled") for number in exhibits(page, kind)[1]]
+    assert len(numbers) > 100 and len(numbers) == len(set(numbers))
+
+
 @each_page
 def test_no_cell_shows_an_error_or_a_warning(page):
     article = soup(page).find("article") or soup(page)

@@ -38,9 +38,9 @@ def written(node):
 
 
 def captions(code):
-    """Texts of the figures that a cell shows: for readers who cannot see, and below."""
+    """Texts of the figures and tables that a cell shows: for readers who cannot see, and the captions."""
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "style.show":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("style.show", "style.table"):
             yield from (written(text) for text in [*node.args[1:], *(k.value for k in node.keywords)])
 
 

@@ -1,0 +1,54 @@
+"""The texts of figures can be read: on what they lie on, and as small as a page may show them."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import pytest
+
+from sba.book import legible, style
+
+
+def test_contrast_is_that_of_wcag():
+    assert legible.contrast("black", "white") == pytest.approx(21)
+    assert legible.contrast("white", "white") == 1
+    # the greys that WebAIM lists as the palest with 4.5 and 7 on white
+    assert legible.contrast("#767676", "white") == pytest.approx(4.54, abs=0.01)
+    assert legible.contrast("#595959", "#ffffff") == pytest.approx(7.0, abs=0.01)
+
+
+def drawn():
+    """Texts that are too pale, on white and on a dark ground, one that is half transparent, and one that is fine."""
+    style.use()
+    figure, axes = plt.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.axvspan(0.5, 1, color="#0B3C6B")
+    return figure, [
+        axes.text(0.1, 0.2, "orange", color="#E69F00"),
+        axes.text(0.1, 0.5, "pale", color="black", alpha=0.3),
+        axes.text(0.6, 0.5, "blue on blue", color="#2F7EBC"),
+        axes.text(0.1, 0.8, "fine", color=style.INK),
+    ]
+
+
+def test_a_text_that_is_too_pale_becomes_legible_and_keeps_its_hue():
+    figure, texts = drawn()
+    before = {text.get_text(): contrast for text, contrast in legible.measured(figure)}
+    assert {text for text, contrast in before.items() if contrast < 4.5} == {"orange", "pale", "blue on blue"}
+    style.svg(figure)
+    assert min(contrast for _, contrast in legible.measured(figure)) >= legible.ENOUGH
+    red, green, blue = matplotlib.colors.to_rgb(texts[0].get_color())
+    assert red > green > blue
+    assert texts[3].get_color() == style.INK
+    plt.close(figure)
+
+
+def test_a_figure_tells_how_narrow_a_page_may_draw_it(monkeypatch):
+    shown = []
+    monkeypatch.setattr(style, "display", lambda x: shown.append(x.data))
+    figure, texts = drawn()
+    texts[0].set_fontsize(7.2)
+    style.show(figure, "a picture", "It shows.")
+    # 9.6 of 691 pixels; a page that draws it in 648 draws them in 9
+    assert "--narrowest:648px" in shown[0]

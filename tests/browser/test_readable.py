@@ -1,0 +1,70 @@
+"""Every page can be read: on a wide screen and on a phone, in the light and in the dark. One visit a page measures it all."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pages import PAGES, SITE, served
+from test_browser import FRAMES, Visit, names
+
+pytestmark = [pytest.mark.usefixtures("site"), pytest.mark.xdist_group("browser")]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+LEAST = 9
+"""Pixels of the smallest type in a picture."""
+SHARE = 0.1
+"""Of a page's tables and blocks of code, how many may scroll sideways on a phone."""
+MEASURE = """() => {
+  const article = document.querySelector("article") ?? document.body;
+  const shown = (node) => node.getClientRects().length > 0;
+  const said = (node) => (node.closest("figure")?.id || node.textContent.trim().slice(0, 60));
+  const holders = [...article.querySelectorAll("pre, table")].filter(shown)
+    .map((node) => [node, node.matches("pre") ? node : node.parentElement]);
+  const wide = holders.filter(([node, box]) => box.scrollWidth > box.clientWidth + 1);
+  const images = [...article.querySelectorAll(".sideways img")].filter(shown);
+  const narrowest = (image) => Number.parseFloat(getComputedStyle(image).getPropertyValue("--narrowest") || "500");
+  const labels = [...article.querySelectorAll(".explorer svg text")].filter(shown);
+  const pixels = (text) => Number.parseFloat(getComputedStyle(text).fontSize) * Math.abs(text.getScreenCTM().a);
+  return {
+    page: document.documentElement.scrollWidth,
+    blocks: holders.length,
+    wide: wide.map(([node]) => said(node)),
+    silent: wide.filter(([, box]) => !box.classList.contains("scrolls")).map(([node]) => said(node)),
+    shrunk: images.filter((image) => image.clientWidth < narrowest(image) - 1).map(said),
+    small: labels.filter((text) => pixels(text) < LEAST - 0.01).map((text) => `${text.textContent}: ${pixels(text)}`),
+  };
+}""".replace("LEAST", str(LEAST))
+
+
+@pytest.fixture(scope="module")
+def root():
+    with served(SITE) as address:
+        yield address
+
+
+def blame(found, kind=""):
+    """What axe found, a line for each place, at most eight a rule."""
+    return [
+        f"{kind}{rule['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary'].splitlines()[-1].strip()}"
+        for rule in found.response["violations"]
+        for node in rule["nodes"][:8]
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_a_page_can_be_read(browser, root, page):
+    visit = Visit(browser, viewport=WIDE, reduced_motion="reduce", color_scheme="light")
+    tab = visit.open(root + names(page))
+    wide = tab.evaluate(MEASURE)
+    faults = blame(Axe().run(tab))
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.evaluate(FRAMES)
+    only_contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    faults += blame(Axe().run(tab, options=only_contrast), "dark: ")
+    tab.set_viewport_size(PHONE)
+    tab.evaluate(FRAMES)
+    narrow = tab.evaluate(MEASURE)
+    visit.context.close()
+    assert faults == []
+    assert (wide["page"], wide["wide"]) == (1280, [])
+    assert narrow["page"] == 390
+    assert len(narrow["wide"]) <= SHARE * narrow["blocks"], narrow["wide"]
+    assert [*wide["silent"], *narrow["silent"], *wide["shrunk"], *narrow["shrunk"]] == []
+    assert [*wide["small"], *narrow["small"]] == []
