@@ -8,7 +8,8 @@
   style sheet draws as well (`book/_templates`).
 * The site's first file forwards to the book's first page, and the old address of a page to its new one. It holds the icon,
   which a browser would look for on the host's root, and whose request, were it a file, would be cut off as the page is left.
-* Every page says in its head what it is about, for search engines and previews.
+* Every page says in its head what it is about, for search engines and previews; where the configuration says where the pages
+  stand (`html: baseurl`), previews have the picture of the answer: its address must be a whole one.
 * Opened as files, the search shows no excerpts: a browser does not let a page read another file.
 """
 
@@ -17,7 +18,7 @@ import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -63,6 +64,13 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             copy_asset(str(source / part), str((target / part).parent if (source / part).is_file() else target / part))
 
 
+def copy_preview(app: Sphinx, error: Exception | None) -> None:
+    """Copy the picture that previews show, if they can: a notebook has drawn it."""
+    if error is None and app.builder.name == "html" and app.config.html_baseurl:
+        copy_asset(str(Path(app.srcdir, PREVIEW)), str(Path(app.outdir, "_static")))
+
+
+PREVIEW = Path("book", "_figures", "answer.png")
 DESCRIBED = 200
 """Letters of a page's description."""
 MOVED = {
@@ -139,6 +147,10 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
             "og:type": "article",
             "og:site_name": app.config.html_title,
         }
+        if app.config.html_baseurl:
+            root = f"{app.config.html_baseurl.rstrip('/')}/"
+            picture = f"_static/{PREVIEW.name}"
+            about |= {"og:url": urljoin(root, app.builder.get_target_uri(page)), "og:image": urljoin(root, picture)}
         tags = [("name", "description", text), *(("property", name, value) for name, value in about.items())]
         context["metatags"] = context.get("metatags", "") + "".join(
             f'<meta {kind}="{name}" content="{html.escape(value)}">\n' for kind, name, value in tags
@@ -166,6 +178,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", search_in_files)
     app.connect("html-page-context", describe)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", copy_preview)
     app.connect("build-finished", forward)
     app.add_css_file("book.css", priority=900)
     app.add_js_file("boxes.js", defer="defer")

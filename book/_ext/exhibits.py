@@ -135,9 +135,10 @@ class Exhibits(SphinxTransform):
 
     def hint(self, bundle: nodes.Element) -> str:
         """What to see in an explorer: its picture says so."""
-        view = json.loads(next(child for child in bundle if child["mime_type"] == VIEW).astext())
+        view = next(child for child in bundle if child["mime_type"] == VIEW).astext()
+        model = json.loads(re.search(r"\{.*\}", view, re.DOTALL)[0])["model_id"]
         state = self.notebook["metadata"]["widgets"][STATE]["state"]
-        return hint_of(state, view["model_id"])
+        return hint_of(state, model)
 
     def complain(self, node: nodes.Node, text: str) -> None:
         LOGGER.warning(text, location=self.env.docname, type="exhibits")

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
-from pages import HOSTED, ROOT
+from pages import HOSTED, ROOT, build, small_book
 
 from sba.book import execution
 from sba.book.hygiene import clean, clean_files, install_cell, repository
@@ -84,3 +84,20 @@ def test_binder_finds_the_dependencies_and_installs_the_package():
     assert (
         os.access(folder / "postBuild", os.X_OK) and "pip install --no-deps -e ." in (folder / "postBuild").read_text()
     )
+
+
+def test_a_page_whose_address_is_known_has_a_picture_for_previews(tmp_path):
+    """By its whole address: a preview is made elsewhere."""
+    where = "https://somebody.github.io/some-book"
+    book = small_book(tmp_path)
+    config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
+    config["html"]["baseurl"] = where
+    (book / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (book / "book" / "_figures").mkdir()
+    (book / "book" / "_figures" / "answer.png").write_bytes(b"a picture")
+    found = build(book, "# A page\n\nIts first paragraph is what a search engine and a preview say that it is about.\n")
+    assert found.returncode == 0, found.stderr
+    text = (book / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
+    assert f'<meta property="og:image" content="{where}/_static/answer.png">' in text
+    assert f'<meta property="og:url" content="{where}/book/index.html">' in text
+    assert (book / "_build" / "html" / "_static" / "answer.png").read_bytes() == b"a picture"

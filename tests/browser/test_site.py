@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from pages import EXPLORERS, FORWARDS, PAGES, ROOT, SITE, STATE, VIEW, extension
 
@@ -232,3 +233,6 @@ def test_a_page_says_in_its_head_what_it_is_about(page):
     said = described["content"].removesuffix(" …")
     assert 40 <= len(said) <= 200
     assert soup(page).find("meta", property="og:description")["content"] == described["content"]
+    # without a known address of the site a picture could not be named
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert bool(soup(page).find("meta", property="og:image")) == bool(config["html"]["baseurl"])
