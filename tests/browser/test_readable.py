@@ -13,7 +13,7 @@ SHARE = 0.1
 """Of a page's tables and blocks of code, how many may scroll sideways on a phone."""
 MEASURE = """() => {
   const article = document.querySelector("article") ?? document.body;
-  const shown = (node) => node.getClientRects().length > 0;
+  const shown = (node) => node.checkVisibility();
   const said = (node) => (node.closest("figure")?.id || node.textContent.trim().slice(0, 60));
   const holders = [...article.querySelectorAll("pre, table")].filter(shown)
     .map((node) => [node, node.matches("pre") ? node : node.parentElement]);
@@ -31,6 +31,8 @@ MEASURE = """() => {
     small: labels.filter((text) => pixels(text) < LEAST - 0.01).map((text) => `${text.textContent}: ${pixels(text)}`),
   };
 }""".replace("LEAST", str(LEAST))
+
+UNFOLD = "document.querySelectorAll('article details').forEach((folded) => { folded.open = true; })"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,8 @@ def blame(found, kind=""):
 def test_a_page_can_be_read(browser, root, page):
     visit = Visit(browser, viewport=WIDE, reduced_motion="reduce", color_scheme="light")
     tab = visit.open(root + names(page))
+    tab.evaluate(UNFOLD)
+    tab.evaluate(FRAMES)
     wide = tab.evaluate(MEASURE)
     faults = blame(Axe().run(tab))
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
