@@ -29,6 +29,7 @@ BOX = '<div class="table-box">'
 PART = re.compile(rf"(<figure\b.*?</figure>|{BOX}\s*<table\b.*?</table>\s*</div>|<table\b.*?</table>)", re.DOTALL)
 CAPTION = re.compile(r"\s*<(figcaption|caption)\b[^>]*>(.*?)</\1>\s*", re.DOTALL)
 OWN_ID = re.compile(r'^(<\w+\b[^>]*?)\s+id="([^"]+)"')
+EMPTY = re.compile(r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>")
 MARK = "Table: "
 
 
@@ -182,6 +183,12 @@ def count_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return [] if before == env.numbered else sorted(env.found_docs)
 
 
+def fill_heads(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Make an empty head of a column a plain cell: to a screen reader it would be a head without a name."""
+    if "body" in context:
+        context["body"] = EMPTY.sub(r"<td\1></td>", context["body"])
+
+
 def open_exhibit(self, node: nodes.Element) -> None:
     self.body.append(self.starttag(node, "figure", CLASS=type(node).__name__))
 
@@ -211,4 +218,5 @@ def setup(app: Sphinx) -> dict:
     app.add_transform(Exhibits)
     # after Sphinx's own numbers
     app.connect("env-get-updated", count_by_page, priority=900)
+    app.connect("html-page-context", fill_heads)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
