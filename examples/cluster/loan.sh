@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A short loan of a card: check the project there, then go on with long runs, so that several loans add up to whole ones.
 #   examples/cluster/loan.sh MINUTES TO [FROM]
-# TO gets checkpoints and records, those of FROM first: what the loan before has left. The data lie in SBA_DATA.
+# TO gets checkpoints and records, first what is newer in FROM: what the loan before has left. The data lie in SBA_DATA.
 # The first loan runs the tests that need a card and three notebooks on it; TO/checked says that they passed.
 # RUNS: a line of arguments of `sba sweep` for each row, done in turn; DEVICE, JOBS, CHECK_SECONDS, END_SECONDS, PYTHON.
 # The status is that of a sweep: 0 when every run has a record, 3 when some are left, 2 when a check or a run failed.
@@ -14,7 +14,7 @@ runs=${RUNS:-"table1-cifar --where cifar10/resnet44 --methods erm,sba --seeds 1 
 table1-cifar --where cifar10/vgg16 --methods erm,sba --seeds 1 --amp bf16"}
 
 mkdir -p "$to"
-[[ -z $from || $from -ef $to ]] || cp -a "$from/." "$to/"
+[[ -z $from || $from -ef $to ]] || cp -au "$from/." "$to/"
 
 worst=0
 if [[ ! -e $to/checked ]]; then
