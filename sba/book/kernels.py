@@ -7,10 +7,12 @@ what it needs.
 import multiprocessing
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from typing import Any
 
 import pandas
@@ -53,6 +55,12 @@ def loaded(environment: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def end_with(parent: Any) -> None:
+    """End this process when the one that executes is gone, however it ended."""
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def serve(arguments: list[str], environment: Mapping[str, str], folder: str) -> None:
     """Be a kernel in a folder. Its outputs are messages: what it prints besides goes nowhere."""
     # Ctrl-C in a terminal is for the process that executes, which decides
@@ -60,7 +68,9 @@ def serve(arguments: list[str], environment: Mapping[str, str], folder: str) -> 
         os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
+    # not the process that executes, which ipykernel would look for: a copy has another parent
     os.environ["JPY_PARENT_PID"] = str(os.getppid())
+    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)

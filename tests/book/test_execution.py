@@ -2,8 +2,10 @@
 
 import ast
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -157,6 +159,29 @@ def test_a_kernel_that_dies_is_named(tree):
     with pytest.raises(NotebookError, match=r"02_dead\.ipynb: Kernel died"):
         execute(tree, only=["02_dead"])
     assert not (tree / "_build" / "stage" / "notebooks" / "02_dead.ipynb").exists()
+
+
+def test_a_kernel_ends_with_the_process_that_executes(tree):
+    """However that ended: it is killed here."""
+    told = tree / "told"
+    sleep = f"import os, pathlib, time\npathlib.Path({str(told)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
+    save(tree / "notebooks" / "02_long.ipynb", code("device = 'cpu'", "parameters"), code(sleep))
+    folders = ["--source", tree / "notebooks", "--stage", tree / "_build" / "stage"]
+    command = [sys.executable, "-m", "sba", "notebooks", *folders, "--only", "02_long"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (told.exists() and told.read_text()):
+        assert running.poll() is None, "it ended before the kernel began"
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    for _ in range(1200):
+        try:
+            os.kill(int(told.read_text()), 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.kill(int(told.read_text()), signal.SIGKILL)
+    pytest.fail("the kernel was left")
 
 
 # what stands on a line: a module, and attributes of it that a chapter uses
