@@ -77,6 +77,10 @@
   }
 
   function start() {
+    // the theme's menu: a triangle is no name for what it opens
+    for (const summary of document.querySelectorAll(".bd-docs-nav summary")) {
+      summary.ariaLabel ??= `Pages below ${summary.closest("li")?.querySelector("a")?.textContent.trim() ?? ""}`;
+    }
     const widths = new WeakMap();
     const observer = new ResizeObserver((entries) => {
       for (const { target } of entries) {

@@ -183,10 +183,12 @@ def count_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return [] if before == env.numbered else sorted(env.found_docs)
 
 
-def fill_heads(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """Make an empty head of a column a plain cell: to a screen reader it would be a head without a name."""
+def help_readers(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Mend what a screen reader would stumble over: the head of a column without a name becomes a plain cell, and the bibliography
+    loses roles that have been withdrawn."""
     if "body" in context:
         context["body"] = EMPTY.sub(r"<td\1></td>", context["body"])
+        context["body"] = re.sub(r' role="(?:doc-biblioentry|list)"', "", context["body"])
 
 
 def open_exhibit(self, node: nodes.Element) -> None:
@@ -218,5 +220,5 @@ def setup(app: Sphinx) -> dict:
     app.add_transform(Exhibits)
     # after Sphinx's own numbers
     app.connect("env-get-updated", count_by_page, priority=900)
-    app.connect("html-page-context", fill_heads)
+    app.connect("html-page-context", help_readers)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
