@@ -30,11 +30,11 @@ export default explorer({
   draw(svg, width, state, data) {
     const found = answer(state, data);
     const rows = found ? found.measures[state.measure] : [];
-    const { unit } = data.measures[state.measure];
+    const { name: measure, unit } = data.measures[state.measure];
     const range = span(rows);
     const { boxes, height } = layout(width, [{ height: 70 + ROW * Math.max(rows.length, 3), shares: [1] }]);
     const x = { range, ticks: [range[0], 0, range[1]], label: `minus plain training, ${unit}: left is better` };
-    const frame = panel(svg, boxes[0], { x, y: { range: [Math.max(rows.length, 3), 0], label: found ? found.name : "not in the study" }, left: LEFT });
+    const frame = panel(svg, boxes[0], { x, y: { range: [Math.max(rows.length, 3), 0], label: found ? `${found.name}: ${measure}` : "not in the study" }, left: LEFT });
     line(frame, [[0, 0], [0, Math.max(rows.length, 3)]], colour("ink"), { "stroke-width": 1 });
     rows.forEach(({ name, mean, low, high, decided }, row) => {
       const y = row + 0.5;
@@ -52,7 +52,7 @@ export default explorer({
     const rows = found.measures[state.measure];
     const { name, unit } = data.measures[state.measure];
     const run = rows.filter(({ mean }) => mean !== null);
-    if (!run.length) return `${found.name}: not run, or fewer than two pairs of runs. ${data.command} does what is left.`;
+    if (!run.length) return `${found.name}, ${name}: not run, or fewer than two pairs of runs. ${data.command} does what is left.`;
     const whole = rows.every(({ n }) => n === found.wanted);
     const told = run.map((one) => `${one.name} ${short(one.mean)} [${short(one.low)}, ${short(one.high)}]`).join("; ");
     const verdict = `Better than plain after Holm's correction: ${names(rows, true)}; worse: ${names(rows, false)}.`;
