@@ -33,7 +33,7 @@ export default explorer({
     const { name: measure, unit } = data.measures[state.measure];
     const range = span(rows);
     const { boxes, height } = layout(width, [{ height: 70 + ROW * Math.max(rows.length, 3), shares: [1] }]);
-    const x = { range, ticks: [range[0], 0, range[1]], label: `minus plain training, ${unit}: left is better` };
+    const x = { range, ticks: [range[0], 0, range[1]], label: `minus plain training, ${unit}` };
     const frame = panel(svg, boxes[0], { x, y: { range: [Math.max(rows.length, 3), 0], label: found ? `${found.name}: ${measure}` : "not in the study" }, left: LEFT });
     line(frame, [[0, 0], [0, Math.max(rows.length, 3)]], colour("ink"), { "stroke-width": 1 });
     rows.forEach(({ name, mean, low, high, decided }, row) => {

@@ -13,7 +13,7 @@ from sba.records.schema import Record
 from sba.report.when import BETTER, MEASURES, WORSE, Comparison, compared
 from sba.studies.contenders import CONDITIONS, MAIN, Condition
 
-HINT = "Choose images, wrong labels and network: which contenders leave the line, and in which measure?"
+HINT = "Choose images, wrong labels and network: which contenders lie left of the line, better than plain training?"
 ALT = (
     "The difference of each contender from plain training with its 95 % interval, in the condition and the measure that are "
     "chosen; left of the line is better. A contender without two pairs of runs has the words not run."
