@@ -156,8 +156,7 @@ def test_a_failing_notebook_is_named_with_its_error_and_leaves_no_page(tree):
 
 def test_a_kernel_that_dies_is_named(tree):
     save(tree / "notebooks" / "02_dead.ipynb", code("device = 'cpu'", "parameters"), code("import os\nos._exit(1)"))
-    # it may die before it has said that it began with the cell
-    with pytest.raises(NotebookError, match=r"02_dead\.ipynb: (Kernel died|cell 1: not executed)"):
+    with pytest.raises(NotebookError, match=r"02_dead\.ipynb: Kernel died"):
         execute(tree, only=["02_dead"])
     assert not (tree / "_build" / "stage" / "notebooks" / "02_dead.ipynb").exists()
 

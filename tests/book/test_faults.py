@@ -49,7 +49,7 @@ def with_widget(tree, name):
     path = tree / "book" / "chapter.ipynb"
     notebook = nbformat.read(path, as_version=4)
     view = {"model_id": "m1", "version_major": 2, "version_minor": 0}
-    state = {"m1": {"model_name": name, "model_module": "any", "state": {"children": []}}}
+    state = {"m1": {"model_name": name, "model_module": "any", "state": {"children": [], "hint": "Look."}}}
     data = {VIEW: view, "text/plain": "what the picture shows"}
     notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
     notebook.metadata["widgets"] = {STATE: {"state": state, "version_major": 2, "version_minor": 0}}

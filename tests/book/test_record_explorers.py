@@ -81,12 +81,24 @@ def test_when_shows_the_differences_of_the_study(call):
     assert span[0] == -span[1] and span[0] <= min(r["low"] for r in rows) and max(r["high"] for r in rows) <= span[1]
 
 
-def test_when_says_what_was_not_run_and_what_is_not_in_the_study(call):
+def test_when_goes_where_the_study_was(call):
+    """The control that was moved stays, and the others follow it to a condition."""
     data = explore.when(TRIALS).picture.data
-    none, away = call("when", ["answer", HERE, data], ["answer", HERE | {"images": 0, "noise": 2}, data])
-    assert away is None
+    moves = {"images": 0, "noise": 2, "network": 1}
+    for moved, to in moves.items():
+        for start in [one["at"] for one in data["answers"]]:
+            before = {name: data["values"][i].index(start[i]) for i, name in enumerate(moves)} | {"measure": 2}
+            (state,) = call("when", ["settled", before | {moved: to}, data, before])
+            (found,) = call("when", ["answer", state, data])
+            assert found and state[moved] == to and state["measure"] == 2
+    assert call("when", ["settled", HERE, data, {}]) == [HERE]
+
+
+def test_when_says_what_was_not_run(call):
+    data = explore.when(TRIALS).picture.data
+    (none,) = call("when", ["answer", HERE, data])
     assert {one["verdict"] for one in none["measures"][0]} == {"—"} and none["measures"][0][0]["mean"] is None
-    assert call("when", ["names", none["measures"][0], True], ["span", none["measures"][0]])[0] == "none"
+    assert call("when", ["names", none["measures"][0], True]) == ["none"]
 
 
 # --------------------------------------------------------------------------------------------------------------- ω × η

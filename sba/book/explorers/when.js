@@ -4,10 +4,21 @@ import { add, colour, explorer, layout, line, marks, panel, short } from "./plot
 const LEFT = 148;
 const ROW = 25;
 
+const PLACES = ["images", "noise", "network"];
+
 /** The answers of the condition that the controls name; undefined if the study has none there. */
-export function answer({ images, noise, network }, { answers, values }) {
-  const wanted = [values[0][images], values[1][noise], values[2][network]];
-  return answers.find(({ at }) => at.every((value, i) => value === wanted[i]));
+export function answer(state, { answers, values }) {
+  return answers.find(({ at }) => at.every((value, i) => value === values[i][state[PLACES[i]]]));
+}
+
+/** Where the controls go, if the study has no condition where they are: the control that was moved stays, the others follow. */
+export function settled(state, data, before) {
+  if (answer(state, data)) return state;
+  const place = ({ at }) => Object.fromEntries(PLACES.map((name, i) => [name, data.values[i].indexOf(at[i])]));
+  const moved = PLACES.find((name) => state[name] !== before[name]) ?? PLACES[0];
+  const near = data.answers.map(place).filter((to) => to[moved] === state[moved]);
+  const equal = (to) => PLACES.filter((name) => to[name] === state[name]).length;
+  return { ...state, ...near.reduce((best, to) => (equal(to) > equal(best) ? to : best)) };
 }
 
 /** Round ends of an axis that holds all intervals and zero. */
@@ -26,16 +37,20 @@ export function names(rows, better) {
 }
 
 export default explorer({
-  names: ["images", "noise", "network", "measure"],
+  names: [...PLACES, "measure"],
+  prepare: (data) => ({ ...data, before: {} }),
+  settle(state, data) {
+    return (data.before = settled(state, data, data.before));
+  },
   draw(svg, width, state, data) {
     const found = answer(state, data);
-    const rows = found ? found.measures[state.measure] : [];
+    const rows = found.measures[state.measure];
     const { name: measure, unit } = data.measures[state.measure];
     const range = span(rows);
-    const { boxes, height } = layout(width, [{ height: 70 + ROW * Math.max(rows.length, 3), shares: [1] }]);
+    const { boxes, height } = layout(width, [{ height: 70 + ROW * rows.length, shares: [1] }]);
     const x = { range, ticks: [range[0], 0, range[1]], label: `minus plain training, ${unit}` };
-    const frame = panel(svg, boxes[0], { x, y: { range: [Math.max(rows.length, 3), 0], label: found ? `${found.name}: ${measure}` : "not in the study" }, left: LEFT });
-    line(frame, [[0, 0], [0, Math.max(rows.length, 3)]], colour("ink"), { "stroke-width": 1 });
+    const frame = panel(svg, boxes[0], { x, y: { range: [rows.length, 0], label: `${found.name}: ${measure}` }, left: LEFT });
+    line(frame, [[0, 0], [0, rows.length]], colour("ink"), { "stroke-width": 1 });
     rows.forEach(({ name, mean, low, high, decided }, row) => {
       const y = row + 0.5;
       add(frame.over, "text", { x: frame.inner.left - 6, y: frame.y(y) + 4, class: "tick end" }, name);
@@ -48,7 +63,6 @@ export default explorer({
   },
   say(state, data) {
     const found = answer(state, data);
-    if (!found) return `The study has no such condition. It has: ${data.answers.map(({ name }) => name).join("; ")}.`;
     const rows = found.measures[state.measure];
     const { name, unit } = data.measures[state.measure];
     const run = rows.filter(({ mean }) => mean !== null);
