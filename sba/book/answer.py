@@ -19,7 +19,7 @@ PICTURE = pathlib.Path("book", "_assets", "answer.svg")
 """Where the README has it."""
 DIGITS = ("all together", "dropout points", "Gaussian points")
 """The ingredients that are drawn, from the study of ablations on a hundred digits."""
-MINUS = {"erm": "", "cutout": " minus Cutout"}
+MINUS = {"erm": "", "cutout": " − Cutout"}
 
 
 def claimed(dataset: str, network: str) -> float:

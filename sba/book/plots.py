@@ -90,7 +90,7 @@ def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
         if row.claim is not None:
             star = (factor * row.claim, i)
             axes.plot(*star, "*", color=style.INK, ms=10, zorder=6)
-            told: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+            told: dict[str, Any] = {"xytext": (-4, 7), "textcoords": "offset points", "ha": "left", "fontsize": 9}
             axes.annotate(f"paper: {signed(star[0])}", star, **told)
         if row.found is None:
             axes.annotate("not run", (0, i), xytext=(6, 0), textcoords="offset points", va="center", color=style.GREY)

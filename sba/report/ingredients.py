@@ -27,7 +27,7 @@ class Ingredient:
 
 PLAIN = "baseline, no second term"
 ASKED = (
-    ("scheduler", "augment at random steps: it saves time and regularises (§3.2)", "ω = π/3 against every step",
+    ("scheduler", "augmenting at random steps regularises (§3.2)", "ω = π/3 against every step",
      "", "ω = 0: every step"),
     ("Gaussian points", "bounded noise, turned by Σ, makes points near the sample (Eq. 7)", "alone, against plain training",
      "Gaussian points only", PLAIN),
@@ -35,7 +35,7 @@ ASKED = (
      "dropout points only", PLAIN),
     ("soft label", "the raw prediction supervises better than the label (§3.3)", "against the hard label of Eq. 9",
      "", "hard label (Eq. 9)"),
-    ("all together", "SBA lowers the test error (Table 1)", "against plain training", "", PLAIN),
+    ("all together", "SBA lowers the test error", "against plain training", "", PLAIN),
 )  # fmt: skip
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
