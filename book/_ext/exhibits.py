@@ -177,7 +177,9 @@ def count_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
         if not env.toc_secnumbers.get(page, {}).get(""):
             first = () if page == app.config.root_doc else (next(letter),)
             env.toc_fignumbers[page] = {
-                kind: {label: (*first, n) for n, label in enumerate(labels, 1)} for kind, labels in kinds.items()
+                # an equation has the paper's own number
+                kind: {label: (*(() if kind == "displaymath" else first), n) for n, label in enumerate(labels, 1)}
+                for kind, labels in kinds.items()
             }
     before, env.numbered = getattr(env, "numbered", None), env.toc_fignumbers
     return [] if before == env.numbered else sorted(env.found_docs)
