@@ -17,8 +17,6 @@ from sba.training.run import make_run
 THREADS = (1, 2)
 SHARE = 0.02
 """Operations that take less of a step than this are not told apart."""
-
-
 WEIGHTS = {"convolution": 1, "convolution_backward": 2}
 """Operations that the shape of their weight tells apart, and where that is among the arguments."""
 

@@ -77,9 +77,7 @@ class RunRecord(Record):
     source: str = ""
     study: str = ""  #: what the run was made for; "" if it stands among the results of the book's tables
     processes: int = 1  #: that shared each batch
-    jobs: int | None = (
-        None  #: runs that shared the machine, which decides what its seconds mean; None if it was not kept
-    )
+    jobs: int | None = None  #: runs that shared the machine, for the meaning of its seconds; None if it was not kept
     graphs: bool = False  #: whether steps were captured as CUDA graphs
     compiled: bool = False  #: whether stages were compiled
 

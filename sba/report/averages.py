@@ -77,13 +77,17 @@ class Average:
 
     def beside(self, device: str) -> str:
         """Say how many other runs shared a device with these, as their records have it: that decides what the seconds mean."""
-        jobs = [r.jobs for r in self.records if r.device_name == device]
-        most = max((n for n in jobs if n), default=0)
-        told = "alone" if most < 2 else f"beside {most - 1} other{'s' if most > 2 else ''}"
-        return told if None not in jobs else "neighbours not recorded" if most < 2 else f"{told} if recorded"
+        return neighbours([r.jobs for r in self.records if r.device_name == device])
 
     def __str__(self) -> str:
         return f"{written(self.mean, self.half)} (n={self.n})"
+
+
+def neighbours(jobs: Sequence[int | None]) -> str:
+    """Say how many other runs shared a machine with some runs at most, from how many there were in all; None was not recorded."""
+    most = max((n for n in jobs if n), default=0)
+    told = "alone" if most < 2 else f"beside {most - 1} other{'s' if most > 2 else ''}"
+    return told if None not in jobs else "neighbours not recorded" if most < 2 else f"{told} if recorded"
 
 
 def written(mean: float, half: float | None) -> str:

@@ -1,4 +1,4 @@
-"""HTML tables for pages of the book, and links between a number and its record."""
+"""HTML tables for pages of the book, and how a record's identifier stands in them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str] | Across], captio
 
 
 def target(identifier: str) -> str:
-    """Write a record's identifier on the page of records, so that :func:`link` finds it."""
+    """Write a record's identifier on the page of records, where all others lead (``book/_ext/records.py``)."""
     return f'<span id="record-{identifier}"><code>{identifier}</code></span>'
 
 
-def link(identifier: str) -> str:
-    """Link from a chapter to a record on the page of records."""
-    return f'<a href="records.html#record-{identifier}"><code>{identifier}</code></a>'
+def code(identifier: str) -> str:
+    """Write a record's identifier; the built page links it to the page of records (``book/_ext/records.py``)."""
+    return f"<code>{identifier}</code>"

@@ -6,7 +6,7 @@ from html import escape
 from sba.records.commands import command
 from sba.records.names import title
 from sba.records.schema import BenchRecord, Record, RunRecord, TrainRecord
-from sba.report.averages import labelled, rank
+from sba.report.averages import labelled, neighbours, rank
 from sba.report.html import Across, table, target
 from sba.studies.catalogue import STUDIES
 
@@ -76,17 +76,16 @@ def error(record: RunRecord) -> str:
 
 def how(record: RunRecord) -> str:
     """Say on which machine, with what and on which data a run was made."""
-    others = (record.jobs or 1) - 1
-    shared = f" beside {others} other{'s' if others > 1 else ''}" if others else ""
     threads = f", {record.threads} thread(s)" if record.device == "cpu" else ""
     held = " held-out images" if record.evaluated_on == "holdout" else ""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    return f"{record.device_name}{threads}{shared}; {versions}; source {record.source}; data {record.fingerprint}{held}"
+    machine = f"{record.device_name}{threads}, {neighbours([record.jobs])}"
+    return f"{machine}; {versions}; source {record.source}; data {record.fingerprint}{held}"
 
 
-def places(group: Sequence[Record]) -> str:
+def places(group: Sequence[RunRecord | BenchRecord]) -> str:
     """Say when records were made and in which lines of which file they stand."""
-    days = sorted({str(getattr(r, "date", ""))[:10] for r in group})
+    days = sorted({r.date[:10] for r in group})
     lines: dict[str, list[int]] = {}
     for r in group:
         lines.setdefault(r.file, []).append(r.line)

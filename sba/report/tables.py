@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sba.core.errors import ResultsError
@@ -53,27 +53,27 @@ def table1(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Entry]]
     }
 
 
-def table1_markdown(records: Iterable[Record], link: Callable[[str], str] = "`{}`".format) -> str:
-    """Write Table 1 as Markdown, in per cent: the paper's error, ours under it, and in italics what smaller runs gave. ``link``
-    writes the identifier of a record behind the number that came from it."""
+def table1_markdown(records: Iterable[Record]) -> str:
+    """Write Table 1 as Markdown, in per cent: the paper's error, ours under it, and in italics what smaller runs gave, each
+    number with the records that it came from."""
     heads = " | ".join(title(n).replace(" + ", "<br>+ ") for n in SHOWN)
     lines = [f"| | | {heads} |", "|---|---|" + "---:|" * len(SHOWN)]
     for (dataset, network), row in table1(records).items():
         theirs = [f"{entry.paper.error:.2f}" if entry.paper else NOT_RUN for entry in row.values()]
-        ours = ["<br>".join(stacked(one, link) for one in entry.ours) or NOT_RUN for entry in row.values()]
+        ours = ["<br>".join(stacked(one) for one in entry.ours) or NOT_RUN for entry in row.values()]
         lines.append(f"| {title(dataset)}<br>{title(network)} | paper | " + " | ".join(theirs) + " |")
         lines.append("| | ours | " + " | ".join(ours) + " |")
-        small = [[stacked(one, link, f"{one.run.epochs} epochs") for one in entry.smaller] for entry in row.values()]
+        small = [[stacked(one, f"{one.run.epochs} epochs") for one in entry.smaller] for entry in row.values()]
         cells = [f"<em>{'<br>'.join(parts)}</em>" if parts else NOT_RUN for parts in small]
         lines.append(f"| | <em>{SMALLER[dataset == 'imagenet']}</em> | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def stacked(one: Average, link: Callable[[str], str], *more: str) -> str:
+def stacked(one: Average, *more: str) -> str:
     """Write number, settings and records one below the other: Table 1 has to fit beside the book's two menus."""
     precision = [] if one.run.amp == "none" else [one.run.amp]
     parts = [*re.split(r" (?=[±(])", str(one)), *filter(None, settings(one.run).split(", ")), *more, *precision]
-    return "<br>".join([*parts, *map(link, one.ids)])
+    return "<br>".join([*parts, *map("`{}`".format, one.ids)])
 
 
 def missing_html(records: Iterable[Record]) -> str:

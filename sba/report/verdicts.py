@@ -24,7 +24,7 @@ from sba.report.claims import (
     points,
 )
 from sba.report.html import NOT_RUN as NO_NUMBER
-from sba.report.html import Across, link, table
+from sba.report.html import Across, code, table
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import HOLDOUT, ROWS
@@ -185,7 +185,7 @@ def verdicts_html(found: Sequence[Verdict]) -> str:
         half = f" ± {v.found.half:.2f}" if v.found and not np.isnan(v.found.half) else ""
         test = (v.found.test or "none", str(v.found.n)) if v.found else ("", "")
         cells = (f"<strong>{v.outcome}</strong>", v.size, claim, sizes + half, *test, v.family, p)
-        rows += [[cell or NO_NUMBER for cell in cells], Across("; ".join(filter(None, [v.because, *map(link, v.ids)])))]
+        rows += [[cell or NO_NUMBER for cell in cells], Across("; ".join(filter(None, [v.because, *map(code, v.ids)])))]
     columns = ("Sign", "Stated size", "Claim, in our words", "Difference", "Test", "n", "Family", "p, corrected")
     return table(columns, rows)
 

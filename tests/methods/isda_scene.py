@@ -43,9 +43,13 @@ def by_class(h, labels, classes, form):
     return counts, means, covariances if form == "full" else np.diagonal(covariances, axis1=1, axis2=2)
 
 
-def agree(found, expected, **tolerance):
-    for name, a, b in zip(Moments._fields, found, expected, strict=True):
-        np.testing.assert_allclose(a, b, err_msg=name, **(tolerance or EXACT))
+def differing(found, expected, **tolerance):
+    """Names of the moments that differ in shape or by more than the tolerance, with both values."""
+    return [
+        (name, a, b)
+        for name, a, b in zip(Moments._fields, map(np.asarray, found), map(np.asarray, expected), strict=True)
+        if a.shape != b.shape or not np.allclose(a, b, **(tolerance or EXACT))
+    ]
 
 
 def normal(*shape, seed=0):

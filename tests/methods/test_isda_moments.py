@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from isda_scene import (
     EXACT,
     Largest,
-    agree,
     buffers,
     by_class,
+    differing,
     features,
     forms,
     normal,
@@ -30,7 +30,7 @@ from sba.methods.isda import ClassCovariances, merge, moments
 @forms
 def test_moments_are_numpys_class_by_class(form):
     h, labels = features(60)
-    agree(moments(h, labels, 5, form), by_class(h, labels, 5, form))
+    assert not differing(moments(h, labels, 5, form), by_class(h, labels, 5, form))
 
 
 @forms
@@ -75,12 +75,12 @@ def test_low_precision_features_have_moments_in_float32(form):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = moments(half, labels, 5, form)
     assert found.mean.dtype == found.covariance.dtype == torch.float32
-    agree(found, by_class(half.double(), labels, 5, form), rtol=1e-5, atol=1e-5)
+    assert not differing(found, by_class(half.double(), labels, 5, form), rtol=1e-5, atol=1e-5)
 
 
 def test_feature_maps_are_flattened():
     h, labels = features(30)
-    agree(moments(h.reshape(30, 2, 1, 2), labels, 5), by_class(h, labels, 5, "full"))
+    assert not differing(moments(h.reshape(30, 2, 1, 2), labels, 5), by_class(h, labels, 5, "full"))
 
 
 @forms
@@ -104,7 +104,7 @@ def test_streaming_covariances_are_numpys_whatever_the_batches(form, cuts, seed)
     edges = [0, *sorted(cuts), 60]
     for start, end in itertools.pairwise(edges):
         memory.update(h[start:end], labels[start:end])
-    agree(buffers(memory), by_class(h, labels, 5, form))
+    assert not differing(buffers(memory), by_class(h, labels, 5, form))
 
 
 @forms
@@ -114,9 +114,9 @@ def test_the_order_of_merges_does_not_matter(form, order, seed):
     parts = [moments(h[i : i + 15], labels[i : i + 15], 5, form) for i in range(0, 60, 15)]
     a, b, c, d = (parts[i] for i in order)
     expected = by_class(h, labels, 5, form)
-    agree(merge(merge(merge(a, b), c), d), expected)
-    agree(merge(a, merge(b, merge(c, d))), expected)
-    agree(merge(merge(d, a), merge(c, b)), expected)
+    assert not differing(merge(merge(merge(a, b), c), d), expected)
+    assert not differing(merge(a, merge(b, merge(c, d))), expected)
+    assert not differing(merge(merge(d, a), merge(c, b)), expected)
 
 
 @forms
@@ -146,7 +146,7 @@ def test_many_batches_in_float32(form):
     memory = ClassCovariances(5, 4, form)
     for rows in torch.arange(20_000).split(20):
         memory.update(h[rows], labels[rows])
-    agree(buffers(memory), by_class(h, labels, 5, form), rtol=1e-4, atol=1e-4)
+    assert not differing(buffers(memory), by_class(h, labels, 5, form), rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------ the module
@@ -255,7 +255,7 @@ def test_ranks_agree_bit_for_bit_and_with_one_process(form, ends):
     ranks = on_ranks([(h[a:b], labels[a:b]) for a, b in itertools.pairwise(edges)], form)
     for other in ranks[1:]:
         assert all(torch.equal(a, b) for a, b in zip(ranks[0], other, strict=True))
-    agree(ranks[0], by_class(h, labels, 5, form))
+    assert not differing(ranks[0], by_class(h, labels, 5, form))
 
 
 @forms
@@ -264,4 +264,4 @@ def test_a_module_takes_in_the_total_of_all_ranks(form):
     h, labels = features(30)
     memory = ClassCovariances(5, 4, form, torch.float64)
     memory.update(h, labels, total=lambda part: 2 * part)
-    agree(buffers(memory), by_class(torch.cat([h, h]), torch.cat([labels, labels]), 5, form))
+    assert not differing(buffers(memory), by_class(torch.cat([h, h]), torch.cat([labels, labels]), 5, form))

@@ -58,7 +58,7 @@ def test_the_first_page_answers_what_a_reader_asks_first():
         "Where does it help?",
         "Which ingredient does it?",
         "What does it cost?",
-        "What does more?",
+        "What does most?",
         "What was not run?",
     ]
     assert list(answers) == ["What it is.", *questions]

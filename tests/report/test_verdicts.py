@@ -7,7 +7,7 @@ from sba.records.file import book_folder, read
 from sba.records.judging import FAILS, HOLDS, NO_DIFFERENCE, NOT_RUN, OPEN
 from sba.records.schema import parse
 from sba.report import claims, verdicts
-from sba.report.html import link
+from sba.report.html import code
 from sba.studies import paper
 from sba.studies.ablations import GROUPS
 from sba.studies.paper_runs import HOLDOUT, imagenet_row
@@ -208,7 +208,7 @@ def test_every_verdict_of_the_books_records_can_be_traced_and_nothing_is_claimed
     assert all(v.outcome in (HOLDS, FAILS, OPEN, NOT_RUN, NO_DIFFERENCE) and set(v.ids) <= ids for v in found)
     assert {v.place for v in found if v.trivial} == {"§3.2, §4.3", "Table 1", "§4.4"}
     page = verdicts.verdicts_html(found)
-    assert all(link(i) in page for v in found for i in v.ids) and page.count("; trivial") == 3
+    assert all(code(i) in page for v in found for i in v.ids) and page.count("; trivial") == 3
     assert "paired t" in page and "signs (13), sizes (8)" in page and "rivals of η (6)" in page
     assert len({v.claim for v in found}) == len(found)
     for verdict in found:
