@@ -73,7 +73,8 @@ def cifar():
     return sba.load("cifar10", root)
 
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# the shell draws pages alike and does without the windows around them, which cost half of the time
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,18 @@ from sba.records.names import title
 from sba.report.tenths import Difference
 
 
-def signs_forest(found: Sequence[Difference], regime: str) -> plots.Drawn:
+def signs_forest(found: Sequence[Difference], regime: str) -> plots.Drawn | None:
     """Draw differences of one family, each with the verdict on its sign.
 
     Args:
         found: as :func:`sba.report.tenths.differences` or :func:`sba.report.tenths.on_ten_classes` has them.
         regime: in which the runs were made, as a sentence begins.
+
+    Returns:
+        The figure; None if there is no difference yet.
     """
+    if not any(one.found for one in found):
+        return None
     rows = []
     for one in found:
         precision = "" if one.amp == "none" else f", {one.amp}"

@@ -1,11 +1,14 @@
 """The texts of figures can be read: on what they lie on, and as small as a page may show them."""
 
+import io
+
 import matplotlib
 
 matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.backends.backend_svg import RendererSVG
 
 from sba.book import legible, style
 
@@ -41,6 +44,22 @@ def test_a_text_that_is_too_pale_becomes_legible_and_keeps_its_hue():
     red, green, blue = matplotlib.colors.to_rgb(texts[0].get_color())
     assert red > green > blue
     assert texts[3].get_color() == style.INK
+    plt.close(figure)
+
+
+def test_every_letter_of_a_long_label_is_inside_the_file():
+    """The layout is measured on pixels, the file has shapes: their widths are equal without hinting alone."""
+    style.use()
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 2))
+    labels = ["evaluation mode, no virtual dropout (n=3)", "σ relative to a running spread (n=3)"]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("test error, %")
+    style.svg(figure)
+    figure.set_dpi(72)
+    canvas = RendererSVG(figure.bbox.width, figure.bbox.height, io.StringIO())
+    boxes = [text.get_window_extent(canvas) for text in legible.written(figure)]
+    assert len(boxes) > len(labels)
+    assert min(box.x0 for box in boxes) >= 0 and max(box.x1 for box in boxes) <= figure.bbox.width
     plt.close(figure)
 
 
