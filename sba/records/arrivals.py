@@ -12,17 +12,11 @@ from sba.records.inference import Contrast
 
 @dataclass(frozen=True)
 class Arrivals:
-    """When the runs of a setting first reached a threshold.
+    """When the runs of a setting first reached a threshold."""
 
-    Attributes:
-        epochs: of shape (n,), from 1; that of the horizon for a run that did not reach it by then.
-        reached: of shape (n,); false where the epoch is censored.
-        horizon: the last epoch that counts.
-    """
-
-    epochs: np.ndarray
-    reached: np.ndarray
-    horizon: int
+    epochs: np.ndarray  #: of shape (n,), from 1; that of the horizon for a run that did not reach it by then
+    reached: np.ndarray  #: of shape (n,); false where the epoch is censored
+    horizon: int  #: the last epoch that counts
 
     @property
     def share(self) -> float:
@@ -63,11 +57,7 @@ def sooner(ours: Arrivals, theirs: Arrivals) -> Contrast:
     """Compare times until a threshold by a permutation test of the difference of restricted means, below 0 if ours is sooner.
 
     All splits are tried if there are at most 9,999 (Horiguchi and Uno, 2020). Runs are not paired: with five pairs the least
-    p-value would be 0.06.
-
-    Args:
-        ours: of the one setting.
-        theirs: of the other, with the same threshold and horizon.
+    p-value would be 0.06. Other horizons raise a ``ValueError``.
     """
     if ours.horizon != theirs.horizon:
         raise ValueError(f"horizon: {ours.horizon} and {theirs.horizon} epochs cannot be compared")

@@ -12,23 +12,16 @@ Index = Mapping[str, Runs]
 """What runs have in common that differ in the seed alone (:attr:`sba.records.schema.RunRecord.setting`) → seed → record."""
 
 
-def indexed(records: Iterable[Record]) -> Index:
-    """Index the finished runs by setting and seed. Of equal runs the first one counts, and results of the book's tables come before
-    those of a study."""
+def indexed(records: Iterable[Record], study: str | None = None) -> Index:
+    """Index the finished runs, or those made for a study, by setting and seed. Of equal runs the first one counts, and results of
+    the book's tables come before those of a study."""
     found: dict[str, dict[int, TrainRecord]] = {}
-    for record in sorted((r for r in records if isinstance(r, TrainRecord)), key=lambda r: r.study != ""):
+    finished = (r for r in records if isinstance(r, TrainRecord) and study in (None, r.study))
+    for record in sorted(finished, key=lambda r: r.study != ""):
         found.setdefault(record.setting, {}).setdefault(record.seed, record)
     return found
 
 
 def at_seeds(index: Index, parameters: Mapping[str, Any]) -> Runs:
-    """Find the records of a setting.
-
-    Args:
-        index: from :func:`indexed`.
-        parameters: for :func:`sba.training.run.make_run`, without the seed.
-
-    Returns:
-        Seed → record, of those there are.
-    """
+    """Find the records of a setting, given as the parameters of :func:`sba.training.run.make_run` without the seed."""
     return index.get(setting_of(make_run(**parameters)), {})

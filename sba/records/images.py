@@ -33,50 +33,23 @@ def right_in(record: TrainRecord) -> np.ndarray | None:
     return None if record.right is None else unpack(record.right.bits, record.right.images)
 
 
-@dataclass(frozen=True)
-class Discordance:
-    """Two networks on the same images.
-
-    Attributes:
-        ours: images that the one alone got right.
-        theirs: images that the other alone got right.
-        images: all.
-        p: two-sided, of equal errors.
-    """
-
-    ours: int
-    theirs: int
-    images: int
-    p: float
-
-    @property
-    def difference(self) -> float:
-        """The error of the one minus that of the other, in points."""
-        return 100 * (self.theirs - self.ours) / self.images
-
-
-def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> Discordance:
-    """Compare two networks by McNemar's exact test (Psychometrika 12, 1947; ``statsmodels.stats.contingency_tables.mcnemar``).
+def mcnemar_p(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Compare two networks, each by which images it got right, of shape (N,), and return the two-sided p-value of McNemar's exact
+    test (Psychometrika 12, 1947; ``statsmodels.stats.contingency_tables.mcnemar``).
 
     It is about these two networks, not about their settings: it leaves out how runs vary.
-
-    Args:
-        ours: whether the one got each image right, of shape (N,).
-        theirs: likewise.
     """
     require(__name__, "train", "statsmodels")
     # imported late, since it takes a second
-    from statsmodels.stats.contingency_tables import mcnemar as exact
+    from statsmodels.stats.contingency_tables import mcnemar
 
     ours, theirs = np.asarray(ours, bool), np.asarray(theirs, bool)
     table = [[int((a & b).sum()) for b in (theirs, ~theirs)] for a in (ours, ~ours)]
-    return Discordance(table[0][1], table[1][0], len(ours), float(exact(table, exact=True).pvalue))
+    return float(mcnemar(table, exact=True).pvalue)
 
 
-def image_interval(
-    ours: np.ndarray, theirs: np.ndarray, level: float = LEVEL, resamples: int = 9999, seed: int = 0
-) -> tuple[float, float]:
-    """Return the interval of a difference in error over samples of test images, in points, by the bootstrap's percentiles.
+def image_interval(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a difference in error over samples of test images, in points, by the bootstrap's percentiles.
 
     Images are drawn with replacement and runs are kept. Of images whose difference is equal only the number matters, so that
     the numbers are drawn, from the multinomial distribution that images drawn one by one have.
@@ -84,7 +57,6 @@ def image_interval(
     Args:
         ours: whether each run of the one setting got each image right, of shape (n, N), or (N,) for one run.
         theirs: of the other, of shape (m, N) or (N,).
-        level: probability that the interval leaves out the true difference.
         resamples: number of samples.
         seed: of the draws.
     """
@@ -92,43 +64,32 @@ def image_interval(
     values, counts = np.unique(np.round(other - right, 12), return_counts=True)
     images = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(images, counts / images, size=resamples)
-    low, high = np.quantile(100 * drawn @ values / images, [level / 2, 1 - level / 2])
+    low, high = np.quantile(100 * drawn @ values / images, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What the choice of test images adds to a difference of errors after the last epoch.
+    """What the choice of test images adds to a difference of errors after the last epoch."""
 
-    Attributes:
-        low: lower end of the 95 % interval over samples of images (:func:`image_interval`), in points.
-        high: upper end.
-        pairs: seed → its two networks compared (:func:`mcnemar`).
-    """
-
-    low: float
-    high: float
-    pairs: dict[int, Discordance]
+    low: float  #: lower end of the 95 % interval over samples of images (:func:`image_interval`), in points
+    high: float  #: upper end
+    pairs: dict[int, float]  #: seed → p-value of its two networks (:func:`mcnemar_p`)
 
     def __str__(self) -> str:
-        p = sorted(pair.p for pair in self.pairs.values())
+        p = sorted(self.pairs.values())
         named = f"; McNemar’s p from {p[0]:.2g} to {p[-1]:.2g} over {len(p)} pairs of networks" if p else ""
         return f"over test images [{self.low:+.2f}, {self.high:+.2f}]{named}".replace("-", "−")
 
 
 def sampling(ours: Runs, theirs: Runs) -> Sampling | None:
-    """Compare two settings on the images that each run got right; None if a record does not say which, or the data differ.
-
-    Args:
-        ours: seed → record of the one setting.
-        theirs: of the other.
-    """
+    """Compare two settings on the images that each run got right; None if a record does not say which, or the data differ."""
     right, other = (
         {seed: row for seed, record in side.items() if (row := right_in(record)) is not None} for side in (ours, theirs)
     )
     fingerprints = {record.fingerprint for side in (ours, theirs) for record in side.values()}
     if not right or not other or (len(right), len(other), 1) != (len(ours), len(theirs), len(fingerprints)):
         return None
-    pairs = {seed: mcnemar(right[seed], other[seed]) for seed in sorted(right.keys() & other.keys())}
+    pairs = {seed: mcnemar_p(right[seed], other[seed]) for seed in sorted(right.keys() & other.keys())}
     low, high = image_interval(np.stack(list(right.values())), np.stack(list(other.values())))
     return Sampling(low, high, pairs)

@@ -24,27 +24,17 @@ Number = float | np.ndarray
 
 @dataclass(frozen=True)
 class Contrast:
-    """The mean of one setting minus that of another, and how well it is known.
+    """The mean of one setting minus that of another, and how well it is known."""
 
-    Attributes:
-        test: "paired t", "Welch", "pooled t" or "permutation"; "" for one run on a side.
-        mean: in the unit of what is compared.
-        standard_error: of that mean; NaN if it has none.
-        freedom: degrees of freedom of Student's t.
-        n: runs of the setting with fewer.
-        correlation: over seeds, which pairing used; None without pairing, or if a side does not vary.
-        exact: p-value of a permutation test; None or NaN if it is Student's.
-        ids: the records of the one setting, then those of the other.
-    """
-
-    test: str
-    mean: Number
-    standard_error: Number
-    freedom: Number
-    n: int
+    test: str  #: "paired t", "Welch" or "permutation"; "" for one run on a side
+    mean: Number  #: in the unit of what is compared
+    standard_error: Number  #: of that mean; NaN if it has none
+    freedom: Number  #: degrees of freedom of Student's t
+    n: int  #: runs of the setting with fewer
+    #: over seeds, which pairing used; None without pairing, or if a side does not vary
     correlation: float | None = None
-    exact: Number | None = None
-    ids: tuple[str, ...] = ()
+    exact: Number | None = None  #: p-value of a permutation test; None or NaN if it is Student's
+    ids: tuple[str, ...] = ()  #: the records of the one setting, then those of the other
 
     @property
     def p(self) -> Number:
@@ -122,20 +112,13 @@ def welch(ours: np.ndarray, theirs: np.ndarray, floor: float = 0.0) -> Contrast:
     return Contrast("Welch", ours.mean(0) - theirs.mean(0), np.sqrt(own + other), freedom, min(n, m))
 
 
-def pooled_deviation(groups: Sequence[np.ndarray], floor: float = 0.0) -> tuple[np.ndarray, int]:
-    """Return the standard deviation of one run, pooled over settings whose runs have the shape (n, …), and its degrees of
-    freedom. Floor and NaN are as for :func:`deviation`."""
+def pooled_deviation(groups: Sequence[np.ndarray], floor: float = 0.0) -> np.ndarray:
+    """Return the standard deviation of one run, pooled over settings whose runs have the shape (n, …). Floor and NaN are as for
+    :func:`deviation`."""
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(np.var(group, axis=0, ddof=1) * (len(group) - 1) for group in groups)
     found = np.maximum(np.sqrt(squares / freedom), floor)
-    return np.where(found > ROUNDING, found, np.nan), freedom
-
-
-def pooled(ours: np.ndarray, theirs: np.ndarray, spread: Number, freedom: int) -> Contrast:
-    """Compare independent runs by a standard deviation that more settings than these two share (:func:`pooled_deviation`)."""
-    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    error = spread * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    return Contrast("pooled t", ours.mean(0) - theirs.mean(0), error, freedom, min(len(ours), len(theirs)))
+    return np.where(found > ROUNDING, found, np.nan)
 
 
 def made_alike(one: RunRecord, other: RunRecord) -> bool:
@@ -171,7 +154,7 @@ def contrast(
     """Compare two settings: paired if every run of the side with fewer has a partner that was made alike, else by Welch's test.
 
     Args:
-        ours: seed → record of the one setting.
+        ours: of the one setting.
         theirs: of the other.
         value: of a record; by default its error in per cent.
         floor: of the standard deviation; by default that of one test image for errors, else 0.

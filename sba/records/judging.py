@@ -45,46 +45,21 @@ def beyond_p(found: Contrast, centre: Number = 0.0, margin: float = NEGLIGIBLE) 
     return np.minimum(1.0, 2 * scipy.stats.t.sf(outside / found.standard_error, found.freedom))
 
 
-def sign_verdict(found: Contrast, p: float, equivalent: float) -> str:
-    """Judge the claim that a difference is below 0.
-
-    Args:
-        found: the difference.
-        p: of no difference, corrected in the family of the claim (:func:`corrected`).
-        equivalent: of :func:`equivalence_p`, likewise.
-
-    Returns:
-        :data:`HOLDS`, :data:`FAILS`, :data:`NO_DIFFERENCE` or :data:`OPEN`.
-    """
-    if found.n < MINIMUM:
-        return OPEN
-    if p <= LEVEL:
-        return HOLDS if found.mean < 0 else FAILS
-    return NO_DIFFERENCE if equivalent <= LEVEL else OPEN
-
-
-def size_verdict(found: Contrast, within: float, beyond: float) -> str:
-    """Judge the claim that a difference is what the paper states, to the margin :data:`NEGLIGIBLE`.
-
-    Args:
-        found: the difference.
-        within: p-value of :func:`equivalence_p` about what is stated, corrected in the family of the claim.
-        beyond: of :func:`beyond_p`, likewise.
-
-    Returns:
-        :data:`HOLDS` if it is within the margin, :data:`FAILS` if it is not, else :data:`OPEN`.
-    """
-    if found.n < MINIMUM:
-        return OPEN
-    return HOLDS if within <= LEVEL else FAILS if beyond <= LEVEL else OPEN
-
-
 @dataclass(frozen=True)
 class Judgement:
     """What is said of a claim, and the p-value that decides it, corrected in the claim's family."""
 
     verdict: str
     p: float
+
+
+def judgement(found: Contrast | None, p: float, *verdicts: tuple[str, float]) -> Judgement:
+    """Judge a claim about a difference: the first of ``verdicts`` whose p-value is at most the level, else :data:`OPEN` with ``p``;
+    :data:`NOT_RUN` without a difference, and open with fewer than :data:`MINIMUM` runs."""
+    if found is None:
+        return Judgement(NOT_RUN, p)
+    sure = [Judgement(*one) for one in verdicts if one[1] <= LEVEL and found.n >= MINIMUM]
+    return sure[0] if sure else Judgement(OPEN, p)
 
 
 UNTESTED = Contrast("", math.nan, math.nan, math.nan, 0)
@@ -111,30 +86,28 @@ def corrected(
 
 
 def judge_signs(family: Sequence[Contrast | None], margin: float | None = NEGLIGIBLE) -> list[Judgement]:
-    """Judge the claims of a family that a difference is below 0 (:func:`sign_verdict`).
+    """Judge the claims of a family that a difference is below 0: :data:`HOLDS`, :data:`FAILS` if it is above,
+    :data:`NO_DIFFERENCE`, or what else :func:`judgement` says.
 
     Args:
         family: of each claim the difference, None if it was not run. Verdicts on a sign are one family, "no difference" is another.
         margin: that makes no difference; None for a unit that has none, and no such verdict.
     """
     equals = [1.0] * len(family) if margin is None else corrected(family, lambda c: equivalence_p(c, margin=margin))
-    found = []
-    for c, p, equal in zip(family, corrected(family), equals, strict=True):
-        verdict = NOT_RUN if c is None else sign_verdict(c, p, equal)
-        found.append(Judgement(verdict, equal if verdict == NO_DIFFERENCE else p))
-    return found
+    return [
+        judgement(c, p, (HOLDS if c is not None and c.mean < 0 else FAILS, p), (NO_DIFFERENCE, equal))
+        for c, p, equal in zip(family, corrected(family), equals, strict=True)
+    ]
 
 
 def judge_sizes(family: Sequence[Contrast | None], claimed: Sequence[float]) -> list[Judgement]:
-    """Judge the claims of a family that a difference is the one claimed (:func:`size_verdict`)."""
+    """Judge the claims of a family that a difference is the one claimed: :data:`HOLDS` if it is so to the margin
+    :data:`NEGLIGIBLE`, :data:`FAILS` if it is not, or what else :func:`judgement` says."""
     centres = np.array(claimed, float)
     within = corrected(family, lambda c: equivalence_p(c, centres))
     beyond = corrected(family, lambda c: beyond_p(c, centres))
-    found = []
-    for c, near, far in zip(family, within, beyond, strict=True):
-        verdict = NOT_RUN if c is None else size_verdict(c, near, far)
-        found.append(Judgement(verdict, near if verdict == HOLDS else far))
-    return found
+    judged = zip(family, within, beyond, strict=True)
+    return [judgement(c, far, (HOLDS, near), (FAILS, far)) for c, near, far in judged]
 
 
 def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> list[float]:
@@ -148,7 +121,7 @@ def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 
         floor: of the standard deviation of one run, which is pooled.
     """
     groups = [np.asarray(group, float) for group in (control, *rivals)]
-    spread, _ = pooled_deviation(groups, floor)
+    spread = pooled_deviation(groups, floor)
     if np.isnan(spread):
         return [math.nan] * len(rivals)
     # the test sees means, numbers and the pooled deviation alone, which may be the floor

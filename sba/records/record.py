@@ -40,14 +40,10 @@ def device_name(device: torch.device) -> str:
     """Name the hardware as its maker does."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    names = [line.split(":", 1)[1].strip() for line in read_lines("/proc/cpuinfo") if line.startswith("model name")]
+    listed = pathlib.Path("/proc/cpuinfo")
+    lines = listed.read_text(errors="replace").splitlines() if listed.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def read_lines(path: str) -> list[str]:
-    """Return the lines of a text file, none if it does not exist."""
-    file = pathlib.Path(path)
-    return file.read_text(errors="replace").splitlines() if file.exists() else []
 
 
 def versions() -> dict[str, str]:

@@ -20,17 +20,11 @@ SYMBOLS = {"eta": "η", "omega": "ω", "folds": "M"}
 
 @dataclass(frozen=True)
 class Average:
-    """Records that differ in nothing but the seed.
+    """Records that differ in nothing but the seed."""
 
-    Attributes:
-        records: in their order.
-        mean: of the runs' errors in per cent; an error is the median over the last five epochs.
-        half: half the width of the 95 % interval of the mean (Student's t), None for one run.
-    """
-
-    records: tuple[TrainRecord, ...]
-    mean: float
-    half: float | None
+    records: tuple[TrainRecord, ...]  #: in their order
+    mean: float  #: of the runs' errors in per cent; an error is the median over the last five epochs
+    half: float | None  #: half the width of the 95 % interval of the mean (Student's t), None for one run
 
     @property
     def run(self) -> Run:

@@ -20,25 +20,15 @@ OURS = "not in the paper"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that a difference is below 0, before it is judged.
+    """A claim that a difference is below 0, before it is judged."""
 
-    Attributes:
-        place: in the paper.
-        text: what, in our words.
-        found: the difference; None if it was not run.
-        what: of what it is.
-        size: that the paper states, in points; None if it states none.
-        note: more about the numbers.
-        images: what the choice of test images adds.
-    """
-
-    place: str
-    text: str
-    found: Contrast | None
-    what: str
-    size: float | None = None
-    note: str = ""
-    images: str = ""
+    place: str  #: in the paper
+    text: str  #: what, in our words
+    found: Contrast | None  #: the difference; None if it was not run
+    what: str  #: of what it is
+    size: float | None = None  #: that the paper states, in points; None if it states none
+    note: str = ""  #: more about the numbers
+    images: str = ""  #: what the choice of test images adds
 
 
 def claim_of(

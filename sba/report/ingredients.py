@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sba.records.compare import at_seeds, indexed
 from sba.records.inference import Contrast, contrast
 from sba.records.judging import HOLDS, OPEN, judge_signs
-from sba.records.schema import BenchRecord, Record, TrainRecord
+from sba.records.schema import BenchRecord, Record
 from sba.studies.ablations import GROUPS, NAME, Variant, final_nll, vote_effect
 
 
@@ -48,7 +48,7 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
         records: as :func:`sba.records.file.read` reads them.
     """
     group = GROUPS[0]
-    index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == NAME)
+    index = indexed(records, NAME)
     settings: Mapping[str, Variant | None] = {"": None, **{v.label: v for v in group.variants}}
     found: list[tuple[tuple[str, str, str], Contrast, Contrast | None]] = []
     for *about, own, other in ASKED:

@@ -17,17 +17,11 @@ from sba.studies.paper_runs import HOLDOUT, LAYERS, WIDE, published, row
 
 @dataclass(frozen=True)
 class Eta:
-    """One η of Figure 2.
+    """One η of Figure 2."""
 
-    Attributes:
-        eta: 0 is plain training.
-        holdout: the records evaluated on held-out training images.
-        test: those evaluated on the test set.
-    """
-
-    eta: float
-    holdout: Runs
-    test: Runs
+    eta: float  #: 0 is plain training
+    holdout: Runs  #: the records evaluated on held-out training images
+    test: Runs  #: those evaluated on the test set
 
 
 def figure2(index: Index, dataset: str, network: str) -> list[Eta]:
@@ -46,25 +40,17 @@ def figure2(index: Index, dataset: str, network: str) -> list[Eta]:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of Figure 3, with M virtual points of SBA and of Batch Augmentation in latent space.
+    """One layer of Figure 3, with M virtual points of SBA and of Batch Augmentation in latent space."""
 
-    Attributes:
-        layer: its name.
-        folds: M.
-        cost: expected forward cost of a step in plain steps, by count (:func:`sba.models.flops.step_cost`), of "sba" and of "ba".
-        sba: records of SBA there.
-        ba: of Batch Augmentation there: every step, dropout points, hard label.
-        base: of plain training.
-        threshold: the error that the paper states for plain training, in per cent.
-    """
-
-    layer: str
-    folds: int
+    layer: str  #: its name
+    folds: int  #: M
+    #: expected forward cost of a step in plain steps, by count (:func:`sba.models.flops.step_cost`), of "sba" and of
+    #: "ba"
     cost: dict[str, float]
-    sba: Runs
-    ba: Runs
-    base: Runs
-    threshold: float
+    sba: Runs  #: records of SBA there
+    ba: Runs  #: of Batch Augmentation there: every step, dropout points, hard label
+    base: Runs  #: of plain training
+    threshold: float  #: the error that the paper states for plain training, in per cent
 
     @property
     def difference(self) -> Contrast | None:

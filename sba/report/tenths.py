@@ -11,7 +11,7 @@ from sba.records.compare import Index, Runs, at_seeds, indexed
 from sba.records.inference import Contrast, contrast
 from sba.records.judging import judge_signs
 from sba.records.names import column
-from sba.records.schema import Record, RunRecord
+from sba.records.schema import Record
 from sba.report.averages import Average, average, averages, deviations, evidence
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import IMAGENETTE, ROWS, imagenette, table1_core
@@ -38,32 +38,22 @@ def tenths(records: Iterable[Record]) -> list[Average]:
 
 def ten_classes(records: Iterable[Record]) -> list[Average]:
     """Average the runs of the study on ten classes of ImageNet, in its order; those of another regime are left out."""
-    index = indexed(r for r in records if isinstance(r, RunRecord) and r.study == IMAGENETTE.name)
+    index = indexed(records, IMAGENETTE.name)
     found = (list(at_seeds(index, setting.parameters).values()) for setting in imagenette())
     return [one for runs in found if (one := average(runs))]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus another, both in the same small regime.
+    """A method minus another, both in the same small regime."""
 
-    Attributes:
-        dataset: of the row of Table 1.
-        network: likewise.
-        name: column of the method.
-        part: column of what it is compared with.
-        amp: precision of both.
-        found: the difference of errors in points; None if it was not run on both sides.
-        verdict: on its sign, in the family of all of them.
-    """
-
-    dataset: str
-    network: str
-    name: str
-    part: str
-    amp: str
-    found: Contrast | None
-    verdict: str = ""
+    dataset: str  #: of the row of Table 1
+    network: str  #: likewise
+    name: str  #: column of the method
+    part: str  #: column of what it is compared with
+    amp: str  #: precision of both
+    found: Contrast | None  #: the difference of errors in points; None if it was not run on both sides
+    verdict: str = ""  #: on its sign, in the family of all of them
 
 
 def at_tenth(index: Index, parameters: dict[str, Any], amp: str) -> Runs:
@@ -88,7 +78,7 @@ def differences(records: Iterable[Record]) -> list[Difference]:
 def on_ten_classes(records: Iterable[Record]) -> list[Difference]:
     """Compare SBA with plain training on ten classes of ImageNet, and with Batch Augmentation if that is run beside."""
     small = ten_classes(records)
-    asked = dict.fromkeys((run.network, column(run)) for run in (make_run(**one.parameters) for one in imagenette()))
+    asked = dict.fromkeys((one.run.network, column(one.run)) for one in imagenette())
     found = []
     for network, part in asked:
         if part != "sba":

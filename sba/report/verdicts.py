@@ -32,34 +32,21 @@ from sba.studies.paper_runs import HOLDOUT, ROWS
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say to a claim.
+    """What the records say to a claim."""
 
-    Attributes:
-        place: in the paper.
-        claim: what, in our words.
-        outcome: about its sign, or about what it says if that is no difference: "holds", "does not hold", "no difference larger
-            than 0.3", "open", "not run".
-        because: the numbers behind it.
-        ids: their records; empty for arithmetic of the paper's own table.
-        found: the difference with its interval and test, if there is one.
-        p: the p-value behind the outcome, corrected in the family; None for no test.
-        family: which claims the correction counts, and how many.
-        size: likewise about the size that the paper states; "" if it states none.
-        p_size: the p-value behind it.
-        trivial: whether the claim needs no experiment.
-    """
-
-    place: str
-    claim: str
+    place: str  #: in the paper
+    claim: str  #: what, in our words
+    #: about its sign, or about what it says if that is no difference: "holds", "does not hold", "no difference larger
+    #: than 0.3", "open", "not run"
     outcome: str
-    because: str
-    ids: tuple[str, ...] = ()
-    found: Contrast | None = None
-    p: float | None = None
-    family: str = ""
-    size: str = ""
-    p_size: float | None = None
-    trivial: bool = False
+    because: str  #: the numbers behind it
+    ids: tuple[str, ...] = ()  #: their records; empty for arithmetic of the paper's own table
+    found: Contrast | None = None  #: the difference with its interval and test, if there is one
+    p: float | None = None  #: the p-value behind the outcome, corrected in the family; None for no test
+    family: str = ""  #: which claims the correction counts, and how many
+    size: str = ""  #: likewise about the size that the paper states; "" if it states none
+    p_size: float | None = None  #: the p-value behind it
+    trivial: bool = False  #: whether the claim needs no experiment
 
 
 def judge(made: Sequence[Claim]) -> list[Verdict]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sba.records.images import mcnemar, right_in
+from sba.records.compare import Runs
+from sba.records.images import mcnemar_p, right_in
 from sba.records.inference import LEVEL, Contrast, contrast, one_image
 from sba.records.judging import equivalence_p, holm
 from sba.records.schema import Record, TrainRecord
@@ -16,8 +17,6 @@ from sba.studies.small_data import Made, key_of, made_in, tested
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g}", "open"
 """What is said of a setting that has all its runs."""
-Runs = Mapping[int, TrainRecord]
-"""Seed → record."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +81,15 @@ def family(named: Mapping[str, Runs], plain: Runs, wanted: int, measure: Measure
     pairs = [([named[name][s] for s in seeds], [plain[s] for s in seeds]) for name, seeds in both.items()]
     sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
     found = [contrast(*side, measure.value, measure.floor) for side in sides]
-    p = corrected([known(f and f.p) for f in found])
+    p = holm([known(f and f.p) for f in found])
     within = [f and measure.margin and equivalence_p(f, margin=measure.margin) for f in found]
-    equivalent = corrected([known(q) for q in within])
+    equivalent = holm([known(q) for q in within])
     return [
         Comparison(name, len(both[name]), wanted, found[i], p[i], equivalent[i], cost(*pairs[i]),
                    told_apart(*pairs[i]) if measure is ERROR else 0,
                    tuple(r.id for r in pairs[i][0]))
         for i, name in enumerate(named)
     ]  # fmt: skip
-
-
-def corrected(p: list[float]) -> list[float]:
-    """Correct by Holm; ones stay ones, without statsmodels, which collects garbage each time."""
-    return holm(p) if min(p, default=1.0) < 1.0 else p
 
 
 def known(p: Any) -> float:
@@ -110,7 +104,7 @@ def cost(ours: list[TrainRecord], theirs: list[TrainRecord]) -> float | None:
 
 def told_apart(ours: list[TrainRecord], theirs: list[TrainRecord]) -> int:
     both = [(right_in(one), right_in(other)) for one, other in zip(ours, theirs, strict=True)]
-    return sum(mcnemar(one, other).p <= LEVEL for one, other in both if one is not None and other is not None)
+    return sum(mcnemar_p(one, other) <= LEVEL for one, other in both if one is not None and other is not None)
 
 
 def compared(records: Iterable[Record], condition: Condition, measure: Measure = ERROR) -> list[Comparison]:
@@ -125,7 +119,7 @@ def mechanism(records: Iterable[Record], condition: Condition, measure: Measure 
     """Compare SBA's ingredients with plain training likewise; the name says at which layer."""
     made = made_in(records)
     plain = runs_of(tested(PLAIN.name, condition, made), MECHANISM_N, made)
-    named = {f"{ingredient.name}, {where}": runs_of(at, MECHANISM_N, made) for where, ingredient, at in ablated()}
+    named = {f"{what}, {where}": runs_of(at, MECHANISM_N, made) for where, what, at in ablated()}
     return family(named, plain, MECHANISM_N, measure)
 
 

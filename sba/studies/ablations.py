@@ -25,32 +25,20 @@ NAME = "switches"
 
 @dataclass(frozen=True)
 class Variant:
-    """One setting.
+    """One setting."""
 
-    Attributes:
-        point: of ``book/decisions.md``; 0 if none asks for it.
-        label: what it is, in the words of the fields.
-        changes: to the parameters of its group's reference.
-    """
-
-    point: int
-    label: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    point: int  #: of ``book/decisions.md``; 0 if none asks for it
+    label: str  #: what it is, in the words of the fields
+    changes: dict[str, Any] = field(default_factory=dict)  #: to the parameters of its group's reference
 
 
 @dataclass(frozen=True)
 class Group:
-    """Settings that are compared with one reference.
+    """Settings that are compared with one reference."""
 
-    Attributes:
-        title: for tables.
-        base: parameters of the reference, for :func:`sba.training.run.make_run`.
-        variants: what departs from it.
-    """
-
-    title: str
-    base: dict[str, Any]
-    variants: tuple[Variant, ...]
+    title: str  #: for tables
+    base: dict[str, Any]  #: parameters of the reference, for :func:`sba.training.run.make_run`
+    variants: tuple[Variant, ...]  #: what departs from it
 
     def parameters(self, variant: Variant | None) -> dict[str, Any]:
         """Return the parameters of a variant, or of the reference for None."""
@@ -139,27 +127,17 @@ def settings() -> Iterator[Setting]:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a variant changes.
+    """What a variant changes."""
 
-    Attributes:
-        group: title of its group.
-        variant: None for the reference itself.
-        runs: seed → record.
-        reference: those of the group's reference.
-        error: difference from the reference in percentage points; None for the reference, or without its runs.
-        nll: likewise in nats per image.
-        p_error: corrected by Holm's method over all variants of the study; 1 for the reference.
-        p_nll: likewise.
-    """
-
-    group: str
-    variant: Variant | None
-    runs: Runs
-    reference: Runs
+    group: str  #: title of its group
+    variant: Variant | None  #: None for the reference itself
+    runs: Runs  #: seed → record
+    reference: Runs  #: those of the group's reference
+    #: difference from the reference in percentage points; None for the reference, or without its runs
     error: Contrast | None
-    nll: Contrast | None
-    p_error: float = 1.0
-    p_nll: float = 1.0
+    nll: Contrast | None  #: likewise in nats per image
+    p_error: float = 1.0  #: corrected by Holm's method over all variants of the study; 1 for the reference
+    p_nll: float = 1.0  #: likewise
 
     @property
     def label(self) -> str:
@@ -180,12 +158,10 @@ class Effect:
 def effects(found: Iterable[Record]) -> list[Effect]:
     """Compare every variant with its group's reference (:func:`sba.records.inference.contrast`); what was not run is left out.
 
-    Error and log-likelihood are each run's median of the last five epochs. Each is one family of claims.
-
-    Args:
-        found: records, of which those of this study count; if a run was repeated the first one does.
+    Error and log-likelihood are each run's median of the last five epochs. Each is one family of claims. Only the records of this
+    study count; if a run was repeated the first one does.
     """
-    index = indexed(r for r in found if isinstance(r, TrainRecord) and r.study == NAME)
+    index = indexed(found, NAME)
     made = []
     for group in GROUPS:
         reference = at_seeds(index, group.parameters(None))
@@ -202,14 +178,15 @@ def on_subsets(found: Iterable[Record]) -> list[Effect]:
     One value is the mean over seeds of the difference on one subset. Variants are one family in error and one in log-likelihood,
     as for :func:`effects`; ``runs`` and ``reference`` are those of the first subset.
     """
-    index = indexed(r for r in found if isinstance(r, TrainRecord) and r.study == ON_SUBSETS.name)
+    index = indexed(found, ON_SUBSETS.name)
     made = []
     for group in GROUPS:
         for variant in (v for v in group.variants if v.label in AGAIN):
             own, other = (
                 [at_seeds(index, group.parameters(v) | {"dataset": name}) for name in SUBSETS] for v in (variant, None)
             )
-            in_error, in_nll = (over_subsets(list(zip(own, other, strict=True)), value) for value in (error, final_nll))
+            pairs = list(zip(own, other, strict=True))
+            in_error, in_nll = over_subsets(pairs, lambda r: r.error), over_subsets(pairs, final_nll)
             made.append(Effect(group.title, variant, own[0], other[0], in_error, in_nll))
     return marked(made)
 
@@ -230,11 +207,6 @@ def marked(made: list[Effect]) -> list[Effect]:
     p_error, p_nll = (corrected([getattr(e, part) for e in variants]) for part in ("error", "nll"))
     found = iter([replace(e, p_error=a, p_nll=b) for e, a, b in zip(variants, p_error, p_nll, strict=True)])
     return [e for e in (next(found) if one.variant else one for one in made) if e.runs]
-
-
-def error(record: TrainRecord) -> float:
-    """Return the median error of the last five epochs, in per cent."""
-    return record.error
 
 
 def final_nll(record: TrainRecord) -> float:

@@ -26,7 +26,13 @@ RADIUS = 2 / 255
 MARGIN = 1.0
 """Percentage points of error that make no difference in this study."""
 
-ETAS = ({"eta": 0.01}, {"eta": 0.1}, {"eta": 1.0}, {"eta": 10.0})
+
+def each(name: str, *values: float) -> tuple[dict[str, Any], ...]:
+    """Return a configuration for each value of one parameter."""
+    return tuple({name: value} for value in values)
+
+
+ETAS = each("eta", 0.01, 0.1, 1.0, 10.0)
 """The paper's two, and ten and a hundred times the larger one."""
 
 
@@ -39,24 +45,15 @@ class Contender:
     grid: tuple[dict[str, Any], ...]  #: what each configuration adds
     core: bool = False  #: whether it is run in every condition, and first
 
-    def configuration(self, number: int) -> dict[str, Any]:
-        """Return the parameters of one configuration."""
-        return self.base | self.grid[number]
-
 
 SBA = {"method": "sba", "omega": math.pi / 3, "folds": 32}
 AT_MAPS = SBA | {"folds": 4, "basis": "hadamard"}
 """Before a convolution a virtual point costs as much as a raw one, and a dense Σ is too large."""
 
 CONTENDERS = (
-    Contender("plain", {"method": "erm"}, tuple({"weight_decay": w} for w in (5e-4, 1.5e-3, 5e-3, 1.5e-2)), True),
-    Contender("dropout", {"method": "erm"}, tuple({"feature_dropout": r} for r in (0.1, 0.25, 0.5, 0.75)), True),
-    Contender(
-        "label smoothing",
-        {"method": "label-smoothing"},
-        tuple({"epsilon": e} for e in (0.05, 0.1, 0.2, 0.4)),
-        True,
-    ),
+    Contender("plain", {"method": "erm"}, each("weight_decay", 5e-4, 1.5e-3, 5e-3, 1.5e-2), True),
+    Contender("dropout", {"method": "erm"}, each("feature_dropout", 0.1, 0.25, 0.5, 0.75), True),
+    Contender("label smoothing", {"method": "label-smoothing"}, each("epsilon", 0.05, 0.1, 0.2, 0.4), True),
     Contender(
         "R-Drop",
         {"method": "r-drop"},
@@ -70,22 +67,18 @@ CONTENDERS = (
         tuple({"layers": (layer,), "eta": eta} for layer in ("conv2", "conv3") for eta in (1.0, 10.0)),
     ),
     Contender("SBA at the input", AT_MAPS | {"layers": ("input",)}, ETAS),
-    Contender("mixup", {"method": "mixup"}, tuple({"alpha": a} for a in (0.2, 0.4, 1.0, 2.0))),
+    Contender("mixup", {"method": "mixup"}, each("alpha", 0.2, 0.4, 1.0, 2.0)),
     Contender("SBA, Gaussian only", SBA | {"gaussian_share": 1.0}, ETAS),
     Contender("SBA, dropout only", SBA | {"gaussian_share": 0.0}, ETAS),
     Contender("SBA, M → ∞", {"method": "implicit-sba", "omega": math.pi / 3}, ETAS),
     Contender(
         "latent BA",
         {"method": "sba", "preset": "latent-ba", "folds": 32},
-        tuple({"dropout_rate": r} for r in (0.1, 0.25, 0.5, 0.75)),
+        each("dropout_rate", 0.1, 0.25, 0.5, 0.75),
     ),
-    Contender("ISDA", {"method": "isda"}, tuple({"lambda0": s} for s in (0.1, 0.25, 0.5, 1.0))),
-    Contender(
-        "manifold mixup",
-        {"method": "manifold-mixup"},
-        tuple({"alpha": a} for a in (0.5, 1.0, 2.0, 4.0)),
-    ),
-    Contender("Cutout", {"method": "erm"}, tuple({"cutout": side} for side in (4, 8, 12, 16))),
+    Contender("ISDA", {"method": "isda"}, each("lambda0", 0.1, 0.25, 0.5, 1.0)),
+    Contender("manifold mixup", {"method": "manifold-mixup"}, each("alpha", 0.5, 1.0, 2.0, 4.0)),
+    Contender("Cutout", {"method": "erm"}, each("cutout", 4, 8, 12, 16)),
 )
 PLAIN = CONTENDERS[0]
 EARLIER = ("SBA at a convolution", "SBA at the input")
@@ -114,9 +107,7 @@ def few(size: int, epochs: int, **more: Any) -> dict[str, Any]:
 
 TUNED = 1000
 """Training images on which configurations are chosen."""
-"""Images on which configurations are chosen."""
 MAIN = Condition(f"{TUNED:,} images", few(TUNED, 200), 8, tuple(NAMED))
-"""Where every contender is tested."""
 """The condition in which all contenders are tested."""
 CONDITIONS = (
     MAIN,
@@ -134,43 +125,36 @@ AT_RESNET = {"conv2": "block2_3", "conv3": "block3_1"}
 
 def parameters(contender: Contender, number: int, condition: Condition) -> dict[str, Any]:
     """Return the parameters of a contender's configuration in a condition, without the seed."""
-    found = condition.base | contender.configuration(number)
+    found = condition.base | contender.base | contender.grid[number]
     if condition.base["network"] == "resnet20" and "layers" in found:
         found["layers"] = tuple(AT_RESNET.get(layer, layer) for layer in found["layers"])
     return found
 
 
-@dataclass(frozen=True)
-class Ingredient:
-    """SBA with one thing changed, to see which of them carries an effect."""
-
-    name: str  #: what is changed
-    changes: dict[str, Any]  #: to the parameters of the reference
-
-
 MECHANISM_LAYERS = {"last layer": ("flatten",), "conv2": ("conv2",)}
 MECHANISM = AT_MAPS | {"eta": 1.0}
 """The reference: both kinds of points, Kullback–Leibler divergence from the detached prediction of the raw point, λ(t) a coin."""
-INGREDIENTS = (
-    Ingredient("SBA", {}),
-    Ingredient("Gaussian points only", {"gaussian_share": 1.0}),
-    Ingredient("dropout points only", {"gaussian_share": 0.0}),
-    Ingredient("pulled to the label", {"label": "hard"}),
-    Ingredient("prediction not detached", {"detach": False}),
-    Ingredient("λ(t) always on", {"omega": 0.0}),
-)
-OWN_DROPOUT = (
-    Ingredient("the network's own dropout", {"method": "erm", "feature_dropout": 0.5}),
-    Ingredient("own dropout, two passes (R-Drop)", {"method": "r-drop", "feature_dropout": 0.5, "alpha": 1.0}),
-)
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "SBA": {},
+    "Gaussian points only": {"gaussian_share": 1.0},
+    "dropout points only": {"gaussian_share": 0.0},
+    "pulled to the label": {"label": "hard"},
+    "prediction not detached": {"detach": False},
+    "λ(t) always on": {"omega": 0.0},
+}
+"""SBA with one thing changed, to see which of them carries an effect: what, and the change to the reference."""
+OWN_DROPOUT: dict[str, dict[str, Any]] = {
+    "the network's own dropout": {"method": "erm", "feature_dropout": 0.5},
+    "own dropout, two passes (R-Drop)": {"method": "r-drop", "feature_dropout": 0.5, "alpha": 1.0},
+}
 MECHANISM_N = 5
 """Seeds of the ablation, from 0: the first of those of :data:`MAIN`, where plain training stands."""
 
 
-def ablated() -> Iterator[tuple[str, Ingredient, dict[str, Any]]]:
+def ablated() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """List the ablation: where, what, and its parameters."""
-    for ingredient in OWN_DROPOUT:
-        yield "last layer", ingredient, MAIN.base | ingredient.changes
+    for what, changes in OWN_DROPOUT.items():
+        yield "last layer", what, MAIN.base | changes
     for where, layers in MECHANISM_LAYERS.items():
-        for ingredient in INGREDIENTS:
-            yield where, ingredient, MAIN.base | MECHANISM | {"layers": layers} | ingredient.changes
+        for what, changes in INGREDIENTS.items():
+            yield where, what, MAIN.base | MECHANISM | {"layers": layers} | changes

@@ -1,5 +1,6 @@
 """Studies: which runs belong together, as data, in an order that makes their tables useful early."""
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,16 @@ class Setting:
     parameters: dict[str, Any]  #: for :func:`sba.training.run.make_run`; a seed among them stays, and no other is run
     #: what its records say that they were made for; "" if they stand among the results of the book's tables
     study: str = ""
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run at its own seed, or at seed 0."""
+        return make_run(**self.parameters)
+
+    @property
+    def where(self) -> str:
+        """Data set and network, as "cifar10/alexnet"."""
+        return f"{self.run.dataset}/{self.run.network}"
 
 
 @dataclass(frozen=True)
@@ -78,18 +89,18 @@ def planned_runs(
     if not scale > 0:
         raise ConfigError(f"epochs-scale: {scale} is not allowed; give a number above 0")
     settings = [*study.settings(), *(study.follows(records) if study.follows else ())]
-    kept = [s for s in settings if where in ("", where_of(s).split("/")[0], where_of(s))]
+    kept = [s for s in settings if where in ("", s.run.dataset, s.where)]
     if not kept:
-        parts = ", ".join(dict.fromkeys(map(where_of, settings)))
+        parts = ", ".join(dict.fromkeys(s.where for s in settings))
         raise ConfigError(f"where: {where!r} is no part of the study {study.name!r}; choose from {parts}")
     if methods is not None:
-        wanted = set(methods)
-        if strangers := sorted(wanted - {column_of(s) for s in kept}):
-            columns = ", ".join(dict.fromkeys(map(column_of, kept)))
+        wanted, columns = set(methods), [column(s.run) for s in kept]
+        if strangers := sorted(wanted.difference(columns)):
+            there = ", ".join(dict.fromkeys(columns))
             raise ConfigError(
-                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {columns}"
+                f"methods: {strangers[0]!r} is no part of the study {study.name!r} here; choose from {there}"
             )
-        kept = [s for s in kept if column_of(s) in wanted]
+        kept = [s for s, one in zip(kept, columns, strict=True) if one in wanted]
     found: dict[str, PlannedRun] = {}
     given = {"amp": amp} if amp else {}
     for seed in seeds:
@@ -97,17 +108,6 @@ def planned_runs(
             run = make_run(**scaled({"seed": seed} | setting.parameters, scale) | given)
             found.setdefault(run.key, PlannedRun(run, setting.study, run.reduced or scale < 1))
     return list(found.values())
-
-
-def where_of(setting: Setting) -> str:
-    """Name data set and network of a setting, as "cifar10/alexnet"."""
-    run = make_run(**setting.parameters)
-    return f"{run.dataset}/{run.network}"
-
-
-def column_of(setting: Setting) -> str:
-    """Name the column of Table 1 that a setting would be in, as "cutout+sba"."""
-    return column(make_run(**setting.parameters))
 
 
 def scaled(parameters: dict[str, Any], scale: float) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def problem_named(dataset: str) -> Problem:
 
 def runs_on(problem: Problem, records: Iterable[Record]) -> dict[str, Runs]:
     """Sort this study's records of a problem: label of a line → seed → record; lines without a record are left out."""
-    index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == NAME)
+    index = indexed(records, NAME)
     found = {line.label: at_seeds(index, problem.parameters(line)) for line in LINES}
     return {label: runs for label, runs in found.items() if runs}
 

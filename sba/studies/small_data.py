@@ -150,7 +150,7 @@ def follows(records: Iterable[Record]) -> Iterator[Setting]:
 
 def done(known: Stage, made: Made) -> int:
     """Count the runs of a stage that have a record."""
-    return sum(key_of(s.parameters, s.parameters["seed"]) in made for s in known.settings)
+    return sum(s.run.key in made for s in known.settings)
 
 
 def measure(training: Training) -> dict[str, Any]:

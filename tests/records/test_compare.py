@@ -30,3 +30,5 @@ def test_a_result_of_the_tables_comes_before_an_equal_run_of_a_study():
     study = changed(record(5.0), id="study", study="fig2")
     assert at_seeds(indexed([study, record(6.0, identifier="own")]), ERM)[0].id == "own"
     assert at_seeds(indexed([study]), ERM)[0].id == "study"
+    other = changed(record(7.0), id="other", study="fig3")
+    assert at_seeds(indexed([study, other], "fig3"), ERM)[0].id == "other" and indexed([study], "fig3") == {}

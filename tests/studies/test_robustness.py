@@ -7,7 +7,7 @@ from sba.book.style import colour
 from sba.core.errors import ConfigError
 from sba.records.schema import parse
 from sba.studies import robustness
-from sba.studies.planned import planned_runs, where_of
+from sba.studies.planned import planned_runs
 from sba.studies.robustness import (
     LINES,
     PROBLEMS,
@@ -24,7 +24,7 @@ METHODS = {"erm", "sba", "implicit-sba", "mixup", "manifold-mixup", "isda", "dec
 
 
 def test_digits_come_before_cifar_and_the_baseline_before_all():
-    places = [where_of(setting) for setting in robustness.settings()]
+    places = [setting.where for setting in robustness.settings()]
     assert places == ["digits/digits"] * len(LINES) + ["cifar10/alexnet"] * len(LINES)
     assert LINES[0].changes == {"method": "erm"}
     assert {line.changes["method"] for line in LINES} == METHODS

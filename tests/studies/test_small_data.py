@@ -67,11 +67,11 @@ def test_steps_are_what_the_design_says():
 def test_the_ablation_changes_one_thing_at_a_time():
     listed = list(contenders.ablated())
     assert len({make_run(**at).key for _, _, at in listed}) == len(listed)
-    for where, ingredient, at in listed:
+    for where, what, at in listed:
         if at["method"] == "sba":
-            reference = next(a for w, i, a in listed if w == where and not i.changes)
-            assert len(reference.items() ^ (at | {"layers": at["layers"]}).items()) <= 2 * len(ingredient.changes)
-            assert len(ingredient.changes) <= 1
+            reference, changes = next(a for w, i, a in listed if (w, i) == (where, "SBA")), contenders.INGREDIENTS[what]
+            assert len(reference.items() ^ (at | {"layers": at["layers"]}).items()) <= 2 * len(changes)
+            assert len(changes) <= 1
 
 
 # ---------------------------------------------------------------------------------------------------- choice and stages

@@ -15,7 +15,7 @@ from sba.book.widgets import Explorer, Picture
 from sba.core.errors import ResultsError
 from sba.records.compare import Runs, at_seeds, indexed
 from sba.records.inference import contrast
-from sba.records.schema import Record, TrainRecord
+from sba.records.schema import Record
 from sba.studies.ablations import GROUPS, NAME, final_nll
 
 HINT = "Take one ingredient out. Which one takes the gain over plain training with it? What was not run says so."
@@ -56,7 +56,7 @@ def ablate(records: Sequence[Record]) -> Explorer:
 def combinations(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Return what was run, by a 1 or a 0 for each ingredient; without both kinds of points it is plain training."""
     group = GROUPS[0]
-    index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == NAME)
+    index = indexed(records, NAME)
     whole, plain = (at_seeds(index, parameters) for parameters in (group.base, plain_parameters()))
     found = {}
     for inside in itertools.product((True, False), repeat=len(INGREDIENTS)):

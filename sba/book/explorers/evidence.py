@@ -12,7 +12,7 @@ from sba.core.errors import ResultsError
 from sba.records.compare import at_seeds, indexed
 from sba.records.judging import MINIMUM
 from sba.records.names import title
-from sba.records.schema import Record, TrainRecord, setting_of
+from sba.records.schema import Record, setting_of
 from sba.records.stats import interval
 from sba.report.averages import averages, plain
 from sba.report.averages import evidence as tested
@@ -73,7 +73,7 @@ def claim(dataset: str, network: str, column: str) -> float | None:
 def of_ablations(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return SBA and its parts on a hundred digits."""
     group = ablations.GROUPS[0]
-    index = indexed(r for r in records if isinstance(r, TrainRecord) and r.study == ablations.NAME)
+    index = indexed(records, ablations.NAME)
     variants = {"SBA": None} | {v.label: v for v in group.variants if v.label in STUDIED}
     base = next(v for v in group.variants if v.changes.get("method") == "erm")
     theirs = at_seeds(index, group.parameters(base))
