@@ -1,10 +1,6 @@
 """What it costs to work on any model: an augmented step through ``attach`` against the same step of the chain."""
 
-import functools
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from sba.adapters.criterion import attach
 from sba.bench.timing import BATCH, Ratio, in_turns
@@ -25,11 +21,6 @@ def against_chain(network: str, rounds: int, batch: int = BATCH) -> list[Ratio]:
     return [at_point(network, layer, folds, rounds, batch) for layer, folds in POINTS[network]]
 
 
-def step(loss: Callable[[], Tensor]) -> None:
-    """Do a forward and a backward pass."""
-    loss().backward()
-
-
 def at_point(network: str, layer: str, folds: int, rounds: int, batch: int) -> Ratio:
     """Compare them at one layer."""
     x, y = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
@@ -39,7 +30,7 @@ def at_point(network: str, layer: str, folds: int, rounds: int, batch: int) -> R
     criterion = attach(other, method, x[:2], total_steps=1)
     return in_turns(
         f"{network}: augmented step through attach over the chain's, layer {layer}, M={folds}",
-        functools.partial(step, lambda: criterion(x, y)),
-        functools.partial(step, lambda: total(method.terms(chain, x, y, Step(0), None))),
+        lambda: criterion(x, y).backward(),
+        lambda: total(method.terms(chain, x, y, Step(0), None)).backward(),
         6 * rounds, calls=1, limit=LIMIT, family="attach", network=network, method="sba", layer=layer, folds=folds,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The comparisons that ``make bench`` makes, and their records."""
 
+import functools
 import pathlib
 import statistics
 import subprocess
@@ -21,18 +22,17 @@ from sba.bench.epochs import WANTED, epochs
 from sba.bench.loop import against_loader
 from sba.bench.packed import against_packed
 from sba.bench.threads import against_threads
-from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, step_costs
+from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, rounds_of, step_costs
 from sba.core.errors import ConfigError
 from sba.methods import METHODS, SBA
 from sba.methods.isda import isda_logits, quadratic_table
 from sba.methods.kmixup import pairs
 from sba.models.registry import build
+from sba.records.comparison import FAMILIES
 from sba.records.file import append
 from sba.records.record import identified, provenance
 from sba.training.machine import Machine
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed")
-"""Kinds of comparison."""
 OF_A_GPU = ("epochs", "packed")
 """Those that are measured on a card; the others are on a processor."""
 ALWAYS = {"omega": 0.0}
@@ -169,7 +169,7 @@ def import_time(rounds: int) -> Ratio:
         subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
         return time.perf_counter() - start
 
-    own, theirs = zip(*[(taken("sba"), taken("torch")) for _ in range(rounds + 1)][1:], strict=True)
+    own, theirs = rounds_of({name: functools.partial(taken, name) for name in ("sba", "torch")}, rounds).values()
     details = {"sba s": statistics.median(own), "torch s": statistics.median(theirs)}
     return ratio("import sba over import torch", own, theirs, details, 1.5, family="import")
 

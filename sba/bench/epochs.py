@@ -3,7 +3,6 @@
 import functools
 import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from sba.bench.loop import plain_loop
-from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio
+from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio, rounds_of, timed
 from sba.training.loop import Training
 from sba.training.machine import Machine
 from sba.training.run import make_run
@@ -38,15 +37,6 @@ def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Ca
                 next(steps)
 
     return epoch
-
-
-def seconds_of(epoch: Callable[[], Any], device: torch.device) -> float:
-    """Time some steps until the device has finished them, and return what an epoch of such steps takes."""
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    epoch()
-    torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / STEPS * EPOCH_STEPS
 
 
 def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
@@ -89,13 +79,9 @@ def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ra
         run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
         trainings[name] = Training(run, data, Machine(device=str(device), **options))
         contestants[name] = functools.partial(trainings[name].run_epoch, math.inf)
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
-        for name, epoch in contestants.items():
-            taken = seconds_of(epoch, device)
-            if turn:
-                times[name].append(taken)
-    details = {f"{name} s": statistics.median(taken) for name, taken in times.items()}
+    measured = {name: functools.partial(timed, epoch, 1, device) for name, epoch in contestants.items()}
+    times = rounds_of(measured, rounds)
+    details = {f"{name} s": statistics.median(taken) / STEPS * EPOCH_STEPS for name, taken in times.items()}
     details["wanted s"] = WANTED[network]
     for name in ("plain", "plain, compiled"):
         details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)

@@ -5,6 +5,7 @@ trains this way yet: a card has to show first whether it pays.
 """
 
 import copy
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sba.bench.epochs import EPOCH_STEPS
-from sba.bench.timing import BATCH, Ratio, ratio, timed
+from sba.bench.timing import BATCH, Ratio, ratio, rounds_of, timed
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged
 from sba.models.cifar import SubsampledIdentity
@@ -168,12 +169,8 @@ def against_packed(network: str, rounds: int, device: torch.device, amp: str, st
     """
     kinds = {"alone": (1, True)} | {f"{n} {k}": (n, k == "dense") for n in SEEDS for k in ("dense", "grouped")}
     own = {name: training_step(network, n, device, amp, dense) for name, (n, dense) in kinds.items()}
-    times: dict[str, list[float]] = {name: [] for name in own}
-    for turn in range(rounds + 1):
-        for name, step in own.items():
-            taken = seconds_of_step(step, steps, device) / kinds[name][0]
-            if turn:
-                times[name].append(taken)
+    measured = {name: functools.partial(timed, step, steps, device) for name, step in own.items()}
+    times = {name: [one / kinds[name][0] for one in taken] for name, taken in rounds_of(measured, rounds).items()}
     details = {f"{name} s": EPOCH_STEPS * statistics.median(taken) for name, taken in times.items()}
     details["wanted s"] = WANTED
     about: dict[str, Any] = {"family": "packed", "network": network, "method": "erm", "amp": amp}
@@ -183,17 +180,3 @@ def against_packed(network: str, rounds: int, device: torch.device, amp: str, st
         for name in own
         if name != "alone"
     ]
-
-
-def seconds_of_step(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Time some steps until the device has finished them, and return the seconds of one."""
-
-    def all_of_them() -> None:
-        for _ in range(steps):
-            step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return timed(all_of_them, 1) / steps

@@ -1,5 +1,6 @@
 """Which operations of a step a second thread makes faster."""
 
+import functools
 import os
 import statistics
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio, steps_of
+from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio, rounds_of, steps_of
 from sba.training.loop import Training
 from sba.training.run import make_run
 
@@ -60,14 +61,14 @@ def against_threads(network: str, rounds: int, amp: str) -> Ratio:
     step = steps_of(
         Training(make_run("cifar10", network, batch_size=BATCH, amp=amp), on_device(RandomImages(BATCH * 20)))
     )
-    before, found = torch.get_num_threads(), {n: list[dict[str, float]]() for n in THREADS}
+    before = torch.get_num_threads()
+
+    def at(n: int) -> dict[str, float]:
+        torch.set_num_threads(n)
+        return milliseconds(step)
+
     try:
-        for turn in range(rounds + 2):
-            for n in THREADS:
-                torch.set_num_threads(n)
-                taken = milliseconds(step)
-                if turn > 1:
-                    found[n].append(taken)
+        found = rounds_of({n: functools.partial(at, n) for n in THREADS}, rounds, warm=2)
     finally:
         torch.set_num_threads(before)
     one, two = ([sum(taken.values()) for taken in found[n]] for n in THREADS)

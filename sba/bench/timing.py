@@ -3,9 +3,10 @@
 The pixels are random: no operation's time depends on them.
 """
 
+import functools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,12 +93,25 @@ def on_device(images: RandomImages) -> Data:
     return Data("cifar10", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
 
 
-def timed(step: Callable[[], Any], n: int) -> float:
-    """Return seconds per call over n calls."""
+def timed(step: Callable[[], Any], n: int, device: torch.device | None = None) -> float:
+    """Return seconds per call over n calls, until the device has finished them; the processor by default."""
+
+    def finish() -> None:
+        if device and device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    finish()
     start = time.perf_counter()
     for _ in range(n):
         step()
+    finish()
     return (time.perf_counter() - start) / n
+
+
+def rounds_of(contestants: Mapping[Any, Callable[[], Any]], rounds: int, warm: int = 1) -> dict[Any, list[Any]]:
+    """Let contestants take turns; return what each measured in every round, without the first ``warm`` ones, which do not count."""
+    turns = [[measure() for measure in contestants.values()] for _ in range(warm + rounds)][warm:]
+    return {name: list(found) for name, found in zip(contestants, zip(*turns, strict=True), strict=True)}
 
 
 def steps_of(training: Training, batch: int = BATCH) -> Callable[[], None]:
@@ -117,15 +131,12 @@ def step_costs(
     """Time plain steps and those of contestants, name → parameters of :func:`sba.training.run.make_run`, that take turns on random
     images of CIFAR's shape; return the seconds of each of ``pairs`` plain steps, and of each step of the contestants."""
     data = on_device(RandomImages(batch * 20))
-    steps = [
-        steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
-        for given in ({}, *contestants.values())
-    ]
-    for step in steps:
-        step()
-    rounds = [[timed(step, 1) for step in steps] for _ in range(pairs)]
-    plain, *others = (list(times) for times in zip(*rounds, strict=True))
-    return plain, dict(zip(contestants, others, strict=True))
+    steps = {
+        name: steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
+        for name, given in {"": {}, **contestants}.items()
+    }
+    times = rounds_of({name: functools.partial(timed, step, 1) for name, step in steps.items()}, pairs)
+    return times.pop(""), times
 
 
 def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **about: Any) -> Ratio:
@@ -144,9 +155,6 @@ def in_turns(
 ) -> Ratio:
     """Compare two functions that take turns, so many calls at a time."""
     timed(ours, 2), timed(theirs, 2)
-    top, bottom = [], []
-    for _ in range(rounds):
-        top.append(timed(ours, calls))
-        bottom.append(timed(theirs, calls))
-    details = {"ours ms": 1e3 * statistics.median(top), "theirs ms": 1e3 * statistics.median(bottom)}
-    return ratio(name, top, bottom, details, **about)
+    times = rounds_of({"ours": lambda: timed(ours, calls), "theirs": lambda: timed(theirs, calls)}, rounds, warm=0)
+    details = {f"{side} ms": 1e3 * statistics.median(taken) for side, taken in times.items()}
+    return ratio(name, times["ours"], times["theirs"], details, **about)

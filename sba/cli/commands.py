@@ -15,6 +15,7 @@ from sba.cli.sweeping import sweep
 from sba.core.errors import SBAError
 from sba.data.sources import DATASETS
 from sba.methods import METHODS
+from sba.records.comparison import FAMILIES
 from sba.records.file import FOLDER
 from sba.training.machine import Machine
 from sba.training.run import Run, make_run
@@ -193,26 +194,17 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
 @click.option("--device", default="cpu", help="cpu, or cuda for the time of an epoch there")
-@click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice(
-        ["loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed"]
-    ),
-    help="all of the device by default",
-)
+@click.option("--only", multiple=True, type=click.Choice(FAMILIES), help="all of the device by default")
 def bench(
     results: pathlib.Path | None, quick: bool, threads: int | None, amp: str, device: str, only: tuple[str, ...]
 ) -> None:
     """Measure speeds as ratios within one process."""
-    import os
-
     import torch
 
     from sba.bench.contestants import run_benchmarks
+    from sba.studies.fitting import cores
 
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(threads or available or 1)
+    torch.set_num_threads(threads or cores())
     run_benchmarks(results, quick, amp, only, device)
 
 

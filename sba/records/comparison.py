@@ -5,13 +5,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed")
+"""Kinds of comparison that ``python -m sba bench`` makes."""
+
 
 class Comparison(BaseModel):
     """What was compared with what."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    family: str = ""  #: of :data:`sba.bench.contestants.FAMILIES`; "" for what is none of them
+    family: str = ""  #: of :data:`FAMILIES`; "" for what is none of them
     network: str = ""  #: trained on images of CIFAR's shape; "" if none is trained
     method: str = ""  #: whose time is divided by the other, as cards name it
     variant: str = ""  #: of the method, "" for the usual one

@@ -57,11 +57,6 @@ class Average:
         return {r.seed: r for r in self.records}
 
     @property
-    def label(self) -> str:
-        """The method, its hyper-parameters, what departs from the regime, and a precision other than float32."""
-        return labelled(self.run)
-
-    @property
     def seconds(self) -> dict[str, float]:
         """Name of a device → median time of an epoch's training steps there: devices are not to be averaged."""
         found: dict[str, list[float]] = {}

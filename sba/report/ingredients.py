@@ -42,11 +42,7 @@ VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "
 
 
 def ingredients(records: Iterable[Record]) -> list[Ingredient]:
-    """Compare every ingredient with its absence in the study of ablations; none that has fewer than two seeds on a side.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-    """
+    """Compare every ingredient with its absence in the study of ablations; none that has fewer than two seeds on a side."""
     group = GROUPS[0]
     index = indexed(records, NAME)
     settings: Mapping[str, Variant | None] = {"": None, **{v.label: v for v in group.variants}}

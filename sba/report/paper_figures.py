@@ -25,13 +25,7 @@ class Eta:
 
 
 def figure2(index: Index, dataset: str, network: str) -> list[Eta]:
-    """Find the records of Figure 2 for a row of Table 1, one entry for each η of the paper's grid.
-
-    Args:
-        index: from :func:`sba.records.compare.indexed`.
-        dataset: of the row.
-        network: of the row.
-    """
+    """Find the records of Figure 2 for a row of Table 1, one entry for each η of the paper's grid."""
     return [
         Eta(eta, *(at_seeds(index, eta_parameters(dataset, network, eta, holdout)) for holdout in (HOLDOUT, 0)))
         for eta in ETA_GRID
@@ -44,8 +38,7 @@ class Layer:
 
     layer: str  #: its name
     folds: int  #: M
-    #: expected forward cost of a step in plain steps, by count (:func:`sba.models.flops.step_cost`), of "sba" and of
-    #: "ba"
+    #: expected forward cost of a step in plain steps, by count (:func:`sba.models.flops.step_cost`): of "sba", of "ba"
     cost: dict[str, float]
     sba: Runs  #: records of SBA there
     ba: Runs  #: of Batch Augmentation there: every step, dropout points, hard label
@@ -77,9 +70,9 @@ def figure3(index: Index, dataset: str, network: str, folds: int = 4, **changes:
     """Find the records of Figure 3 for a network, one entry for each of its layers, from the input on.
 
     Args:
-        index: from :func:`sba.records.compare.indexed`.
-        dataset: of the row.
-        network: of the row, one of `paper_runs.LAYERS`.
+        index: of the records.
+        dataset: of the row, one of `paper_runs.LAYERS`.
+        network: likewise.
         folds: M.
         changes: parameters in which all runs differ from the row's, as a smaller number of epochs.
     """

@@ -1,4 +1,4 @@
-"""What a study costs on cards, from what runs took on one and from counted multiply–adds, and how many cards it can use."""
+"""What runs would take, from what others took on a card or a processor and from counted multiply–adds."""
 
 import functools
 import statistics
@@ -12,10 +12,13 @@ from sba.core.scheduler import probability
 from sba.core.staged import Staged
 from sba.models.flops import Counted, multiply_adds, share_behind, step_cost
 from sba.models.registry import NETWORKS, build, count_parameters
+from sba.records.names import column, title
 from sba.records.schema import Record, TrainRecord
-from sba.report.full_scale import IMAGES
+from sba.studies.paper_runs import IMAGENET_ROWS, IMAGENETTE
 from sba.training.run import Run
 
+IMAGES = 1_281_167
+"""Training images of ImageNet (Russakovsky et al., 2015, ILSVRC 2012)."""
 SIZES = {"cifar10": (50_000, 10), "cifar100": (50_000, 100), "imagenet": (IMAGES, 1000)}
 """Data set → training images and classes (Krizhevsky, 2009; Russakovsky et al., 2015)."""
 
@@ -94,14 +97,44 @@ def speeds(records: Iterable[Record], device: str) -> dict[str, Speed]:
 
 def hours(run: Run, measured: dict[str, Speed]) -> float:
     """Return the hours of a card that a run takes; a network that was not measured runs at the best rate of those that were."""
-    images, classes = size(run)
     if run.network in measured:
-        speed = measured[run.network].images
-    else:
-        speed = max(one.rate for one in measured.values()) / counted(run.network, classes)[1]["input"].behind
-    return images * run.epochs * steps(run) / speed / 3600
+        return hours_at(run, measured[run.network].images)
+    best = max(one.rate for one in measured.values())
+    return hours_at(run, best / counted(run.network, size(run)[1])[1]["input"].behind)
+
+
+def hours_at(run: Run, speed: float) -> float:
+    """Return the hours that a run takes where plain training of its network passes ``speed`` raw images a second."""
+    return size(run)[0] * run.epochs * steps(run) / speed / 3600
 
 
 def checkpoint_bytes(run: Run) -> int:
     """Return the size of a run's checkpoint: its weights and their momentum, four bytes each."""
     return 2 * 4 * count_parameters(counted(run.network, size(run)[1])[0])
+
+
+def timed(records: Iterable[Record]) -> dict[str, TrainRecord]:
+    """Choose for each network, in the order of the rows, its newest run of plain training on ten classes: in whatever regime, it
+    tells the speed."""
+    own = [r for r in records if isinstance(r, TrainRecord) and r.study == IMAGENETTE.name and column(r.run) == "erm"]
+    newest = {r.run.network: r for r in sorted(own, key=lambda r: r.date)}
+    return {network: newest[network] for network in IMAGENET_ROWS if network in newest}
+
+
+def with_folds(run: Run) -> str:
+    """Write the method of a run with its M."""
+    folds = run.views if run.views > 1 else getattr(run.method, "folds", None)
+    return f"{title(column(run))}, M = {folds}" if folds else title(column(run))
+
+
+def images_per_second(record: TrainRecord) -> float:
+    """Return raw images a second in the fastest epoch, training steps alone: a machine that does other work is slower at times."""
+    return max(epoch.images / epoch.seconds for epoch in record.epochs)
+
+
+def growth(network: str, side: int) -> float:
+    """Return how many times more multiply–adds an image of the network's own size takes than one of ``side`` pixels."""
+    # counted, not computed
+    with torch.device("meta"):
+        own, small = (multiply_adds(build(network, 1000, 3, s))[0].behind for s in (NETWORKS[network].side, side))
+    return own / small

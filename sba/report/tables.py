@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sba.core.errors import ResultsError
 from sba.records.names import title
 from sba.records.schema import Record
-from sba.report.averages import Average, averages, deviations, evidence, settings
+from sba.report.averages import Average, averages, deviations, evidence, labelled, settings
 from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
 from sba.report.tenths import PRECISIONS, SCALE, SEEDS, ten_classes, tenths
@@ -108,7 +108,7 @@ def readme_table(records: Iterable[Record]) -> str:
         parts = [
             title(one.run.dataset),
             title(one.run.network),
-            one.label,
+            labelled(one.run),
             str(one),
             f"{paper.error:.2f}" if paper else NOT_RUN,
             ", ".join(f"{value:.1f} ({device}, {one.beside(device)})" for device, value in one.seconds.items()),

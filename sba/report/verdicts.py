@@ -15,16 +15,11 @@ from sba.records.compare import Index, indexed
 from sba.records.inference import Contrast, error_floor
 from sba.records.judging import FAILS, HOLDS, MINIMUM, NOT_RUN, OPEN, judge_lowest, judge_signs, judge_sizes
 from sba.records.names import title
-from sba.records.schema import BenchRecord, Record
-from sba.report.claims import (
-    Claim,
-    claims,
-    eta_parameters,
-    fresh,
-    points,
-)
+from sba.records.schema import Record
+from sba.report.claims import Claim, claims, eta_parameters, fresh, points
 from sba.report.html import NOT_RUN as NO_NUMBER
 from sba.report.html import Across, code, table
+from sba.report.ingredients import layer_costs
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import HOLDOUT, ROWS
@@ -109,13 +104,10 @@ def adopted_eta(index: Index) -> list[Verdict]:
 def overhead(records: Sequence[Record]) -> list[Verdict]:
     """§3.2, §4.3: augmenting near the input costs far more than near the output."""
     network = "resnet44"
-    timed = [r for r in records if isinstance(r, BenchRecord) and r.compared.family == "layers"]
-    own = sorted((r for r in timed if r.compared.network == network), key=lambda r: r.date)
-    newest = {r.compared.layer: r for r in own}
     claim = f"augmenting close to the input makes the extra cost far larger than close to the output (here {title(network)})"
-    if len(newest) < 2:
+    cheap, dear = layer_costs(records) or (None, None)
+    if cheap is None or dear is None or cheap is dear:
         return [Verdict("§3.2, §4.3", claim, NOT_RUN, "no measurement", trivial=True)]
-    dear, cheap = (pick(newest.values(), key=lambda r: r.value) for pick in (max, min))
     because = (
         f"an augmented step takes {dear.value:.2f} plain steps at {dear.compared.layer} and {cheap.value:.2f} at "
         f"{cheap.compared.layer} (medians of {dear.rounds} rounds)"
@@ -168,7 +160,7 @@ def verdicts_html(found: Sequence[Verdict]) -> str:
     for v in found:
         claim = f'<span class="wrapped">{v.claim} ({v.place}){"; trivial" if v.trivial else ""}</span>'
         p = " / ".join(f"{value:.2g}" for value in (v.p, v.p_size) if value is not None)
-        sizes = f"{v.found.mean:+.2f}".replace("-", "−") if v.found else ""
+        sizes = points(float(v.found.mean)) if v.found else ""
         half = f" ± {v.found.half:.2f}" if v.found and not np.isnan(v.found.half) else ""
         test = (v.found.test or "none", str(v.found.n)) if v.found else ("", "")
         cells = (f"<strong>{v.outcome}</strong>", v.size, claim, sizes + half, *test, v.family, p)
@@ -178,10 +170,6 @@ def verdicts_html(found: Sequence[Verdict]) -> str:
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
-    """Judge every claim.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-    """
+    """Judge every claim by records as :func:`sba.records.file.read` reads them."""
     index = indexed(shared(records))
     return [*judge(claims(index, records)), *adopted_eta(index), *overhead(records), *arithmetic(), *iterations()]

@@ -69,14 +69,8 @@ def runs_of(parameters: dict[str, Any] | None, n: int, made: Made) -> Runs:
 
 
 def family(named: Mapping[str, Runs], plain: Runs, wanted: int, measure: Measure) -> list[Comparison]:
-    """Compare settings with plain training, and correct for their number.
-
-    Args:
-        named: name of each setting → its runs.
-        plain: those of plain training.
-        wanted: seeds that the design asks for.
-        measure: what is compared.
-    """
+    """Compare settings, by their names, with plain training, and correct for their number; ``wanted`` are the seeds that the design
+    asks for."""
     both = {name: sorted(own.keys() & plain.keys()) for name, own in named.items()}
     pairs = [([named[name][s] for s in seeds], [plain[s] for s in seeds]) for name, seeds in both.items()]
     sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
@@ -123,11 +117,6 @@ def mechanism(records: Iterable[Record], condition: Condition, measure: Measure 
     return family(named, plain, MECHANISM_N, measure)
 
 
-def of_sba(name: str) -> bool:
-    """Whether a contender is a form of SBA."""
-    return name.startswith("SBA") or name == "earlier"
-
-
 def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
     """Derive the decision rule, three sentences, from the conditions that have all their runs; the others have no say.
 
@@ -138,7 +127,9 @@ def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
     if not over:
         return ["As long as no condition has all its runs, nothing is advised."]
     better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
-    ours = {name: [c.name for c in own if of_sba(c.name)] for name, own in better.items()}
+    ours = {
+        name: [c.name for c in own if c.name.startswith("SBA") or c.name == "earlier"] for name, own in better.items()
+    }
     where = "; ".join(f"{name} ({', '.join(own)})" for name, own in ours.items() if own)
     dropout = "; ".join(name for name, own in better.items() if any(c.name == "dropout" for c in own))
     best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from prose import spoken, texts
 from sba.measure.corruptions import CIFAR_C, IMAGENET_C, strengths
 from sba.records.file import book_folder, read
 from sba.records.schema import TrainRecord
-from sba.report.full_scale import IMAGES
+from sba.report.price import IMAGES
 from sba.studies.omega_eta import ETAS
 from sba.studies.paper_runs import HOLDOUT
 
@@ -77,7 +77,7 @@ PHRASES = {
         "near 0 to near 4": "the ends of Marchenko and Pastur's law",
         "65,536 features": "VGG-16's first layer, 64 × 32 × 32",
         "layers of 16 channels": "ResNet-44's first group",
-        "1.28 million files": "ImageNet's training set, sba.report.full_scale.IMAGES",
+        "1.28 million files": "ImageNet's training set, sba.report.price.IMAGES",
         "η goes to 30": "a setting of the study, sba.studies.omega_eta",
         "3.6 MB": "the weight of files that are not used",
         "30 KB each": "the same",
