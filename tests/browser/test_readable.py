@@ -61,6 +61,23 @@ SAMPLE = """() => {
   return seen.size;
 }"""
 """Mark one text of each colour, size and ground, and all of an explorer: axe takes a minute for all texts of a page."""
+OUTSIDE = """async () => {
+  const cut = [];
+  for (const image of document.querySelectorAll("article img[src*=svg]")) {
+    const box = document.createElement("div");
+    box.innerHTML = await (await fetch(image.src)).text();
+    document.body.append(box);
+    const frame = box.querySelector("svg").getBoundingClientRect();
+    for (const text of box.querySelectorAll("[id^=text_]")) {
+      const { left, right, top, bottom, width } = text.getBoundingClientRect();
+      const over = Math.max(frame.left - left, right - frame.right, frame.top - top, bottom - frame.bottom);
+      if (width && over > 0.5) cut.push(`${text.innerHTML.match(/<!--(.*?)-->/s)?.[1].trim()}: ${over} px`);
+    }
+    box.remove();
+  }
+  return cut;
+}"""
+"""The words of matplotlib's pictures that reach over their edge."""
 UNFOLD = "document.querySelectorAll('article details').forEach((folded) => { folded.open = true; })"
 
 
@@ -109,9 +126,11 @@ def test_a_page_can_be_read(browser, root, page):
         assert tab.evaluate(SAMPLE) > 5
         faults += blame(Axe().run(tab, "[data-sample]", CONTRAST), f"{theme}: ")
     weight = visit.weight()
+    cut = tab.evaluate(OUTSIDE)
     visit.context.close()
     assert faults == []
     assert weight < HEAVY
+    assert cut == []
     assert (wide["page"], wide["wide"]) == (1280, [])
     assert narrow["page"] == 390
     assert len(narrow["wide"]) <= SHARE * narrow["blocks"], narrow["wide"]

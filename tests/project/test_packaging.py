@@ -172,7 +172,11 @@ def test_the_ci_script_wants_a_browser_and_makes_the_book_and_then_the_tests(tmp
     assert done.returncode == 0, done.stderr
     targets = [".venv/.examples", *([".venv/.lab"] if nightly else []), "book", "test"]
     assert made == [[target, "required"] for target in targets]
-    assert any(word.startswith("chromium") for call in calls for word in call) == ("install it by hand" in done.stderr) == (not found)
+    assert (
+        any(word.startswith("chromium") for call in calls for word in call)
+        == ("install it by hand" in done.stderr)
+        == (not found)
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name)
