@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray_worker
 from click.testing import CliRunner
 from processes import context
 from tiny_study import CELLS, TINY, store, stored, swept
@@ -37,11 +39,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]
 PATHS = [str(Path(sba.__file__).parents[1]), str(Path(__file__).parents[1])]
-MANY = planned_runs(TINY, range(8))
+MANY = planned_runs(TINY, range(3))
 FEW = MANY[:6]
 LONG = planned_runs(TINY, [0], scale=20)[0]
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
+FORKED = SMALL | {"setup_worker_path": ray_worker.__file__}
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+SPARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+HEAD = SPARE | {"_system_config": SOON | {"enable_worker_prestart": False}}
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +58,30 @@ def reference(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Two nodes of one processor each; nothing of them is left behind."""
-    with pytest.MonkeyPatch.context() as patch:
+def cluster(tmp_path_factory):
+    """Two nodes of one processor each, whose processes are forked; nothing of them is left behind."""
+    folder = tmp_path_factory.mktemp("ray")
+    # every process of Ray takes 2 s to load this, and has no use for it
+    (folder / "rfc3987_syntax.py").write_text("raise ImportError\n")
+    with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as server:
         for name, value in QUIET.items():
             patch.setenv(name, value)
         # Ray hands on the working directory alone
-        patch.setenv("PYTHONPATH", os.pathsep.join(PATHS))
+        patch.syspath_prepend(folder)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *PATHS]))
+        patch.setenv(ray_worker.SERVER, str(folder / "workers"))
+        server.bind(str(folder / "workers"))
+        server.listen()
+        workers = context().Process(target=ray_worker.serve, args=(server,), daemon=True)
+        workers.start()
         from ray.cluster_utils import Cluster
 
-        made = Cluster(True, head_node_args={"include_dashboard": False, "_system_config": SOON, **SMALL})
+        made = Cluster(True, head_node_args={**HEAD, **FORKED})
         session = made.head_node.get_session_dir_path()
-        made.add_node(**SMALL)
+        made.add_node(**FORKED)
         yield made
         made.shutdown()
+        workers.kill()
     for _ in range(100):
         if not (left := processes_of(session)):
             break
@@ -99,11 +114,11 @@ def on(cluster, folder, planned, **options):
 def test_two_nodes_make_the_records_of_one_machine_bit_for_bit(tmp_path, monkeypatch, cluster, reference):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(catalogue.STUDIES, "tiny", TINY)
-    result = CliRunner().invoke(main, ["sweep", "tiny", "--seeds", "8", "--ray", cluster.address])
+    result = CliRunner().invoke(main, ["sweep", "tiny", "--seeds", "3", "--ray", cluster.address])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == ["record"] * 24
-    assert lines[-1] == "all 24 runs have records" and "[0 left, 00:00]" in lines[-2]
+    assert [line.split()[0] for line in lines[1:-1]] == ["record"] * 9
+    assert lines[-1] == "all 9 runs have records" and "[0 left, 00:00]" in lines[-2]
     assert stored("runs") == {one.run.key: reference[one.run.key] for one in MANY}
     assert not list(Path("runs").rglob(FILE)) and not list(Path("runs").glob(".seen*"))
 
@@ -114,8 +129,10 @@ def test_a_node_with_another_source_is_refused_by_name(tmp_path, cluster):
     with (tmp_path / "sba" / "core" / "rng.py").open("a") as file:
         file.write("# another version\n")
     # a worker puts the sweep's folders first, and this comes before
-    (tmp_path / "sitecustomize.py").write_text("import sba\n")
-    stranger = cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path), *PATHS])}, **SMALL)
+    early = "import sys\nif any('worker' in word for word in sys.orig_argv):\n    import sba\n"
+    (tmp_path / "sitecustomize.py").write_text(early)
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    stranger = cluster.add_node(env_vars={"PYTHONPATH": path}, **SMALL)
     try:
         with pytest.raises(
             ConfigError, match=rf"ray: the node .*{stranger.node_id[:8]}\) has source \w+, not {SOURCE};"
