@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,8 @@ from helpers import absent, deep_network
 
 import sba
 
+# as in sba.book, which is not imported first here
+sys.modules.setdefault("rfc3987_syntax", None)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("sba", deadline=None, derandomize=True, database=None, max_examples=50)
