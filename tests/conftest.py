@@ -3,13 +3,16 @@
 import dataclasses
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
+import forked as commands
 import hypothesis
 import pytest
 import torch
 from helpers import absent, deep_network
+from processes import context
 
 import sba
 
@@ -38,6 +41,21 @@ def one_thread():
     """A test that runs a command in this process leaves no number of threads to the next, whose sums would round differently."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """Serve the command lines that start with ``processes.FORKED``; those of a test get the variable that names the server."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name := str(tmp_path_factory.mktemp("forked") / "socket"))
+        server.listen()
+        process = context().Process(target=commands.serve, args=(server,), daemon=True)
+        process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(commands.SERVER, name)
+            yield
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(scope="session")

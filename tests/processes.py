@@ -9,18 +9,21 @@ import runpy
 import socket
 import sys
 
+import forked
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sba.training import distributed, loop
 
 RANKS = 2
+FORKED = forked.__file__
+"""Behind the interpreter, this makes a command line start at once."""
 
 
 def context():
     """Where processes come from: a server that has loaded already what takes seconds to load."""
     found = multiprocessing.get_context("forkserver")
-    loaded = ["sba.cli.commands", "sba.studies.executors", "torch._dynamo"]
+    loaded = ["sba.cli.commands", "sba.studies.executors", "torch._dynamo", "torchvision"]
     found.set_forkserver_preload([*loaded, "sklearn.datasets", "sklearn.model_selection"])
     return found
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from helpers import scene
+from processes import FORKED
 
 from sba import SBA, attach
 
@@ -21,7 +22,18 @@ PACKAGES = {
     "accelerate_loop": ["accelerate", "timm"],
     "ddp": [],
 }
-LAUNCHED = {"ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
+LAUNCHED = {
+    "ddp": [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--no-python",
+        sys.executable,
+        FORKED,
+    ]
+}
 
 
 def test_each_is_listed_and_short():
@@ -30,10 +42,10 @@ def test_each_is_listed_and_short():
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_it_trains_with_sba(name, tmp_path):
+def test_it_trains_with_sba(name, tmp_path, forked):
     for package in PACKAGES[name]:
         pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[examples]'")
-    command = [sys.executable, *LAUNCHED.get(name, []), str(FOLDER / f"{name}.py")]
+    command = [sys.executable, FORKED, *LAUNCHED.get(name, []), str(FOLDER / f"{name}.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

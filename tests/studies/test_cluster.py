@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from importlib.util import find_spec
@@ -13,8 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import ray_worker
 from click.testing import CliRunner
+from processes import FORKED as PROGRAM
 from processes import context
 from tiny_study import CELLS, TINY, store, stored, swept
 
@@ -43,7 +42,7 @@ MANY = planned_runs(TINY, range(3))
 FEW = MANY[:6]
 LONG = planned_runs(TINY, [0], scale=20)[0]
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
-FORKED = SMALL | {"setup_worker_path": ray_worker.__file__}
+FORKED = SMALL | {"setup_worker_path": PROGRAM}
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 SPARE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 HEAD = SPARE | {"_system_config": SOON | {"enable_worker_prestart": False}}
@@ -58,22 +57,17 @@ def reference(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, forked):
     """Two nodes of one processor each, whose processes are forked; nothing of them is left behind."""
     folder = tmp_path_factory.mktemp("ray")
     # every process of Ray takes 2 s to load this, and has no use for it
     (folder / "rfc3987_syntax.py").write_text("raise ImportError\n")
-    with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as server:
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
             patch.setenv(name, value)
         # Ray hands on the working directory alone
         patch.syspath_prepend(folder)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *PATHS]))
-        patch.setenv(ray_worker.SERVER, str(folder / "workers"))
-        server.bind(str(folder / "workers"))
-        server.listen()
-        workers = context().Process(target=ray_worker.serve, args=(server,), daemon=True)
-        workers.start()
         from ray.cluster_utils import Cluster
 
         made = Cluster(True, head_node_args={**HEAD, **FORKED})
@@ -81,7 +75,6 @@ def cluster(tmp_path_factory):
         made.add_node(**FORKED)
         yield made
         made.shutdown()
-        workers.kill()
     for _ in range(100):
         if not (left := processes_of(session)):
             break

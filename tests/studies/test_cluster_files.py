@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from processes import FORKED
 
 from sba.cli.commands import main
 from sba.records.file import read
@@ -38,13 +39,13 @@ STAND_INS = {
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(tmp_path, forked):
     """Run a script in a folder with stand-ins; return how it ended."""
     (tools := tmp_path / "tools").mkdir()
     for name, body in STAND_INS.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
     (tools / "python").write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > python\n[ -z "$STATUS" ] || exit "$STATUS"\nexec "{sys.executable}" "$@"\n'
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > python\n[ -z "$STATUS" ] || exit "$STATUS"\nexec "{sys.executable}" "{FORKED}" "$@"\n'
     )
     for tool in tools.iterdir():
         tool.chmod(0o755)
@@ -96,7 +97,7 @@ def test_an_array_makes_every_seed_once_and_its_files_are_one_store(cluster, tmp
 
 
 def test_a_job_whose_time_is_over_is_queued_again(cluster, tmp_path):
-    done = cluster("sweep-array.sbatch", *STUDY, seconds=300, SLURM_ARRAY_TASK_ID="0", DEVICE="cpu")
+    done = cluster("sweep-array.sbatch", *STUDY, seconds=200, SLURM_ARRAY_TASK_ID="0", DEVICE="cpu")
     assert done.returncode == 3 and "the same command goes on" in done.stderr
     assert words(tmp_path / "said") == ["requeue 7_0"]
 

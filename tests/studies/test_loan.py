@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import FORKED
 
 from sba.records.file import read
 from sba.studies.catalogue import study_named
@@ -30,12 +31,11 @@ def lines(*epochs):
 
 
 @pytest.fixture
-def loan(tmp_path):
+def loan(tmp_path, forked):
     """Do a loan on a processor; the checks are noted and not done, and fail if that is asked."""
     python = tmp_path / "python"
-    python.write_text(
-        f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n[ "$3" != sweep ] || exec "{sys.executable}" "$@"\nexit "$CHECKS"\n'
-    )
+    sweep = f'[ "$3" != sweep ] || exec "{sys.executable}" "{FORKED}" "$@"'
+    python.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n{sweep}\nexit "$CHECKS"\n')
     python.chmod(0o755)
 
     def do(minutes, runs, *folders, checks=0):
@@ -57,7 +57,7 @@ def test_two_loans_in_two_folders_go_on_with_one_run(tmp_path, loan):
         """Repeat a loan until the run has more epochs: on a busy machine the first one may end before its first epoch does."""
         calls = []
         for _ in range(20):
-            found, heard = loan(0.1, *arguments)
+            found, heard = loan(0.05, *arguments)
             assert found.returncode == 3, found.stderr
             calls += heard
             if (now := epochs_done(arguments[1] / long.title) or 0) > done:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers import ON_THE_DATA, settings_of
-from processes import RANKS, together
+from processes import FORKED, RANKS, together
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import sba
@@ -273,9 +273,9 @@ def train_again(folder):
     return train_once(run, Path("results.jsonl"), True, False, machine=Machine(), folder=Path("run"))
 
 
-def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", "-m", "sba"]
-    command += ["train", "--method", "sba", "--epochs", "1", "--threads", "1", "--quiet"]
+def test_torchrun_writes_one_record_and_one_checkpoint(tmp_path, forked):
+    command = [sys.executable, FORKED, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
+    command += ["-m", "sba", "train", "--method", "sba", "--epochs", "1", "--threads", "1", "--quiet"]
     command += ["--results", "results.jsonl", "--folder", "run"]
     environment = {**os.environ, "PYTHONPATH": str(Path(sba.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
