@@ -34,16 +34,11 @@ def ball_offsets(directions: Tensor, uniform: Tensor, p: float, radius: float) -
         directions: g of shape (…, d), independent draws of density ∝ e^{−|g|^p} on any scale (Barthe et al., 2005): exponential
             of random sign for p = 1, normal for p = 2, uniform on [−1, 1] for p = ∞. Others fill the ball unevenly.
         uniform: u, one draw a point, of shape (…).
-        p: 1, 2 or ``math.inf``.
+        p: 1, 2 or ``math.inf``; a :class:`ConfigError` if it is none of the three.
         radius: r ≥ 0, in the units of the activations.
-
-    Returns:
-        Shape (…, d); inside the ball up to rounding.
-
-    Raises:
-        ConfigError: p is none of the three.
     """
-    check_norm(p)
+    if p not in NORMS:
+        raise ConfigError(f"p: {p!r} is not a norm of the ball; give 1, 2 or inf")
     check_range("radius (r)", radius, 0, math.inf)
     norm = torch.linalg.vector_norm(directions, p, dim=-1, keepdim=True)
     reach = radius * uniform[..., None] ** (1 / directions.shape[-1])
@@ -52,21 +47,10 @@ def ball_offsets(directions: Tensor, uniform: Tensor, p: float, radius: float) -
 
 
 def ball(shape: tuple[int, ...], p: float, radius: float, generator: torch.Generator) -> Tensor:
-    """Draw points uniformly from the ball ‖x‖_p ≤ r in d dimensions.
+    """Draw points uniformly from the ball ‖x‖_p ≤ r: float32 of the given shape (…, d), on the generator's device.
 
-    Args:
-        shape: (…, d); an activation with positions is one point, so flatten it first.
-        p: 1, 2 or ``math.inf``.
-        radius: r ≥ 0.
-        generator: its device is the result's.
-
-    Returns:
-        float32 of the given shape.
-
-    Raises:
-        ConfigError: p is none of the three.
+    Arguments and errors as for :func:`ball_offsets`. An activation with positions is one point, so flatten it first.
     """
-    check_norm(p)
     options: Any = {"generator": generator, "device": generator.device}
     if p == 2:
         directions = torch.randn(shape, **options)
@@ -75,16 +59,6 @@ def ball(shape: tuple[int, ...], p: float, radius: float, generator: torch.Gener
         if p == 1:
             directions = directions.sign() * torch.empty_like(directions).exponential_(generator=generator)
     return ball_offsets(directions, torch.rand(shape[:-1], **options), p, radius)
-
-
-def check_norm(p: float) -> None:
-    """Refuse a norm whose ball :func:`ball` cannot fill.
-
-    Raises:
-        ConfigError: p is not 1, 2 or ∞.
-    """
-    if p not in NORMS:
-        raise ConfigError(f"p: {p!r} is not a norm of the ball; give 1, 2 or inf")
 
 
 @configuration

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from sba.core.errors import ConfigError
@@ -72,21 +71,17 @@ def check_linear_end(name: str, network: Staged) -> None:
         )
 
 
-def check_covariances(
-    form: Form, classes: int, features: int, dtype: torch.dtype = torch.float32, layer: str = ""
-) -> None:
+def check_covariances(form: Form, classes: int, features: int, layer: str = "") -> None:
     """Raise :class:`ConfigError` for what does not exist or does not fit; arguments as for
     :class:`sba.methods.isda.ClassCovariances`.
 
     The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
     """
     check_choice("form", form, Form)
-    if not dtype.is_floating_point or dtype.itemsize < 4:
-        raise ConfigError(f"dtype: {dtype} is too coarse for moments; give torch.float32 or torch.float64")
-    numbers = classes * features * max(classes, features)
-    if form == "full" and numbers * dtype.itemsize > LIMIT:
-        room = LIMIT // dtype.itemsize // classes
+    needed = 4 * classes * features * max(classes, features)
+    if form == "full" and needed > LIMIT:
+        room = LIMIT // 4 // classes
         raise ConfigError(
-            f"form: 'full' needs {numbers * dtype.itemsize / 2**30:.1f} GiB for {classes} classes and {features} features of "
+            f"form: 'full' needs {needed / 2**30:.1f} GiB for {classes} classes and {features} features of "
             f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} features"
         )

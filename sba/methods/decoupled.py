@@ -3,6 +3,9 @@
 The forms are those of the authors' code (openmixup: the loss in ``cross_entropy_loss.py``, its weights in ``cls_mixup_head.py``);
 the abstract of the paper has no formula. That code matches the weights of the two classes to them by class index: if y_a > y_b in
 its first row, they are swapped for the whole batch. It leaves the term out at λ = ½. Here weights are matched row by row.
+
+Logits z of the mixed samples have shape (N, C) and are compared in float32 at least; a are their classes with share λ, b the
+partners', of shape (N,). λ is in [0, 1], one number for the whole batch, or one for each row, of shape (N,).
 """
 
 import math
@@ -19,40 +22,30 @@ from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.checks import check_range
-from sba.methods.mixup import Mixup, beta, check_mixture, cutmix, cutmix_box, mix, mixed_cross_entropy, other_order
+from sba.methods.mixup import Mixup, check_mixture, cutmix, cutmix_box, drawn, mix, mixed_cross_entropy
 
 Mode = Literal["both", "more", "less"]
+"""Classes that take part: both, those with a share of at least ½, or those with at most ½; at λ = ½ all three agree."""
 Share = float | Tensor
 """A number for the whole batch, or one for each row."""
 
 
-def class_weight(share: Share, power: float, threshold: float = 1.0) -> Share:
-    """Return f, the weight of a class with a share of the mixture: min(1, share/threshold)^power, and 0 for a share of 0.
+def class_weight(share: Share, power: float) -> Share:
+    """Return f, the weight of a class with a share of the mixture, λ or 1 − λ: share^power, and 0 for a share of 0.
 
-    Args:
-        share: λ or 1 − λ, in [0, 1]; a number, or one for each row.
-        power: 0 for the same weight whatever the share, 1 for a weight in proportion, or between; ``lam_idx`` in the authors' code.
-        threshold: share in (0, 1] from which the weight is 1; ``lam_thr``.
+    A power (``lam_idx`` in the authors' code) of 0 gives the same weight whatever the share, 1 a weight in proportion.
     """
     check_range("power", power, 0, math.inf)
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold: {threshold!r} is not allowed; give a number in (0, 1]")
     if isinstance(share, Tensor):
-        return ((share / threshold).clamp(max=1) ** power).masked_fill(share <= 0, 0.0)
+        return (share**power).masked_fill(share <= 0, 0.0)
     check_range("share (λ)", share, 0, 1)
-    return min(1.0, share / threshold) ** power if share > 0 else 0.0
+    return share**power if share > 0 else 0.0
 
 
 def weights(lam: Share, mode: Mode = "both", power: float = 0.0) -> tuple[Share, Share]:
-    """Return the weights of the two classes, f(λ) and f(1 − λ), or 0 for a class that does not take part.
+    """Return the weights of the two classes, f(λ) and f(1 − λ) of :func:`class_weight`, or 0 for a class that does not take part.
 
-    Args:
-        lam: λ in [0, 1], the share of the first class; a number, or one for each row.
-        mode: "both", "more" for classes with a share of at least ½, or "less" for those with at most ½; at λ = ½ all three agree.
-        power: of :func:`class_weight`.
-
-    Returns:
-        (0, 0) if λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
+    They are (0, 0) if λ is 0 or 1: nothing is mixed, and there is nothing to decouple. The authors' code has no term there either.
     """
     check_choice("mode", mode, Mode)
     if not isinstance(lam, Tensor):
@@ -64,15 +57,9 @@ def weights(lam: Share, mode: Mode = "both", power: float = 0.0) -> tuple[Share,
 
 
 def log_decoupled_softmax(logits: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """Return log φ^{i,j} = z_i − log Σ_{c≠j} e^{z_c}: the log-probability of class i if class j is no option.
+    """Return log φ^{i,j} = z_i − log Σ_{c≠j} e^{z_c}, of shape (N,): the log-probability in nats of class i if j is no option.
 
-    Args:
-        logits: z of shape (N, C).
-        own: i of shape (N,).
-        other: j of shape (N,). Where j = i the result is the log-odds of i, not a log-probability.
-
-    Returns:
-        Of shape (N,), in nats.
+    Classes i and j have shape (N,). Where they are equal the result is the log-odds of i, not a log-probability.
     """
     rest = logits.scatter(1, other[:, None], -math.inf).logsumexp(1)
     return logits.gather(1, own[:, None])[:, 0] - rest
@@ -83,17 +70,8 @@ def decoupled_loss(
 ) -> Tensor:
     """Return −[f(λ) log φ^{a,b} + f(1 − λ) log φ^{b,a}] averaged over all N rows, to be added to mixup's loss.
 
-    Args:
-        logits: of the mixed samples, shape (N, C); compared in float32 at least.
-        labels: a of shape (N,), the classes with share λ.
-        partner_labels: b of shape (N,). Rows with a = b contribute 0, and count in N.
-        lam: λ in [0, 1], or one for each row, of shape (N,).
-        mode: see :func:`weights`.
-        power: see :func:`class_weight`.
-
-    Returns:
-        A scalar ≥ 0 in nats, without the weight η. It is 0 if λ is 0 or 1, and if C = 2: then no other class is
-        left. (a, b, λ) and (b, a, 1 − λ) give the same.
+    It is a scalar ≥ 0 in nats, without the weight η; 0 if λ is 0 or 1, and if C = 2: then no other class is left. Rows with a = b
+    contribute 0, and count in N. (a, b, λ) and (b, a, 1 − λ) give the same.
     """
     check_mixture(logits, labels, partner_labels, lam, soft=False)
     logits = full_precision(logits)
@@ -108,32 +86,22 @@ def decoupled_loss(
 
 
 def decoupled_binary_cross_entropy(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: Share, power: float = 1.0, threshold: float = 1.0
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: Share, power: float = 1.0
 ) -> Tensor:
     """Return the binary cross-entropy of σ(z) with targets f(λ) for class a and f(1 − λ) for class b, in place of mixup's loss.
 
-    Binary questions are decoupled as they stand; what couples the two classes is that their targets sum to 1. The authors' code
-    rescales them: with power 1 and threshold 1 the targets are mixup's own, with power 0 both are 1. Its other scale, "exp", is
-    left out.
-
-    Args:
-        logits: z of shape (N, C); compared in float32 at least.
-        labels: a of shape (N,).
-        partner_labels: b of shape (N,). Rows with a = b have target 1: the sample is of that class alone. The authors' code adds
-            the two targets, and a target above 1 makes the loss unbounded below.
-        lam: λ in [0, 1], or one for each row, of shape (N,).
-        power: see :func:`class_weight`.
-        threshold: see :func:`class_weight`.
-
-    Returns:
-        A scalar in nats: summed over classes, averaged over rows.
+    It is a scalar in nats: summed over classes, averaged over rows. Binary questions are decoupled as they stand; what couples the
+    two classes is that their targets sum to 1. The authors' code rescales them: with power 1 the targets are mixup's own, with
+    power 0 both are 1. Its threshold, from which a weight is 1, and its other scale, "exp", are left out. Rows with a = b have
+    target 1: the sample is of that class alone. Their code adds the two targets, and a target above 1 makes the loss unbounded
+    below.
     """
     check_mixture(logits, labels, partner_labels, lam, soft=False)
     logits = full_precision(logits)
     same = labels == partner_labels
     targets = torch.zeros_like(logits)
     for classes, share in ((labels, lam), (partner_labels, 1 - lam)):
-        weight = class_weight(share, power, threshold)
+        weight = class_weight(share, power)
         target = weight.to(logits) if isinstance(weight, Tensor) else logits.new_full(labels.shape, weight)
         target = target.masked_fill(same, 1.0)
         targets.scatter_(1, classes[:, None], target[:, None])
@@ -188,10 +156,9 @@ class DecoupledMixup(Method):
             raise ConfigError(f"mixer: 'cutmix' finds no box in images of {height}×{width} pixels; give mixup")
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        lam = beta(now.uniform("weight"), self.alpha)
         layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
-        partners = other_order(len(h), now, h.device)
+        partners, lam = drawn(h, now, self.alpha)
         h, lam = self.mixed(h, partners, lam, now)
         logits = network(h, after=layer)
         check_labels(y, logits, self.soft)

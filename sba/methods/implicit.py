@@ -80,22 +80,15 @@ class ImplicitSBA(Method):
         return terms
 
     def divergence(self, network: Staged, h: Tensor, logits: Tensor, memory: nn.Module | None = None) -> Tensor:
-        """Return E D_KL(Y_i ‖ Y_ij) over the vicinity, in nats, of shape (B,).
-
-        Args:
-            network: whose last stage is linear.
-            h: what enters that stage, of shape (B, Q).
-            logits: what it puts out, of shape (B, C).
-            memory: what :meth:`memory` returned.
-        """
+        """Return E D_KL(Y_i ‖ Y_ij) over the vicinity, in nats, of shape (B,), for h of shape (B, Q) that enters the last stage,
+        a linear one, and the logits that it puts out. ``memory`` is what :meth:`memory` returned."""
         weight, bias = network.last_linear.weight, network.last_linear.bias
         divergence = torch.zeros(len(h), device=h.device)
         if self.gaussian_share > 0:
             spread = self.gaussian_spread(h, logits, weight, memory)
             divergence = divergence + self.gaussian_share * spread
         if self.gaussian_share < 1:
-            kept = 1.0 if self.dropout_rescale else 1 - self.dropout_rate
-            centre = logits if self.dropout_rescale else F.linear(kept * h, weight, bias)
+            centre = logits if self.dropout_rescale else F.linear((1 - self.dropout_rate) * h, weight, bias)
             reference = logits.detach() if self.detach else logits
             spread = self.dropout_spread(h, centre, weight)
             expected = closed_form.expected_divergence(reference, centre, spread)

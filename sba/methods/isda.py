@@ -9,9 +9,7 @@ by Jensen's inequality on the logarithm and the moments of e^{(w_c − w_y)ᵀã
 its label: it is an entry of one table of C×C numbers.
 """
 
-import math
 import warnings
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -29,36 +27,21 @@ from sba.methods.checks import Form, check_covariances, check_linear_end, check_
 
 
 class Moments(NamedTuple):
-    """How many samples of each class were seen, their mean, and their covariance (divided by n, not n − 1).
+    """How many samples of each class were seen, their mean, and their covariance (divided by n, not n − 1)."""
 
-    Attributes:
-        count: n, int64 of shape (C,).
-        mean: shape (C, Q); 0 if n = 0.
-        covariance: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 if n ≤ 1.
-    """
-
+    #: n, int64 of shape (C,)
     count: Tensor  # type: ignore[assignment]
-    mean: Tensor
-    covariance: Tensor
+    mean: Tensor  #: shape (C, Q); 0 if n = 0
+    covariance: Tensor  #: shape (C, Q, Q), or only its diagonal, of shape (C, Q); 0 if n ≤ 1
 
 
 @torch.no_grad()
-def moments(
-    h: Tensor, labels: Tensor, classes: int, form: Form = "full", total: Callable[[Tensor], Tensor] | None = None
-) -> Moments:
-    """Return the moments of one batch, in float32 at least, without a tensor of shape (B, C, Q).
+def moments(h: Tensor, labels: Tensor, classes: int, form: Form = "full") -> Moments:
+    """Return the moments of one batch, that of all ranks together, in float32 at least, without a tensor of shape (B, C, Q).
 
-    Deviations are taken from the mean before they are multiplied, so that a mean far from 0 costs no digits.
-
-    Args:
-        h: features of shape (B, …), flattened to Q.
-        labels: classes of shape (B,).
-        classes: C.
-        form: "full" or "diagonal".
-        total: returns the sum of a tensor over all ranks, so that the moments are those of the whole batch on each; called three
-            times. None for a single process.
+    Features have shape (B, …), flattened to Q, labels (B,). Deviations are taken from the mean before they are multiplied, so that
+    a mean far from 0 costs no digits.
     """
-    total = total or (lambda part: part)
     with torch.autocast(h.device.type, enabled=False):
         flat = full_precision(h).flatten(1)
         one_hot = flat.new_zeros(len(flat), classes).scatter_(1, labels[:, None], 1)
@@ -111,35 +94,24 @@ def merge(a: Moments, b: Moments) -> Moments:
 class ClassCovariances(nn.Module):
     """The mean and covariance of each class over all batches since the start: never decayed, never reset.
 
-    The buffers ``count``, ``mean`` and ``covariance`` are those of :class:`Moments`.
-
-    Args:
-        classes: C.
-        features: Q.
-        form: "full", or "diagonal" for the variances alone, as the authors do on ImageNet.
-        dtype: of mean and covariance; float32 or float64.
-        layer: name of the layer whose features they are, for messages.
-
-    Raises:
-        ConfigError: :func:`check_covariances`.
+    The buffers are those of :class:`Moments`; the form "diagonal" keeps the variances alone, as the authors do on ImageNet.
+    ``layer`` is the one whose features they are, for the :class:`ConfigError` of :func:`sba.methods.checks.check_covariances`.
     """
 
     count: Tensor
     mean: Tensor
     covariance: Tensor
 
-    def __init__(
-        self, classes: int, features: int, form: Form = "full", dtype: torch.dtype = torch.float32, layer: str = ""
-    ):
+    def __init__(self, classes: int, features: int, form: Form = "full", layer: str = ""):
         super().__init__()
-        check_covariances(form, classes, features, dtype, layer)
+        check_covariances(form, classes, features, layer)
         self.form = form
         shape = (classes, features, features) if form == "full" else (classes, features)
         self.register_buffer("count", torch.zeros(classes, dtype=torch.int64))
-        self.register_buffer("mean", torch.zeros(classes, features, dtype=dtype))
-        self.register_buffer("covariance", torch.zeros(shape, dtype=dtype))
+        self.register_buffer("mean", torch.zeros(classes, features))
+        self.register_buffer("covariance", torch.zeros(shape))
 
-    def update(self, h: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> None:
+    def update(self, h: Tensor, labels: Tensor) -> None:
         """Take a batch in, without a gradient; a class that is absent from it keeps its moments. Arguments as for :func:`moments`.
 
         The authors do so between the forward pass and the loss, which then uses the new covariances.
@@ -147,7 +119,7 @@ class ClassCovariances(nn.Module):
         A batch whose moments are not finite would stay in them for ever. It is left out, with a warning on a CPU; an accelerator
         does not tell its host, which would have to wait.
         """
-        batch = moments(h.to(self.mean.dtype), labels, len(self.count), self.form, total)
+        batch = moments(h.to(self.mean.dtype), labels, len(self.count), self.form)
         good = batch.mean.isfinite().all() & batch.covariance.isfinite().all()
         if h.device.type == "cpu" and not good:
             warnings.warn("ISDA left out a batch: its features are not finite, or too large to square", stacklevel=2)
@@ -182,12 +154,8 @@ def quadratic_table(weight: Tensor, covariance: Tensor) -> Tensor:
     C·C·Q² and a tensor of C·C·Q, whatever the size of the batch. The diagonal form takes two products of C·C·Q and no tensor
     larger than C·C or C·Q; rounding may leave entries below 0 in their last digits.
 
-    Args:
-        weight: W of shape (C, Q), that of the last linear layer.
-        covariance: Σ, symmetric, of shape (C, Q, Q), or its diagonal, of shape (C, Q).
-
-    Returns:
-        Shape (C, C), label first; 0 on the diagonal, exactly.
+    W of the last linear layer has shape (C, Q), Σ is symmetric, of shape (C, Q, Q), or its diagonal, of shape (C, Q). T has shape
+    (C, C), label first; its diagonal is 0, exactly.
     """
     with torch.autocast(weight.device.type, enabled=False):
         dtype = torch.promote_types(full_precision(weight).dtype, covariance.dtype)
@@ -200,42 +168,14 @@ def quadratic_table(weight: Tensor, covariance: Tensor) -> Tensor:
         return table - table.diagonal()[:, None]
 
 
-def isda_logits(logits: Tensor, labels: Tensor, table: Tensor | None, strength: float) -> Tensor:
+def isda_logits(logits: Tensor, labels: Tensor, table: Tensor, strength: float) -> Tensor:
     """Return z_c + (λ/2) T[y, c]: their cross-entropy is at least the expected one over ã ~ N(a, λ Σ_y).
 
-    Args:
-        logits: z of shape (B, C).
-        labels: y of shape (B,).
-        table: T of :func:`quadratic_table`; may be None if λ = 0.
-        strength: λ ≥ 0.
-
-    Returns:
-        Shape (B, C), in float32 at least; ``logits`` themselves if λ = 0. The logit of the label is always that of ``logits``.
+    Logits z have shape (B, C), labels y (B,), and T is that of :func:`quadratic_table`; λ ≥ 0. The result has shape (B, C), in
+    float32 at least. The logit of the label is always that of ``logits``.
     """
-    check_range("strength (λ)", strength, 0, math.inf)
-    if strength == 0:
-        return logits
-    if table is None:
-        raise ConfigError(f"table: None is not enough at strength {strength}; give that of quadratic_table")
     logits = full_precision(logits)
     return logits + (strength / 2) * table[labels].to(logits.dtype)
-
-
-def strength(lambda0: float, progress: float | None) -> float:
-    """Return λ = λ₀ t/T, for ``progress`` t/T in [0, 1]: the covariances mean little at the start.
-
-    The authors' code counts t in whole epochs from 0, so that the first is plain cross-entropy.
-
-    Raises:
-        ConfigError: the progress is not known, or out of range.
-    """
-    if progress is None:
-        raise ConfigError(
-            "progress: None would leave ISDA plain cross-entropy for ever, since its strength is λ₀·t/T; give "
-            "Step(…, progress=step / total_steps), or let sba.attach count"
-        )
-    check_range("progress", progress, 0, 1)
-    return lambda0 * progress
 
 
 @configuration
@@ -284,14 +224,22 @@ class ISDA(Method):
         """Take a batch into the covariances, and return logits whose cross-entropy is the bound, of shape (B, C).
 
         Arguments as for :meth:`sba.core.method.Method.terms`; besides, ``h`` of shape (B, Q) enters the last stage, which puts out
-        ``logits``.
+        ``logits``. The covariances mean little at the start, hence the strength λ = λ₀ t/T. The authors' code counts t in whole
+        epochs from 0, so that the first is plain cross-entropy.
         """
         if not self.lambda0:
             return logits
         check_labels(y, logits, self.soft)
         if not isinstance(memory, ClassCovariances):
             raise ConfigError(f"memory: {memory!r} holds no covariances; give method.memory(network)")
-        now_strength = strength(self.lambda0, now.progress)
-        memory.update(h, y, total)
-        table = quadratic_table(network.last_linear.weight, memory.covariance) if now_strength else None
-        return isda_logits(logits, y, table, now_strength)
+        if now.progress is None:
+            raise ConfigError(
+                "progress: None would leave ISDA plain cross-entropy for ever, since its strength is λ₀·t/T; give "
+                "Step(…, progress=step / total_steps), or let sba.attach count"
+            )
+        check_range("progress", now.progress, 0, 1)
+        memory.update(h, y)
+        if not now.progress:
+            return logits
+        table = quadratic_table(network.last_linear.weight, memory.covariance)
+        return isda_logits(logits, y, table, self.lambda0 * now.progress)

@@ -7,7 +7,6 @@ solves the assignments on the host, so a GPU waits for its host once a step.
 """
 
 import math
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -15,15 +14,18 @@ import torch
 from scipy.special import betainc
 from torch import Tensor, nn
 
-from sba.core.divergence import check_labels, full_precision
+from sba.core.divergence import full_precision
 from sba.core.errors import ConfigError
 from sba.core.hyper import configuration, hyper, shared
-from sba.core.method import Method, check_layers, sample_layer
+from sba.core.method import Method, check_layers
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.checks import check_range
-from sba.methods.mixup import MIXED_LOSS, Mixup, beta, mix, mixed_cross_entropy, other_order
+from sba.methods.mixup import MIXED_LOSS, Mixup, beta, drawn, mixed_terms
+
+LARGEST = 100.0
+"""Bound of α_k: that of the authors' code."""
 
 
 def mismatches(x: Tensor, y: Tensor) -> Tensor:
@@ -32,26 +34,17 @@ def mismatches(x: Tensor, y: Tensor) -> Tensor:
     The sum of ‖x_i − y_j‖² over matched rows is the sum of all ‖x_i‖² and ‖y_j‖², whatever the matching, minus that of 2x_iᵀy_j.
     For the same reason both sides may be shifted by constants. The norms would take two more passes over the batch.
 
-    Args:
-        x: of shape (blocks, k, D).
-        y: of shape (blocks, k, D); rounding is least if its mean is 0.
-
-    Returns:
-        Of shape (blocks, k, k), in float32 at least, under autocast too.
+    Both have shape (blocks, k, D), the result (blocks, k, k), in float32 at least, under autocast too. Rounding is least if the
+    mean of y is 0.
     """
     with torch.autocast(x.device.type, enabled=False):
         return torch.bmm(full_precision(x), full_precision(y).mT).neg_()
 
 
 def assign(mismatch: Tensor) -> Tensor:
-    """Solve one assignment problem per block exactly.
+    """Return the permutations whose sums are least, column j for each row i: from shape (blocks, k, k) to integers (blocks, k).
 
-    Args:
-        mismatch: of shape (blocks, k, k). Entries that are not finite count as 0: a network that has diverged should show in
-            its loss.
-
-    Returns:
-        Integers of shape (blocks, k) on the device of ``mismatch``: column j for each row i, a permutation whose sum is least.
+    Entries that are not finite count as 0: a network that has diverged should show in its loss.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -74,21 +67,9 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     happen to a share k/B of the rows, and with k = B it happens to all: then nothing is mixed. If B ≥ 2k, the order
     ``arange(B).roll(k)`` leaves no row in its block; on a batch that is shuffled already, blocks matched so are independent.
 
-    Args:
-        x: images or activations of shape (B, …); no gradient flows.
-        order: permutation of shape (B,) on the device of ``x``.
-        k: rows in a block, at least 1; 1 for ordinary mixup, whose partners are ``order``.
-
-    Returns:
-        Partners of shape (B,), a permutation, for :func:`sba.methods.mixup.mix`.
-
-    Raises:
-        ConfigError: k is below 1.
+    Images or activations x have shape (B, …), the permutation ``order`` (B,), on the device of x; so has the permutation that is
+    returned, for :func:`sba.methods.mixup.mix`. No gradient flows.
     """
-    if k < 1:
-        raise ConfigError(f"k: blocks need at least 1 row, not {k}; give 1 for ordinary mixup")
-    if k == 1:
-        return order
     points = full_precision(x.flatten(1))
     whole = len(x) // k * k
     partners = []
@@ -102,22 +83,15 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def shrinkage(x: Tensor, order: Tensor, partners: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> float:
-    """Return how much closer matched rows are than unmatched ones: the ratio of their mean squared distances.
+def shrinkage(x: Tensor, order: Tensor, partners: Tensor) -> float:
+    """Return how much closer matched rows of x, of shape (B, …), are than unmatched: the ratio of their mean squared distances.
 
-    Args:
-        x: of shape (B, …).
-        order: the permutation that :func:`pairs` was given, ordinary mixup's partners.
-        partners: what it returned.
-        total: returns the sum of a tensor over all ranks, if several share the batch: the ratio is then that of the
-            whole batch, and equal on all ranks, as a λ that depends on it must be. None for a single process.
-
-    Returns:
-        A number in [0, 1] up to rounding, since ``order`` itself is one of the candidates; 1 if all distances are 0.
+    ``partners`` is what :func:`pairs` made of ``order``, itself one of the candidates: the ratio is in [0, 1] up to rounding, and 1
+    if all distances are 0. The rows of all ranks count, so that a λ that depends on it is equal on all.
     """
     points = full_precision(x.flatten(1))
     sums = torch.stack([(points - points[p]).square().sum() for p in (order, partners)]).cpu()
-    plain, matched = total(sums) if total else sums
+    plain, matched = total(sums)
     return (matched / plain).item() if plain > 0 else 1.0
 
 
@@ -126,16 +100,13 @@ def mean_squared_step(alpha: float) -> float:
 
     It grows with α from 0 to ¼, and is 1/12 at α = 1. The distance is counted from the nearer of the two mixed points, as the
     authors' code does; counted from one and the same end it would shrink as α grows.
-
-    Args:
-        alpha: α > 0.
     """
     check_range("alpha (α)", alpha, 0, math.inf)
     # 2 ∫ λ² over [0, ½] against the density: λ² turns Beta(α, α) into Beta(α + 2, α), with E λ² = (α + 1) / (2 (2α + 1)) in front.
     return float((alpha + 1) / (2 * alpha + 1) * betainc(alpha + 2, alpha, 0.5))
 
 
-def alpha_for(alpha: float, shrinkage: float, largest: float = 100.0) -> float:
+def alpha_for(alpha: float, shrinkage: float) -> float:
     """Return α_k, for which k-mixup moves points as far as mixup does with α, in the mean square.
 
     Matched partners are closer, so the same λ moves less. α_k solves E_{α_k} min(λ, 1 − λ)² · shrinkage = E_α min(λ, 1 − λ)². The
@@ -145,20 +116,19 @@ def alpha_for(alpha: float, shrinkage: float, largest: float = 100.0) -> float:
     Args:
         alpha: α ≥ 0 of ordinary mixup.
         shrinkage: from :func:`shrinkage`; it depends on data and k.
-        largest: bound of α_k, which is returned if no α_k below it moves points far enough. The left side is below ¼ for all
-            α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for. 100 is the bound of the authors' code.
 
     Returns:
-        α_k ≥ α; α itself if the shrinkage is 1 or more.
+        α_k ≥ α; α itself if the shrinkage is 1 or more, :data:`LARGEST` if no α_k below it moves points far enough: the left side
+        is below ¼ for all α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for.
     """
     from scipy.optimize import brentq
 
     check_range("alpha (α)", alpha, 0, math.inf)
-    if alpha == 0 or shrinkage >= 1 or alpha >= largest:
+    if alpha == 0 or shrinkage >= 1 or alpha >= LARGEST:
         return alpha
-    if shrinkage * mean_squared_step(largest) <= mean_squared_step(alpha):
-        return largest
-    return float(brentq(lambda a: shrinkage * mean_squared_step(a) - mean_squared_step(alpha), alpha, largest))
+    if shrinkage * mean_squared_step(LARGEST) <= mean_squared_step(alpha):
+        return LARGEST
+    return float(brentq(lambda a: shrinkage * mean_squared_step(a) - mean_squared_step(alpha), alpha, LARGEST))
 
 
 @configuration
@@ -202,30 +172,16 @@ class KMixup(Method):
             raise ConfigError(f"views: {views} in one pass would be matched with each other by k-mixup; give chunked")
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        layer = sample_layer(self.layers, now)
-        h = network(x, until=layer)
-        partners, lam = self.matching(h, now)
-        logits = network(mix(h, partners, lam), after=layer)
-        check_labels(y, logits)
-        return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
+        return mixed_terms(network, x, y, now, self.layers, lambda h: self.matching(h, now))
 
     def matching(self, h: Tensor, now: Step) -> tuple[Tensor, float]:
-        """Match the rows of h; return their partners and λ.
-
-        λ is one number for all ranks: if it depends on how close matched rows are, the rows of all ranks count.
-        """
-        order = self.second_order(len(h), now, h.device)
-        partners, alpha = pairs(h, order, self.k) if self.alpha else order, self.alpha
-        if self.match_mixup:
-            alpha = alpha_for(alpha, shrinkage(h, order, partners, total))
-        return partners, beta(now.uniform("weight"), alpha)
-
-    def second_order(self, n: int, now: Step, device: torch.device) -> Tensor:
-        """Return the order that the batch is matched with: drawn for k = 1, as in mixup; else such that no block meets itself.
-
-        Batches are shuffled already, so blocks matched with the next ones are independent.
-        """
+        """Match the rows of h; return their partners and λ, one number for all ranks."""
         if self.k == 1 or not self.alpha:
-            return other_order(n, now, device)
-        self.check_batch(n, 1)
-        return torch.arange(n, device=device).roll(self.k)
+            return drawn(h, now, self.alpha)
+        self.check_batch(len(h), 1)
+        # no block meets itself; batches are shuffled already, so blocks matched with the next ones are independent
+        order = torch.arange(len(h), device=h.device).roll(self.k)
+        partners, alpha = pairs(h, order, self.k), self.alpha
+        if self.match_mixup:
+            alpha = alpha_for(alpha, shrinkage(h, order, partners))
+        return partners, beta(now.uniform("weight"), alpha)

@@ -10,19 +10,6 @@ from sba.core.hyper import configuration, hyper
 from sba.core.method import Method
 from sba.core.rng import Step
 from sba.core.staged import Staged
-from sba.methods.checks import check_range
-
-
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """(1 − ε) CE(1_y, Y) + (ε/C) Σ_c CE(1_c, Y) in nats, averaged over the batch.
-
-    Args:
-        logits: of shape (B, C); compared in float32 at least.
-        labels: classes of shape (B,), or probabilities of shape (B, C).
-        epsilon: share ε in [0, 1] of each label that goes to all C classes evenly; 0 for the plain cross-entropy, bit for bit.
-    """
-    check_range("epsilon (ε)", epsilon, 0, 1)
-    return cross_entropy(logits, labels, epsilon)
 
 
 @configuration
@@ -47,4 +34,4 @@ class LabelSmoothing(Method):
         return "smoothed"
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        return {"cross_entropy": smoothed_cross_entropy(network(x), y, self.epsilon)}
+        return {"cross_entropy": cross_entropy(network(x), y, self.epsilon)}

@@ -46,7 +46,17 @@ class HeadLoss(Stepping):
         self.memory = method.memory(chain(nn.Linear(features, classes, device="meta")))
 
     def loss(self, features: Tensor, head: nn.Linear, labels: Tensor, progress: float | None) -> Tensor:
-        """Return the loss of a batch, a scalar; arguments as for the subclasses' ``forward``."""
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            features: of shape (B, Q).
+            head: the linear layer that reads them.
+            labels: classes of shape (B,), or probabilities of shape (B, C) if the method takes them.
+            progress: share t/T of the training that is done, in [0, 1], for methods whose strength grows with it.
+
+        Raises:
+            ConfigError: an argument does not fit.
+        """
         if not isinstance(head, nn.Linear) or tuple(head.weight.shape) != (self.classes, self.features):
             raise ConfigError(
                 f"head: {head!r} is not allowed; give the nn.Linear from {self.features} features to {self.classes} classes"
@@ -88,17 +98,7 @@ class ISDALoss(HeadLoss):
         super().__init__(ISDA(lambda0=lambda0, form=form), classes, features)
 
     def forward(self, features: Tensor, head: nn.Linear, labels: Tensor, progress: float) -> Tensor:
-        """Take a batch into the covariances, and return its loss, a scalar.
-
-        Args:
-            features: of shape (B, Q).
-            head: the linear layer that reads them.
-            labels: classes of shape (B,).
-            progress: share t/T of the training that is done, in [0, 1].
-
-        Raises:
-            ConfigError: an argument does not fit.
-        """
+        """Take a batch into the covariances, and return its loss, a scalar; arguments and errors as for :meth:`HeadLoss.loss`."""
         return self.loss(features, head, labels, progress)
 
 
@@ -123,16 +123,7 @@ class ClosedFormSBA(HeadLoss):
         super().__init__(ImplicitSBA(**settings), classes, features, seed)
 
     def forward(self, features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            features: of shape (B, Q).
-            head: the linear layer that reads them.
-            labels: classes of shape (B,), or probabilities of shape (B, C).
-
-        Raises:
-            ConfigError: an argument does not fit.
-        """
+        """Return the loss of a batch, a scalar; arguments and errors as for :meth:`HeadLoss.loss`."""
         return self.loss(features, head, labels, None)
 
 

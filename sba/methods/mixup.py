@@ -3,9 +3,13 @@
 The functions are pure: the weight λ, the partners and the box are arguments. Row i is mixed with row ``partners[i]`` and keeps the
 share λ. The methods draw one λ for a whole batch, as in the authors' code of all three; interpolation and losses take one for each
 row, too. At λ = 1 every function returns what plain training computes, bit for bit.
+
+Logits of the mixed samples have shape (B, C) and are compared in float32 at least. Labels y_a have the share λ, ``partner_labels``
+y_b the rest: classes of shape (B,), or probabilities of shape (B, C). λ is in [0, 1], a number, or one for each row, of shape (B,).
 """
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -26,13 +30,8 @@ Box = tuple[int, int, int, int]
 def beta(u: float, alpha: float) -> float:
     """Turn a draw from U[0, 1) into λ ~ Beta(α, α) by the inverse distribution function (Zhang et al., 2018, mixup).
 
-    Args:
-        u: uniform draw.
-        alpha: α ≥ 0; 0 for λ = 1, plain training, as in the authors' code.
-
-    Returns:
-        λ in [0, 1]; λ(1 − u) is 1 − λ(u). λ is flushed to 0 when 1 − λ rounds to 1: for small α the share of one sample falls
-        below any float, and then both sides should know that nothing is mixed.
+    α = 0 gives λ = 1, plain training, as in the authors' code. λ(1 − u) is 1 − λ(u). λ is flushed to 0 when 1 − λ rounds to 1: for
+    small α the share of one sample falls below any float, and then both sides should know that nothing is mixed.
     """
     check_range("alpha (α)", alpha, 0, math.inf)
     check_range("u", u, 0, 1)
@@ -47,10 +46,7 @@ def beta(u: float, alpha: float) -> float:
 def mix(x: Tensor, partners: Tensor, lam: float | Tensor) -> Tensor:
     """Interpolate rows: λ x_i + (1 − λ) x_{partners[i]} (Zhang et al., 2018; Verma et al., 2019).
 
-    Args:
-        x: images or activations of shape (B, …), floating point; type and memory format are kept.
-        partners: indices of shape (B,).
-        lam: λ in [0, 1], or one for each row, of shape (B,); if it is the number 1, ``x`` itself is returned.
+    Images or activations x have shape (B, …); type and memory format are kept. If λ is the number 1, ``x`` itself is returned.
     """
     check_share(lam, len(x))
     if isinstance(lam, Tensor):
@@ -59,7 +55,7 @@ def mix(x: Tensor, partners: Tensor, lam: float | Tensor) -> Tensor:
 
 
 def mixed_labels(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
-    """Return λ 1_{y_a} + (1 − λ) 1_{y_b}, of the shape and type of the logits; arguments as for :func:`mixed_cross_entropy`."""
+    """Return λ 1_{y_a} + (1 − λ) 1_{y_b}, of the shape and type of the logits."""
     both = (labels, partner_labels)
     own, other = ((t if t.ndim == 2 else F.one_hot(t, logits.shape[1])).to(logits) for t in both)
     lam = lam.to(logits)[:, None] if isinstance(lam, Tensor) else lam
@@ -67,14 +63,7 @@ def mixed_labels(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: fl
 
 
 def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
-    """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label.
-
-    Args:
-        logits: of the mixed samples, shape (B, C); compared in float32 at least.
-        labels: y_a of the samples with share λ: classes of shape (B,), or probabilities of shape (B, C).
-        partner_labels: y_b, likewise.
-        lam: λ in [0, 1], or one for each row, of shape (B,); the number 1 gives the plain cross-entropy, by the same call.
-    """
+    """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label."""
     check_mixture(logits, labels, partner_labels, lam)
     logits = full_precision(logits)
     if not isinstance(lam, Tensor) and lam == 1:
@@ -99,16 +88,8 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
 
     Their code calls ``BCELoss`` on softmax outputs, for its baseline too; the paper (Verma et al., 2019) does not explain it. Each
     class counts as a yes-or-no question although the probabilities are tied by the softmax. The mean is over B·C numbers, so the
-    loss is about C times smaller than a cross-entropy, and a learning rate for one does not suit the other.
-
-    Args:
-        logits: of shape (B, C); compared in float32 at least.
-        labels: as for :func:`mixed_cross_entropy`.
-        partner_labels: likewise.
-        lam: likewise.
-
-    Returns:
-        A scalar in nats. ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
+    loss is about C times smaller than a cross-entropy, and a learning rate for one does not suit the other. The scalar is in nats.
+    ``BCELoss`` cuts each logarithm off at −100 and has rounded 1 − p to 0 long before; this does neither.
     """
     check_mixture(logits, labels, partner_labels, lam)
     logits = full_precision(logits)
@@ -129,17 +110,10 @@ def mixed_binary_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: T
 
 
 def cutmix_box(lam: float, height: int, width: int, row: int, column: int) -> Box:
-    """Place the box of CutMix (Yun et al., 2019): sides √(1 − λ) of the image's, cut off at the borders.
+    """Place the box of CutMix (Yun et al., 2019): sides √(1 − λ) of the image's in pixels, cut off at the borders.
 
-    Args:
-        lam: λ in [0, 1], before the correction that :func:`cutmix` makes.
-        height: of the image in pixels.
-        width: likewise.
-        row: of the box's centre, an integer in [0, height).
-        column: likewise, in [0, width).
-
-    Returns:
-        First and last row, first and last column; the last are exclusive.
+    λ is the one before the correction that :func:`cutmix` makes; the box's centre is a row in [0, height), a column in [0, width).
+    Return its first and last row, first and last column; the last are exclusive.
     """
     check_range("lam (λ)", lam, 0, 1)
     share = math.sqrt(1 - lam)
@@ -153,16 +127,10 @@ def cutmix_box(lam: float, height: int, width: int, row: int, column: int) -> Bo
 
 
 def cutmix(x: Tensor, partners: Tensor, box: Box) -> tuple[Tensor, float]:
-    """Put the partners' pixels into a box (Yun et al., 2019).
+    """Put the partners' pixels into a box of :func:`cutmix_box` in images of shape (B, C, H, W) (Yun et al., 2019).
 
-    Args:
-        x: images of shape (B, C, H, W).
-        partners: indices of shape (B,).
-        box: from :func:`cutmix_box`.
-
-    Returns:
-        The images, ``x`` itself if the box is empty, and λ as it really is: the share of pixels outside the box. It differs from
-        the λ that was drawn by rounding and by what the borders cut off.
+    Return the images, ``x`` itself if the box is empty, and λ as it really is: the share of pixels outside the box. It differs from
+    the λ that was drawn by rounding and by what the borders cut off.
     """
     top, bottom, left, right = box
     area = (bottom - top) * (right - left)
@@ -171,6 +139,26 @@ def cutmix(x: Tensor, partners: Tensor, box: Box) -> tuple[Tensor, float]:
     mixed = x.clone()
     mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partners]
     return mixed, 1 - area / (x.shape[-2] * x.shape[-1])
+
+
+def drawn(h: Tensor, now: Step, alpha: float) -> tuple[Tensor, float]:
+    """Draw another order of the rows of h, of shape (B,), and λ ~ Beta(α, α) for all of them."""
+    order = torch.randperm(len(h), generator=now.generator("partners", h.device), device=h.device)
+    return order, beta(now.uniform("weight"), alpha)
+
+
+def mixed_terms(
+    network: Staged, x: Tensor, y: Tensor, now: Step, layers: tuple[str, ...],
+    match: Callable[[Tensor], tuple[Tensor, float]], form: Callable[..., Tensor] = mixed_cross_entropy,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Mix a batch at one of the layers with the partners and λ that ``match`` gives its activations; return the loss as
+    :meth:`sba.core.method.Method.terms` does."""
+    layer = sample_layer(layers, now)
+    h = network(x, until=layer)
+    partners, lam = match(h)
+    logits = network(mix(h, partners, lam), after=layer)
+    check_labels(y, logits)
+    return {"cross_entropy": form(logits, y, y[partners], lam)}
 
 
 MIXED_LOSS = (
@@ -209,18 +197,7 @@ class Mixup(Method):
         check_layers(self.layers, network, mixing=True)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        lam = beta(now.uniform("weight"), self.alpha)
-        layer = sample_layer(self.layers, now)
-        h = network(x, until=layer)
-        partners = other_order(len(h), now, h.device)
-        logits = network(mix(h, partners, lam), after=layer)
-        check_labels(y, logits)
-        return {"cross_entropy": mixed_cross_entropy(logits, y, y[partners], lam)}
-
-
-def other_order(n: int, now: Step, device: torch.device) -> Tensor:
-    """Draw the batch's second order, of shape (n,)."""
-    return torch.randperm(n, generator=now.generator("partners", device), device=device)
+        return mixed_terms(network, x, y, now, self.layers, lambda h: drawn(h, now, self.alpha))
 
 
 @configuration
@@ -255,14 +232,8 @@ class ManifoldMixup(Method):
         check_layers(self.eligible(network), network, mixing=True)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        lam = beta(now.uniform("weight"), self.alpha)
-        layer = sample_layer(self.eligible(network), now)
-        h = network(x, until=layer)
-        partners = other_order(len(h), now, h.device)
-        logits = network(mix(h, partners, lam), after=layer)
-        check_labels(y, logits)
         form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy
-        return {"cross_entropy": form(logits, y, y[partners], lam)}
+        return mixed_terms(network, x, y, now, self.eligible(network), lambda h: drawn(h, now, self.alpha), form)
 
 
 def resolution_ends(network: Staged) -> list[str]:

@@ -23,15 +23,7 @@ RATES = ("drop_prob", "dropout", "dropout_prob", "dropout_rate", "attention_drop
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """½ D_KL(Y ‖ Y′) + ½ D_KL(Y′ ‖ Y) in nats, row by row; gradients flow into both.
-
-    Args:
-        first: logits of shape (…, C).
-        second: logits of shape (…, C).
-
-    Returns:
-        Shape (…), never below 0 up to rounding.
-    """
+    """½ D_KL(Y ‖ Y′) + ½ D_KL(Y′ ‖ Y) of logits of shape (…, C), in nats, of shape (…); gradients flow into both."""
     return (kl(first, second) + kl(second, first)) / 2
 
 

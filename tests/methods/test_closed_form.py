@@ -16,7 +16,6 @@ from sba.core.divergence import kl
 from sba.core.vicinity import bounded_noise
 from sba.methods import SBA
 from sba.methods.closed_form import (
-    bregman,
     dropout_bound,
     dropout_variance,
     expected_divergence,
@@ -29,20 +28,6 @@ from sba.methods.closed_form import (
 
 
 rows = arrays.arrays(float, CLASSES, elements=st.floats(-30, 30))
-
-
-@given(rows, rows)
-def test_eq10_is_the_bregman_divergence_of_log_sum_exp(z, v):
-    z, v = torch.from_numpy(z), torch.from_numpy(v)
-    assert bregman(z, v).item() == pytest.approx(oracles.divergence(z.tolist(), v.tolist()), rel=1e-9, abs=1e-12)
-    assert bregman(z, v).item() == pytest.approx(kl(z, v).item(), rel=0, abs=1e-12)
-
-
-def test_bregman_of_low_precision_and_of_certain_predictions_is_finite():
-    z = torch.tensor([[1e4, 0.0, -1e4], [1.0, 2.0, 3.0]], dtype=torch.bfloat16)
-    found = bregman(z, -z)
-    assert found.dtype == torch.float32 and found.isfinite().all()
-    assert found[0].item() == pytest.approx(2 * z[0, 0].item(), rel=1e-6)
 
 
 def integral(value, low, high):
@@ -196,7 +181,6 @@ def test_a_constant_added_to_logits_or_rows_changes_nothing():
         lambda z, w, v, h: dropout_bound(z, h, w, 0.3, True),
         lambda z, w, v, h: dropout_bound(z, h, w, 0.3, False),
         lambda z, w, v, h: expected_divergence(z, 0.5 * z, gaussian_bound(0.5 * z, w, v)),
-        lambda z, w, v, h: bregman(z, h @ w.T),
     ],
 )
 def test_gradients_flow_into_everything(form):

@@ -10,6 +10,7 @@ import torch
 from implicit_scene import ALWAYS, Scene, every_vicinity, normal
 
 from sba import SBA, ImplicitSBA, Step, build
+from sba.core.divergence import kl
 from sba.core.feature_std import batch_variance
 from sba.methods import closed_form
 
@@ -142,7 +143,7 @@ def test_the_basis_has_no_place_in_it(kind):
     for step in range(300):
         points = method.virtual_points(scene.h, Step(0, step).generator("vicinity"))
         virtual = scene.network(points, after="flatten")
-        rows.append(closed_form.bregman(scene.logits, virtual.unflatten(0, (100, 5))).mean(0))
+        rows.append(kl(scene.logits, virtual.unflatten(0, (100, 5))).mean(0))
     rows = torch.stack(rows).detach()
     limit = scene.divergence(gaussian_share=1.0, sigma=0.5).detach()
     assert ((rows.mean(0) - limit).abs() < 5 * rows.std(0) / math.sqrt(300) + 0.02 * limit).all()

@@ -10,7 +10,7 @@ from isda_scene import EXACT, Largest, as_full, covariances, direct_logits, feat
 from sba import METHODS
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
-from sba.methods.isda import ClassCovariances, isda_logits, quadratic_table, strength
+from sba.methods.isda import ClassCovariances, isda_logits, quadratic_table
 
 # ------------------------------------------------------------------------------------------------------------- the table
 
@@ -120,12 +120,14 @@ def test_the_logit_of_the_label_stays_bit_for_bit():
     assert torch.equal(found[rows, labels], logits[rows, labels]) and (found >= logits).all()
 
 
-def test_without_strength_the_loss_is_the_cross_entropy_bit_for_bit():
-    logits, labels = normal(20, 5).float().requires_grad_(), torch.arange(20) % 5
-    plain = F.cross_entropy(logits, labels)
-    null = F.cross_entropy(isda_logits(logits, labels, None, 0.0), labels)
-    assert torch.equal(null, plain)
-    assert torch.equal(*(torch.autograd.grad(loss, logits)[0] for loss in (null, plain)))
+def test_at_the_start_the_loss_is_the_cross_entropy_bit_for_bit():
+    network, x, y = scene()
+    logits = network.eval()(x).detach().requires_grad_()
+    method = METHODS["isda"]()
+    memory = method.memory(network)
+    h = network(x, until=network.stages[-2])
+    null = method.widened(network, h, logits, y, Step(0, progress=0.0), memory)
+    assert null is logits and memory.count.any()
 
 
 def test_low_precision_logits_are_raised_in_float32():
@@ -180,9 +182,12 @@ def test_the_logits_are_the_moments_of_the_odds():
 
 
 def test_the_strength_grows_with_the_run():
-    assert strength(0.5, 0.0) == 0
-    assert strength(0.5, 0.25) == 0.125
-    assert strength(7.5, 0.999) == pytest.approx(7.4925)
+    network, x, y = scene()
+    logits, method = network.eval()(x).detach(), METHODS["isda"](lambda0=0.5)
+    h, memory = network(x, until=network.stages[-2]), method.memory(network)
+    found = method.widened(network, h, logits, y, Step(0, progress=0.25), memory)
+    table = quadratic_table(network.last_linear.weight, memory.covariance)
+    assert torch.equal(found, isda_logits(logits, y, table, 0.125))
 
 
 @forms
@@ -203,9 +208,9 @@ def test_a_strength_that_nobody_tells_the_progress_of_is_refused():
     with pytest.raises(
         ConfigError, match=r"progress: None would leave ISDA plain .* give Step\(…, progress=step / total"
     ):
-        strength(0.5, None)
+        METHODS["isda"]().terms(*scene(), Step(0), METHODS["isda"]().memory(scene()[0]))
     with pytest.raises(ConfigError, match=r"progress: 17 is not allowed; give a number in \[0, 1\]"):
-        strength(0.5, 17)
+        METHODS["isda"]().terms(*scene(), Step(0, progress=17), METHODS["isda"]().memory(scene()[0]))
 
 
 @pytest.mark.parametrize("name", ["isda", "sba+isda"])

@@ -9,11 +9,10 @@ from helpers import ACTIVE, scene
 from torch import nn
 
 from sba import METHODS, SBA, Staged, attach
-from sba.core.divergence import hard_loss, sba_objective
+from sba.core.divergence import cross_entropy, hard_loss, sba_objective
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
 from sba.methods.decoupled import decoupled_binary_cross_entropy, decoupled_loss
-from sba.methods.label_smoothing import smoothed_cross_entropy
 from sba.methods.mixup import mixed_binary_cross_entropy, mixed_cross_entropy
 
 FIX = "are not allowed; give classes, torch.int64 of shape ({rows},), in 0 … {last}"
@@ -148,7 +147,7 @@ def test_the_cross_entropy_of_soft_labels_by_hand():
     twice = oracles.soft_cross_entropy(virtual.tolist(), targets.tolist() * 2)
     assert hard_loss(virtual, targets).item() == pytest.approx(twice, rel=1e-12)
     smooth = torch.tensor(oracles.smoothed(range(4), 4, 0.2), dtype=torch.float64)
-    found = smoothed_cross_entropy(logits, targets, 0.2).item()
+    found = cross_entropy(logits, targets, 0.2).item()
     assert found == pytest.approx(oracles.soft_cross_entropy(logits.tolist(), (targets @ smooth).tolist()), rel=1e-12)
 
 

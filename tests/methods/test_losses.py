@@ -167,7 +167,7 @@ ROWWISE = {
     "decoupled": decoupled_loss,
     "more": lambda *given: decoupled_loss(*given, "more", 0.5),
     "less": lambda *given: decoupled_loss(*given, "less", 1.0),
-    "decoupled bce": lambda *given: decoupled_binary_cross_entropy(*given, 0.5, 0.8),
+    "decoupled bce": lambda *given: decoupled_binary_cross_entropy(*given, 0.5),
     "module": DecoupledLoss(eta=0.3),
     "module, bce": DecoupledLoss(loss="bce", power=0.5),
 }

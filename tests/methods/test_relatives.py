@@ -11,7 +11,7 @@ from sba import build, train
 from sba.core.errors import ConfigError
 from sba.core.rng import Step
 from sba.methods import ISDA, SBA, SBAISDA, Bamboo, DecoupledMixup, KMixup, ManifoldMixup, Mixup
-from sba.methods.mixup import beta, other_order, resolution_ends
+from sba.methods.mixup import beta, resolution_ends
 
 # ----------------------------------------------------------------------------------------------------- mixup and its kin
 
@@ -42,8 +42,8 @@ def test_k_mixup_with_blocks_of_one_is_mixup(run, small):
 
 
 def test_k_mixup_pairs_no_row_with_itself_or_its_own_block():
-    order = KMixup(k=4).second_order(16, Step(0), torch.device("cpu"))
-    assert (order // 4 != torch.arange(16) // 4).all()
+    partners, _ = KMixup(k=4).matching(torch.randn(16, 3), Step(0))
+    assert (partners // 4 != torch.arange(16) // 4).all()
 
 
 def test_k_mixup_refuses_a_batch_of_less_than_two_blocks(run, small):
@@ -155,11 +155,10 @@ def test_decoupled_loss_is_continuous_where_nothing_is_mixed(monkeypatch, loss):
     The softmax form has no second term there, by its definition.
     """
     network, x, y = plane()
-    order = other_order(len(x), Step(0, 2), x.device)
+    order = torch.randperm(len(x))
 
     def total(lam, images, labels):
-        monkeypatch.setattr("sba.methods.decoupled.beta", lambda u, alpha: lam)
-        monkeypatch.setattr("sba.methods.decoupled.other_order", lambda n, now, device: order)
+        monkeypatch.setattr("sba.methods.decoupled.drawn", lambda h, now, alpha: (order, lam))
         terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Step(0, 2), None)
         return sum(terms.values()).item()
 

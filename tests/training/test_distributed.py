@@ -169,7 +169,7 @@ def match():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sba.methods.kmixup.beta", lambda u, alpha: weights.append((u, alpha)) or beta(u, alpha))
         list(sba.train(run_of("k-mixup", alpha=0.2, match_mixup=True, epochs=1), few()))
-    return partners, shrinkage(half, order, partners), shrinkage(half, order, partners, ranks.total), weights
+    return partners, shrinkage(half, order, partners), weights
 
 
 def chunks_and_matches():
@@ -197,8 +197,8 @@ def test_the_weight_of_a_mixture_that_depends_on_distances_is_that_of_all_ranks_
     x = rows_to_match().unflatten(0, (RANKS, 16))
     plain = sum((half - half[torch.arange(16).roll(4)]).square().sum() for half in x)
     matched = sum((half - half[partners]).square().sum() for half, (_, (partners, *_)) in zip(x, pieces, strict=True))
-    (_, own, whole, weights), (_, other_own, other_whole, other_weights) = (found for _, found in pieces)
-    assert own != other_own and whole == other_whole == pytest.approx((matched / plain).item(), rel=1e-12)
+    (_, ratio, weights), (_, other_ratio, other_weights) = (found for _, found in pieces)
+    assert ratio == other_ratio == pytest.approx((matched / plain).item(), rel=1e-12)
     assert weights == other_weights and len(weights) == 3 and len({alpha for _, alpha in weights}) == 3
 
 
