@@ -15,9 +15,9 @@ from sba.core.errors import ConfigError, DataError
 from sba.core.rng import fold_in
 from sba.data.arrays import Layout, divided, names_of, split_of, statistics
 from sba.data.augment import normalise
-from sba.data.in_files import MEAN, STD, Stream, image_folders
+from sba.data.in_files import MEAN, STD, Stream
 from sba.data.in_memory import Split
-from sba.data.sources import ARRAYS, ROOT_VARIABLE, Raw, source
+from sba.data.sources import ARRAYS, ROOT_VARIABLE, source
 from sba.data.subsets import Draw
 
 
@@ -111,10 +111,12 @@ class Data:
         )
 
     def reading(self, unreadable: str, workers: int) -> "Data":
-        """Return the same data, whose files are read in another way (:class:`sba.data.in_files.Stream`)."""
-        return dataclasses.replace(
-            self, train=self.train.reading(unreadable, workers), test=self.test.reading(unreadable, workers)
-        )
+        """Return the same data, whose files, if it has some, are read in another way (:class:`sba.data.in_files.Stream`)."""
+        if isinstance(self.train, Split):
+            return self
+        how: Any = {"unreadable": unreadable, "workers": workers}
+        train, test = (dataclasses.replace(part, **how) for part in (self.train, self.test))
+        return dataclasses.replace(self, train=train, test=test)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return images of shape (N, C, H, W), from 0 to 255, as a network takes them (:func:`sba.data.augment.normalise`)."""
@@ -160,8 +162,7 @@ def load(
     origin = source(name)
     if side and not origin.side:
         raise DataError(f"side: {side} is not allowed, the images of {name!r} have a side of their own; leave it out")
-    raw = origin.read(folder, download, side or origin.side)
-    train, test, classes = in_memory(raw) if isinstance(raw, Raw) else in_files(raw, side or origin.side)
+    train, test, classes = origin.read(folder, download, side or origin.side)
     mean, std = (MEAN, STD) if isinstance(train, Stream) else channel_mean_std(train.images)
     train, test = held_out(train, test, holdout)
     return Data(
@@ -206,22 +207,6 @@ class DataCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self.download)
-
-
-def in_memory(raw: Raw) -> tuple[Split, Split, tuple[str, ...]]:
-    """Turn arrays into splits."""
-    train, test = (
-        Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.asarray(y, dtype=np.int64)))
-        for x, y in (raw.train, raw.test)
-    )
-    return train, test, raw.classes
-
-
-def in_files(folder: pathlib.Path, side: int) -> tuple[Stream, Stream, tuple[str, ...]]:
-    """List the files of a folder's ``train`` and ``val``."""
-    found = image_folders(folder / "train", folder / "val")
-    train, test = (Stream([path for path, _ in f.samples], torch.tensor(f.targets), side) for f in found)
-    return train, test, tuple(found[0].classes)
 
 
 def channel_mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

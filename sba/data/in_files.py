@@ -125,10 +125,6 @@ class Stream:
         places = torch.arange(len(self))[rows].tolist()
         return dataclasses.replace(self, paths=[self.paths[i] for i in places], labels=self.labels[rows])
 
-    def reading(self, unreadable: Any, workers: int) -> "Stream":
-        """Return the same images, read in another way."""
-        return dataclasses.replace(self, unreadable=unreadable, workers=workers)
-
     def hash_into(self, digest: Any) -> None:
         """Feed names, sizes, labels, their order and the side to a hash: to read millions of files would take hours."""
         digest.update(f"{len(self)} {self.side}\n".encode())
@@ -192,7 +188,7 @@ class Supply:
         self.next = 0
 
     def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[int]:
-        """Begin to read an epoch; arguments as for :meth:`sba.data.in_memory.Resident.plan`."""
+        """Begin to read an epoch; arguments as for :meth:`sba.data.in_memory.Split.plan`."""
         self.batches[:] = [
             [Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in list(batches)[start:]
         ]
@@ -207,7 +203,7 @@ class Supply:
         return self.stream.batch(next(self.iterator))
 
 
-def image_folders(train: pathlib.Path, test: pathlib.Path, **options: Any) -> tuple[Any, Any]:
+def image_folders(train: pathlib.Path, test: pathlib.Path) -> tuple[Any, Any]:
     """Return two folders, which have a folder of images for each class, as ``torchvision.datasets.ImageFolder``.
 
     Raises:
@@ -216,7 +212,7 @@ def image_folders(train: pathlib.Path, test: pathlib.Path, **options: Any) -> tu
     from torchvision.datasets import ImageFolder
 
     try:
-        first, second = (ImageFolder(str(folder), **options) for folder in (train, test))
+        first, second = (ImageFolder(str(folder)) for folder in (train, test))
     except OSError as error:
         raise DataError(f"dataset: {error}; give a folder with one folder of images for each class") from error
     if first.classes != second.classes:

@@ -37,37 +37,21 @@ class Split:
         """Return the images that a batch's augmented view begins with: the same for every view."""
         return self.images
 
-    def reading(self, unreadable: str, workers: int) -> "Split":
-        """Return itself: nothing of it is read any more."""
-        return self
-
     def hash_into(self, digest: Any) -> None:
         """Feed pixels, labels and their order to a hash."""
         digest.update(self.images.numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
 
-    def supply(self) -> "Resident":
-        """Return what training draws its batches from."""
-        return Resident(self)
+    def supply(self) -> "Split":
+        """Return what training draws its batches from: itself, by their rows, which a captured step may read."""
+        return self
+
+    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[Tensor]:
+        """Return what names each batch of an epoch: rows on the device, given on the host. ``start`` is the first that will be
+        asked for, ``now`` a step of the epoch, and ``views`` are the augmented copies of each image in a step."""
+        return torch.cat(list(batches)).to(self.labels.device).split([len(rows) for rows in batches])
 
     def parts(self, size: int) -> Iterator["Split"]:
         """Go through all images in order, ``size`` at a time."""
         for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
             yield Split(images, labels)
-
-
-class Resident:
-    """Batches of a split in memory. What names a batch is its rows, a tensor on the device, which a captured step may read."""
-
-    def __init__(self, split: Split):
-        self.split = split
-
-    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[Tensor]:
-        """Return what names each batch of an epoch: rows, given on the host. ``start`` is the first that will be asked for, ``now``
-        a step of the epoch, and ``views`` are the augmented copies of each image in a step."""
-        device = self.split.labels.device
-        return torch.cat(list(batches)).to(device).split([len(rows) for rows in batches])
-
-    def __getitem__(self, rows: Tensor) -> Split:
-        """Return a batch."""
-        return self.split[rows]

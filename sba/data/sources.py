@@ -11,30 +11,26 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from sba.core.errors import DataError
-from sba.data.in_files import image_folders
+from sba.data.in_files import Stream, image_folders
+from sba.data.in_memory import Split
 from sba.data.pictures import read_rgb
 
 ROOT_VARIABLE = "SBA_DATA"
 """Environment variable that names the folder data is looked for in when none is given."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Raw:
-    """What a loader returns: images uint8 (N, C, H, W) and labels (N,) of both splits, and the names of the classes."""
-
-    train: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
-    classes: tuple[str, ...]
+Splits = tuple[Any, Any, tuple[str, ...]]
+"""What is trained on, what is tested on, both in memory or both in files, and the names of the classes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """How to get a data set, and what a run on it does unless told otherwise."""
 
-    #: from (root, download, side) to arrays, or to a folder with ``train/<class>/*`` and ``val/<class>/*`` if images stay in files
-    read: Callable[[pathlib.Path, bool, int], Raw | pathlib.Path]
+    read: Callable[[pathlib.Path, bool, int], Splits]  #: from (root, download, side)
     network: str  #: default network
     padding: int = 0  #: default pixels of padding before the random crop
     flip: bool = False  #: whether mirroring preserves its labels
@@ -42,7 +38,12 @@ class Source:
     side: int = 0  #: to which images are brought unless told otherwise, in pixels; 0 if they have one side and keep it
 
 
-def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:
+def arrays(images: np.ndarray, labels: Any) -> Split:
+    """Put images, uint8 of shape (N, C, H, W), and labels of shape (N,) into a split."""
+    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.asarray(labels, dtype=np.int64)))
+
+
+def read_digits(root: pathlib.Path, download: bool, side: int) -> Splits:
     """scikit-learn's 1,797 handwritten digits of 8×8 pixels; every class is split 2 : 1 by a fixed permutation."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -51,29 +52,28 @@ def read_digits(root: pathlib.Path, download: bool, side: int) -> Raw:
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     parts = train_test_split(images, digits.target, test_size=1 / 3, random_state=0, stratify=digits.target)
     train_images, test_images, train_labels, test_labels = parts
-    return Raw((train_images, train_labels), (test_images, test_labels), tuple(map(str, range(10))))
+    return arrays(train_images, train_labels), arrays(test_images, test_labels), tuple(map(str, range(10)))
 
 
-def read_other_digits(number: int, root: pathlib.Path, download: bool, side: int) -> Raw:
+def read_other_digits(number: int, root: pathlib.Path, download: bool, side: int) -> Splits:
     """The digits with their training images in another order, so that what is held out, and what is left, are other images."""
-    raw = read_digits(root, download, side)
-    images, labels = raw.train
-    order = np.random.default_rng(number).permutation(len(labels))
-    return dataclasses.replace(raw, train=(images[order], labels[order]))
+    train, test, classes = read_digits(root, download, side)
+    order = np.random.default_rng(number).permutation(len(train))
+    return train[torch.from_numpy(order)], test, classes
 
 
-def read_moons(root: pathlib.Path, download: bool, side: int) -> Raw:
+def read_moons(root: pathlib.Path, download: bool, side: int) -> Splits:
     """Two interleaving half moons: points as images of 1×1 pixel and two channels, 256 levels each over [−2, 3] × [−2, 3]."""
     from sklearn.datasets import make_moons
 
-    def draw(n: int, state: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(n: int, state: int) -> Split:
         points, labels = make_moons(n, noise=0.2, random_state=state)
-        return np.rint((points.clip(-2, 3) + 2) * 51).astype(np.uint8)[:, :, None, None], labels
+        return arrays(np.rint((points.clip(-2, 3) + 2) * 51).astype(np.uint8)[:, :, None, None], labels)
 
-    return Raw(draw(200, 0), draw(2000, 1), ("upper", "lower"))
+    return draw(200, 0), draw(2000, 1), ("upper", "lower")
 
 
-def read_cifar(kind: str, root: pathlib.Path, download: bool, side: int) -> Raw:
+def read_cifar(kind: str, root: pathlib.Path, download: bool, side: int) -> Splits:
     """CIFAR-10 or CIFAR-100 through torchvision, with every file's checksum checked first."""
     from torchvision import datasets
 
@@ -81,12 +81,9 @@ def read_cifar(kind: str, root: pathlib.Path, download: bool, side: int) -> Raw:
     if download:
         fetch(kind, root, lambda: cls(root, download=True))
     check_files(root / cls.base_folder, [*cls.train_list, *cls.test_list, [cls.meta["filename"], cls.meta["md5"]]])
-    train, test = (cls(root, train=train) for train in (True, False))
-
-    def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
-        return split.data.transpose(0, 3, 1, 2), np.array(split.targets)
-
-    return Raw(arrays(train), arrays(test), tuple(train.classes))
+    found = [cls(root, train=train) for train in (True, False)]
+    train, test = (arrays(one.data.transpose(0, 3, 1, 2), one.targets) for one in found)
+    return train, test, tuple(found[0].classes)
 
 
 def fetch(name: str, root: pathlib.Path, download: Callable[[], Any]) -> None:
@@ -115,7 +112,7 @@ def check_files(folder: pathlib.Path, files: list[list[str]]) -> None:
             )
 
 
-def read_folder(folder: pathlib.Path, root: pathlib.Path, download: bool, side: int) -> Raw:
+def read_folder(folder: pathlib.Path, root: pathlib.Path, download: bool, side: int) -> Splits:
     """A folder with ``train/<class>/*`` and ``val/<class>/*`` (or ``test``), every image brought to side × side pixels.
 
     What is converted on the way (:mod:`sba.data.pictures`) is said once, in a warning that counts it.
@@ -138,26 +135,22 @@ def read_folder(folder: pathlib.Path, root: pathlib.Path, download: bool, side: 
         converted.update(changes)
         return resize(picture).numpy()
 
-    train, test = image_folders(folder / "train", validation)
-
-    def arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([image(path) for path, _ in split.samples]), np.array(split.targets)
-
-    raw = Raw(arrays(train), arrays(test), tuple(train.classes))
+    found = image_folders(folder / "train", validation)
+    train, test = (arrays(np.stack([image(path) for path, _ in one.samples]), one.targets) for one in found)
     if converted:
         said = ", ".join(f"{change} ({count} images)" for change, count in sorted(converted.items()))
         warnings.warn(f"dataset: {folder} was converted to RGB of 8 bits: {said}", stacklevel=2)
-    return raw
+    return train, test, tuple(found[0].classes)
 
 
-def read_imagenet(root: pathlib.Path, download: bool, side: int) -> pathlib.Path:
+def read_imagenet(root: pathlib.Path, download: bool, side: int) -> Splits:
     """ImageNet as torchvision leaves it: ``train`` and ``val`` with a folder for each class, in the root or in ``imagenet``."""
     if download:
         raise DataError(
             "download: ImageNet asks for an account; fetch its archives, unpack them with torchvision.datasets.ImageNet, and give "
             "that folder with --data-root"
         )
-    return listed("imagenet", [root, root / "imagenet"])
+    return in_files("imagenet", [root, root / "imagenet"], side)
 
 
 IMAGENETTE = ("imagenette2", "imagenette2-320", "imagenette2-160", "imagenette128", "imagenette128_subset")
@@ -165,20 +158,22 @@ IMAGENETTE = ("imagenette2", "imagenette2-320", "imagenette2-160", "imagenette12
 then a part of these."""
 
 
-def read_imagenette(root: pathlib.Path, download: bool, side: int) -> pathlib.Path:
+def read_imagenette(root: pathlib.Path, download: bool, side: int) -> Splits:
     """Ten classes of ImageNet (Howard, 2019), from the first of :data:`IMAGENETTE` that is there."""
     if download:
         from torchvision import datasets
 
         fetch("Imagenette", root, lambda: datasets.Imagenette(root, split="train", size="160px", download=True))
-    return listed("imagenette", [root / name for name in IMAGENETTE])
+    return in_files("imagenette", [root / name for name in IMAGENETTE], side)
 
 
-def listed(name: str, folders: list[pathlib.Path]) -> pathlib.Path:
-    """Return the first of the folders that holds ``train`` and ``val``, or raise :class:`DataError`."""
+def in_files(name: str, folders: list[pathlib.Path], side: int) -> Splits:
+    """List the files of the first of the folders that holds ``train`` and ``val``, or raise :class:`DataError`."""
     for folder in folders:
         if (folder / "train").is_dir() and (folder / "val").is_dir():
-            return folder
+            found = image_folders(folder / "train", folder / "val")
+            train, test = (Stream([path for path, _ in one.samples], torch.tensor(one.targets), side) for one in found)
+            return train, test, tuple(found[0].classes)
     raise DataError(
         f"data_root: {name} is in none of {', '.join(map(str, folders))}, each of which would hold train/ and val/; give the "
         f"folder above with --data-root or {ROOT_VARIABLE}"
@@ -202,7 +197,7 @@ FOLDER_SIDE = 32
 """Pixels to which the images of a folder are brought unless told otherwise."""
 
 
-def nowhere(name: str, root: pathlib.Path, download: bool, side: int) -> Raw:
+def nowhere(name: str, root: pathlib.Path, download: bool, side: int) -> Splits:
     """Say that the arrays of a program are in no file."""
     raise DataError(
         f"dataset: {name!r} was made of arrays, no command has them; give train() the Data of Data.from_arrays"

@@ -10,9 +10,8 @@ from helpers import file_run, whole
 
 from sba import load, make_run, train
 from sba.core.errors import ConfigError, DataError
-from sba.data.datasets import in_files
 from sba.data.in_files import MEAN, STD, Stream
-from sba.data.sources import IMAGENETTE
+from sba.data.sources import IMAGENETTE, in_files
 
 CLASSES = 3
 
@@ -66,10 +65,10 @@ def test_an_empty_class_and_other_classes_are_named(own):
     folder = own / "imagenette2-160"
     shutil.move(folder / "val/n00000002", folder / "val/n00000009")
     with pytest.raises(DataError, match=r"3 classes, .*val 3 or others; make them equal"):
-        in_files(folder, 8)
+        in_files("imagenette", [folder], 8)
     (folder / "train/n00000005").mkdir()
     with pytest.raises(DataError, match=r"n00000005.*give a folder with one folder of images for each class"):
-        in_files(folder, 8)
+        in_files("imagenette", [folder], 8)
 
 
 def test_what_works_in_memory_refuses_files(photographs):
@@ -99,7 +98,7 @@ def test_the_subset_of_real_photographs_loads():
     root = os.environ.get("SBA_DATA", "")
     if not os.path.isdir(os.path.join(root, "imagenette128_subset")):
         pytest.skip("SBA_DATA names no folder with imagenette128_subset")
-    training, test, classes = in_files(pathlib.Path(root, "imagenette128_subset"), 96)
+    training, test, classes = in_files("imagenette", [pathlib.Path(root, "imagenette128_subset")], 96)
     assert (len(training), len(test), len(classes)) == (800, 250, 10)
     part = next(test.parts(250))
     assert torch.bincount(part.labels).tolist() == [25] * 10
