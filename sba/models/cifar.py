@@ -22,11 +22,11 @@ def conv_bn(inputs: int, outputs: int) -> nn.Sequential:
 
 def conv_relu(inputs: int, outputs: int) -> nn.Sequential:
     """A 3×3 convolution with ReLU, of stride 1, whose initial weights keep the variance (He et al., 2015)."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    assert convolution.bias is not None
-    nn.init.zeros_(convolution.bias)
-    return nn.Sequential(convolution, nn.ReLU(inplace=True))
+    stage = conv(inputs, outputs, 3, padding=1)
+    weight, bias = stage.parameters()
+    nn.init.kaiming_normal_(weight, nonlinearity="relu")
+    nn.init.zeros_(bias)
+    return stage
 
 
 def pooled(stage: nn.Sequential) -> nn.Sequential:
@@ -66,19 +66,12 @@ def vgg16(
     classes: int,
     channels: int,
     hidden: Sequence[int] = (4096, 4096),
-    dropout: float = 0.5,
     convolution: Callable[[int, int], nn.Sequential] = conv_bn,
 ) -> Staged:
     """VGG-16 for 32×32 images: configuration D of Simonyan and Zisserman ending in 1×1×512.
 
     The head of 4096-4096 with dropout is the one of Batch Augmentation's code, whose M the paper adopts; 33.6 M parameters.
-
-    Args:
-        classes: how many.
-        channels: of the input.
-        hidden: widths of the fully connected layers before the last.
-        dropout: rate behind each of those.
-        convolution: builds a stage; :func:`conv_relu` leaves batch normalisation out.
+    ``convolution`` builds a stage: :func:`conv_relu` leaves batch normalisation out.
     """
     stages: list[tuple[str, nn.Module]] = []
     for block, (width, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1):
@@ -86,7 +79,7 @@ def vgg16(
             stage = convolution(channels, width)
             stages.append((f"conv{block}_{i}", pooled(stage) if i == depth else stage))
             channels = width
-    return Staged([*stages, ("flatten", nn.Flatten()), *fully_connected(512, hidden, classes, dropout)])
+    return Staged([*stages, ("flatten", nn.Flatten()), *fully_connected(512, hidden, classes, 0.5)])
 
 
 class SubsampledIdentity(nn.Module):

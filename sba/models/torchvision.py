@@ -12,14 +12,8 @@ def alexnet(classes: int, channels: int) -> Borrowed:
     """torchvision's AlexNet (Krizhevsky, 2014): five convolutions, a head of 4096-4096 with dropout; 61.1 M parameters."""
     from torchvision import models
 
-    return Borrowed(
-        rgb_only(models.alexnet(weights=None, num_classes=classes), channels),
-        {
-            **spans("features", {f"conv{i}": at for i, at in enumerate(itertools.pairwise((0, 3, 6, 8, 10, 13)), 1)}),
-            "flatten": ("avgpool", nn.Flatten()),
-            **spans("classifier", HEAD),
-        },
-    )
+    names = [f"conv{i}" for i in range(1, 6)]
+    return with_head(models.alexnet(weights=None, num_classes=classes), channels, names, (0, 3, 6, 8, 10, 13))
 
 
 def vgg16(classes: int, channels: int) -> Borrowed:
@@ -27,15 +21,8 @@ def vgg16(classes: int, channels: int) -> Borrowed:
     from torchvision import models
 
     names = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
-    bounds = itertools.pairwise((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31))
-    return Borrowed(
-        rgb_only(models.vgg16(weights=None, num_classes=classes), channels),
-        {
-            **spans("features", dict(zip(names, bounds, strict=True))),
-            "flatten": ("avgpool", nn.Flatten()),
-            **spans("classifier", HEAD),
-        },
-    )
+    ends = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31)
+    return with_head(models.vgg16(weights=None, num_classes=classes), channels, names, ends)
 
 
 def resnet50(classes: int, channels: int) -> Borrowed:
@@ -55,13 +42,17 @@ def resnet50(classes: int, channels: int) -> Borrowed:
     )
 
 
-HEAD = {"fc1": (0, 3), "fc2": (3, 6), "fc3": (6, 7)}
-"""Stages of ``classifier``; the dropout of AlexNet's stands before the linear layer that it belongs to."""
+def with_head(network: nn.Module, channels: int, names: list[str], ends: tuple[int, ...]) -> Borrowed:
+    """Cut a network of ``features`` and ``classifier`` into stages: those of the features begin and end at these indices."""
 
+    def stages(container: str, names: list[str], ends: tuple[int, ...]) -> dict[str, tuple[str, ...]]:
+        spans = zip(names, itertools.pairwise(ends), strict=True)
+        return {name: tuple(f"{container}.{i}" for i in range(*span)) for name, span in spans}
 
-def spans(container: str, ends: dict[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
-    """Name stages of a container, from the first index of each to the one after its last."""
-    return {name: tuple(f"{container}.{i}" for i in range(*span)) for name, span in ends.items()}
+    # the dropout of AlexNet's head stands before the linear layer that it belongs to
+    head = stages("classifier", ["fc1", "fc2", "fc3"], (0, 3, 6, 7))
+    pool = {"flatten": ("avgpool", nn.Flatten())}
+    return Borrowed(rgb_only(network, channels), {**stages("features", names, ends), **pool, **head})
 
 
 def rgb_only(network: nn.Module, channels: int) -> nn.Module:
