@@ -4,6 +4,7 @@ They work on pixels in [0, 1], before normalisation: a radius means the same for
 The functions are pure; the random start is an argument.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -26,11 +27,6 @@ STRIDE = 2.5
 """Steps of PGD together are this many radii long, so that it can cross the ball and turn (Madry et al., 2018, §B)."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of each image, of shape (N,), that FGSM and PGD climb."""
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return how far the best wrong class is above the label, of shape (N,); above 0 the image is misclassified.
 
@@ -40,8 +36,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}
-"""Name → the loss of each image that an attack climbs."""
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": functools.partial(F.cross_entropy, reduction="none"),
+    "margin": margin,
+}
+"""Name → the loss of each image, of shape (N,), that an attack climbs."""
 
 
 def slope(predict: Predict, pixels: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:
@@ -97,24 +96,15 @@ def pgd(
     norm: Norm,
     steps: int,
     start: Tensor | None = None,
-    rate: float | None = None,
     loss: str = "cross_entropy",
 ) -> Tensor:
-    """Climb the loss in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al., 2018); return
-    images of the same shape, where the last step led.
+    """Climb a loss of :data:`LOSSES` in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al.,
+    2018); return images of the same shape, where the last step led.
 
-    Args:
-        predict: in evaluation mode.
-        pixels: of shape (N, C, H, W) in [0, 1].
-        labels: of shape (N,).
-        radius: of the ball, in units of the pixels' range.
-        norm: "inf" or "2", of the difference of two images.
-        steps: how many.
-        start: added to the pixels before the first step, of their shape (:func:`random_shift`); None for 0.
-        rate: length of a step in the norm; by default all of them together are :data:`STRIDE` radii long.
-        loss: of :data:`LOSSES`.
+    Pixels have shape (N, C, H, W), labels (N,). The radius of the ball counts in units of the pixels' range. ``start``, of the
+    pixels' shape (:func:`random_shift`), is added to them before the first step.
     """
-    rate = STRIDE * radius / max(steps, 1) if rate is None else rate
+    rate = STRIDE * radius / max(steps, 1)
     moved = pixels if start is None else (pixels + project(start, radius, norm)).clamp(0, 1)
     for _ in range(steps):
         moved = moved + rate * steepest(slope(predict, moved, labels, loss), norm)
@@ -153,13 +143,13 @@ def seen(network: nn.Module, data: Data) -> Iterator[Predict]:
         yield lambda pixels: network(data.normalised(255 * pixels)).float()
 
 
-def attacked(network: nn.Module, data: Data, attack: Attack, seed: int = 0, batch: int = EVALUATION_BATCH) -> Tensor:
+def attacked(network: nn.Module, data: Data, attack: Attack, seed: int = 0) -> Tensor:
     """Return the images that are evaluated on after an attack on a network, float32 in [0, 1] of shape (N, C, H, W). The network
     is on the data's device, and its mode is put back; the seed is that of the random starts."""
     _, test = data.resident
     generator = torch.Generator(test.labels.device).manual_seed(seed)
     with seen(network, data) as predict:
-        return torch.cat([attack(predict, p.images / 255, p.labels, generator) for p in test.parts(batch)])
+        return torch.cat([attack(predict, p.images / 255, p.labels, generator) for p in test.parts(EVALUATION_BATCH)])
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ raw ones. The base b of logarithms is e for nats, and 2 for the equations as pri
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sba.core.divergence import full_precision
@@ -54,9 +55,7 @@ def half_chi_square(y: Tensor, y_virtual: Tensor) -> Tensor:
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     """Eq. 15 with the minus sign it lacks (open point 18): (Y − 1_y)/B, of shape (B, C), the derivative of the mean cross-entropy
     in nats in the logits of the raw points, at labels of shape (B,)."""
-    y = full_precision(logits).softmax(-1)
-    one_hot = torch.zeros_like(y).scatter_(1, labels[:, None], 1)
-    return (y - one_hot) / len(labels)
+    return (full_precision(logits).softmax(-1) - F.one_hot(labels, logits.shape[1])) / len(labels)
 
 
 def positive(y: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """How a network's answers move when noise is added at a layer: how smooth it is around its data, there."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,14 +11,6 @@ from sba.models.registry import evaluating
 from sba.training.evaluation import EVALUATION_BATCH
 
 
-@dataclass(frozen=True)
-class Shaken:
-    """Of one network under noise of one strength at one layer."""
-
-    error: float  #: misclassified images in per cent, after one draw each
-    divergence: float  #: mean D_KL(Y ‖ Y′) in nats between the predictions without noise and with it
-
-
 def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
     """Add ``sigma`` times standard normal draws to activations, both of shape (B, …), in units of each feature's standard deviation
     over the batch."""
@@ -28,28 +18,22 @@ def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shaken(
-    network: Staged, data: Data, layer: str, sigma: float, seed: int = 0, batch: int = EVALUATION_BATCH
-) -> Shaken:
-    """Evaluate a network whose activations of one layer are disturbed by Gaussian noise without bound or basis.
+def shaken(network: Staged, data: Data, layer: str, sigma: float, seed: int = 0) -> tuple[float, float]:
+    """Disturb a network's activations of one layer by Gaussian noise without bound or basis, whose standard deviation ``sigma``
+    counts in each feature's own over a batch of images. The network is on the data's device, and its mode is put back.
 
-    Args:
-        network: on the data's device; its mode is put back.
-        data: in memory.
-        layer: any but the last; "input" for the normalised image.
-        sigma: standard deviation of the noise, in units of each feature's own over a batch of images.
-        seed: of the noise.
-        batch: images per pass.
+    Return the misclassified images in per cent, after one draw each, and the mean D_KL(Y ‖ Y′) in nats between the predictions
+    without noise and with it.
     """
     _, test = data.resident
     generator = torch.Generator(test.labels.device).manual_seed(seed)
     wrong, divergence = 0, 0.0
     with evaluating(network):
-        for part in test.parts(batch):
+        for part in test.parts(EVALUATION_BATCH):
             h = network(data.normalised(part.images), until=layer)
             normal = torch.randn(h.shape, generator=generator, device=h.device)
             raw = network(h.clone(), after=layer)  # a stage may work in place
             moved = network(with_noise(h, sigma, normal), after=layer)
             wrong += (moved.argmax(1) != part.labels).sum().item()
             divergence += kl(raw, moved).sum().item()
-    return Shaken(100 * wrong / len(test), divergence / len(test))
+    return 100 * wrong / len(test), divergence / len(test)

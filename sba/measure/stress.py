@@ -144,6 +144,6 @@ def noise_at(training: Training, layer: str, seed: int) -> dict[str, list[float]
     found = [shaken(training.network, training.data, layer, sigma, seed) for sigma in SIGMAS]
     return {
         "sigmas": list(SIGMAS),
-        "error": [round(f.error, 3) for f in found],
-        "divergence": [float(f"{f.divergence:.5g}") for f in found],
+        "error": [round(error, 3) for error, _ in found],
+        "divergence": [float(f"{divergence:.5g}") for _, divergence in found],
     }

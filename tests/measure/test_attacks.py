@@ -13,6 +13,7 @@ from torch import nn
 
 from sba import evaluate, make_run, train
 from sba.core.errors import ConfigError
+from sba.measure import attacks
 from sba.measure.attacks import (
     LOSSES,
     Attack,
@@ -98,17 +99,18 @@ def test_fgsm_is_the_slow_reference(curved):
         assert own[i].flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_fgsm_is_one_step_of_pgd_from_the_image(curved):
+def test_fgsm_is_one_step_of_pgd_from_the_image(curved, monkeypatch):
     predict, _ = curved
+    monkeypatch.setattr(attacks, "STRIDE", 1.0)
     x = images(4, seed=3)
-    assert torch.equal(fgsm(predict, x, LABELS, 0.1), pgd(predict, x, LABELS, 0.1, "inf", 1, rate=0.1))
+    assert torch.equal(fgsm(predict, x, LABELS, 0.1), pgd(predict, x, LABELS, 0.1, "inf", 1))
 
 
 # ------------------------------------------------------------------------------------------------- where it is known
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
-def test_on_two_classes_and_a_linear_network_the_worst_point_of_the_ball_is_found(norm):
+def test_on_two_classes_and_a_linear_network_the_worst_point_of_the_ball_is_found(norm, monkeypatch):
     """Far from black and white the margin grows by radius · dual norm of the difference of the weights."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(2, PIXELS, generator=generator, dtype=torch.float64)
@@ -121,7 +123,8 @@ def test_on_two_classes_and_a_linear_network_the_worst_point_of_the_ball_is_foun
     difference = weight[1] - weight[0]
     dual = difference.abs().sum() if norm == "inf" else difference.norm()
     start = random_shift(x, 0.2, norm, generator)
-    moved = pgd(predict, x, labels, 0.2, norm, 40, start, rate=0.1)
+    monkeypatch.setattr(attacks, "STRIDE", 20.0)
+    moved = pgd(predict, x, labels, 0.2, norm, 40, start)
     gained = margin(predict(moved), labels) - margin(predict(x), labels)
     assert gained.tolist() == pytest.approx([0.2 * dual.item()] * 6, rel=1e-6)
     if norm == "inf":
@@ -155,15 +158,14 @@ def test_the_margin_has_a_slope_where_the_cross_entropy_has_none():
     st.sampled_from(["inf", "2"]),
     st.floats(0, 3),
     st.integers(0, 4),
-    st.floats(0, 2),
     st.sampled_from(list(LOSSES)),
     st.integers(0, 100),
 )
-def test_nothing_leaves_the_ball_or_the_range_of_pixels(curved, norm, radius, steps, rate, loss, seed):
+def test_nothing_leaves_the_ball_or_the_range_of_pixels(curved, norm, radius, steps, loss, seed):
     predict, _ = curved
     x = images(4, seed)
     start = random_shift(x, 2 * radius, norm, torch.Generator().manual_seed(seed))
-    moved = pgd(predict, x, LABELS, radius, norm, steps, start, rate, loss)
+    moved = pgd(predict, x, LABELS, radius, norm, steps, start, loss)
     assert moved.min() >= 0 and moved.max() <= 1
     away = (moved - x).abs().amax((1, 2, 3)) if norm == "inf" else lengths(moved - x).flatten()
     assert away.max() <= radius + 1e-12
@@ -243,12 +245,13 @@ def test_a_radius_of_zero_gives_the_plain_error(trained):
 
 
 @pytest.mark.parametrize("attack", [Attack(0.15, steps=0), Attack(0.15, steps=5), Attack(0.6, "2", steps=5)])
-def test_attacks_do_harm_and_leave_the_network_as_it_was(trained, attack):
+def test_attacks_do_harm_and_leave_the_network_as_it_was(trained, attack, monkeypatch):
     network, small = trained
     network.train()
     network.zero_grad()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    moved = attacked(network, small, attack, batch=25)
+    monkeypatch.setattr(attacks, "EVALUATION_BATCH", 25)
+    moved = attacked(network, small, attack)
     wrong = misclassified(network, small, moved).float().mean()
     assert 100 * wrong > evaluate(network, small).error + 10
     assert network.training and all(p.grad is None for p in network.parameters())
