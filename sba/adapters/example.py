@@ -24,16 +24,7 @@ from sba.adapters.replay import (
 from sba.core.errors import ConfigError
 from sba.core.hyper import suggestion
 
-FAULTS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    AttributeError,
-    AssertionError,
-)
+FAULTS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 """What modules raise if they are given what they cannot take."""
 
 
@@ -151,16 +142,8 @@ class Example:
             self.prove_rows()
 
     def check(self, x: Any, seen: bool, name: str = "x") -> Tensor:
-        """Return the first tensor of a batch.
-
-        Args:
-            x: the batch.
-            seen: whether a batch was looked at before; the numbers of the first one must be some.
-            name: of the batch in messages.
-
-        Raises:
-            ConfigError: it has no tensor, no rows, or a NaN.
-        """
+        """Return the first tensor of a batch, or raise :class:`ConfigError` if it has no tensor, no rows, or, unless a batch was
+        seen before, a NaN; messages call it ``name``."""
         tensors = [leaf for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
         if not tensors or not tensors[0].dim() or not len(tensors[0]):
             raise ConfigError(f"{name}: {likeness(x)} has no rows; give batches like the example")

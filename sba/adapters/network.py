@@ -78,9 +78,6 @@ class Attached(nn.Module):
     def __len__(self) -> int:
         return len(self.stages)
 
-    def __getitem__(self, index: int) -> nn.Module:
-        return self.bare.get_submodule(self.stages[index].removesuffix(":in"))
-
     @property
     def linear_inputs(self) -> tuple[str, ...]:
         """The input of the linear layer that puts out the logits; nothing if the model ends in something else."""
@@ -131,10 +128,6 @@ class Attached(nn.Module):
     def shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of one activation at a point, without the batch."""
         return tuple(first_tensor(self.example.x).shape[1:]) if layer == INPUT else self.cut(layer).shape
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes at the input and at all of :attr:`stages`."""
-        return {name: self.shape(name) for name in (INPUT, *self.stages)}
 
     def forward(self, x: Any, until: str | None = None, after: str | None = None) -> Tensor:
         """Run the model, or a part of it, as :class:`sba.core.staged.Staged` does.

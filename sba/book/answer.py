@@ -19,12 +19,13 @@ PICTURE = pathlib.Path("book", "_assets", "answer.svg")
 """Where the README has it."""
 DIGITS = ("all together", "dropout points", "Gaussian points")
 """The ingredients that are drawn, from the study of ablations on a hundred digits."""
-MINUS = {"erm": "", "cutout": " − Cutout"}
 
 
-def claimed(dataset: str, network: str) -> float:
-    """Return the difference in error between SBA and plain training that the paper states for a row of Table 1, in points."""
-    return paper.stated(dataset, network, "sba").error - paper.stated(dataset, network, "erm").error
+def claimed(dataset: str, network: str, method: str = "sba") -> float | None:
+    """Return the difference in error between a method and plain training that the paper states for a row of Table 1, in points;
+    None if it states none."""
+    own, base = (paper.reported(dataset, network, name) for name in (method, "erm"))
+    return own.error - base.error if own and base else None
 
 
 def answer_rows(records: Iterable[Record]) -> list[Row]:
@@ -34,7 +35,7 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
     whole = [one for one in known if one.run.dataset == "cifar10" and not one.reduced]
     rows = [
         Row(
-            f"{title(one.run.network)}: {title(one.column)}{MINUS.get(part[0], '')} (n={part[1].n})",
+            f"{title(one.run.network)}: {title(one.column)}{' − Cutout' if part[0] == 'cutout' else ''} (n={part[1].n})",
             part[1],
             style.colour(one.column),
             part[1].n >= MINIMUM,

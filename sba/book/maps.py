@@ -22,9 +22,6 @@ def omega_eta_maps(found: Grid) -> Drawn:
     """Draw what each pair of ω and η changes in the errors of plain training at the same seed.
 
     The upper map is of test errors, the median of the last five epochs, the lower one of calibration errors after the last.
-
-    Args:
-        found: from :func:`sba.report.grid.grid`.
     """
     measures = {
         "test error": np.median(found.curves["error"][..., -5:], axis=-1),
@@ -52,11 +49,7 @@ def omega_eta_maps(found: Grid) -> Drawn:
 def heat_map(axes: Axes, differences: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> str:
     """Draw the mean over seeds of differences in points, each with half of its 95 % interval, and say how far they go.
 
-    Args:
-        axes: to draw on.
-        differences: of shape (seeds, rows, columns), NaN if a run is missing; a cell without any is grey.
-        rows: their names, from the top.
-        columns: their names.
+    Differences have shape (seeds, rows, columns), NaN if a run is missing; a cell without any is grey. Rows are named from the top.
     """
     middle, half = mean(differences), half_width(differences)
     # equal differences say nothing of their spread

@@ -25,6 +25,8 @@ from sba.records.names import facts
 
 FOLDER = pathlib.Path(__file__).parent / "explorers"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
+LOOK = {"style": {"description_width": "initial"}, "layout": {"width": "320px"}}
+"""Of every control."""
 EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
 
 
@@ -92,43 +94,41 @@ class Picture(anywidget.AnyWidget):
         data: for the module's ``prepare``: numbers, texts, lists, and arrays from :func:`packed`.
         alt: what the picture shows, for readers who cannot see it.
         hint: what to look for.
-        linked: the traits that controls are linked to, with their first values.
+        controls: name of a trait → the control that moves it: its index if it has one, or its value.
+        own: more traits, with their first values.
     """
 
     data = traitlets.Dict().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, module: str, data: Mapping[str, Any], alt: str, hint: str, **linked: Any):
-        self._esm, self._css = module_text(module), style_text(module)
-        self.add_traits(**{name: traitlets.Any(value).tag(sync=True) for name, value in linked.items()})
+    def __init__(
+        self, module: str, data: Mapping[str, Any], alt: str, hint: str, controls: Mapping[str, Any], **own: Any
+    ):
+        self.controls, self._esm, self._css = dict(controls), module_text(module), style_text(module)
+        moving = {name: "index" if hasattr(control, "index") else "value" for name, control in controls.items()}
+        values = {name: getattr(controls[name], trait) for name, trait in moving.items()} | own
+        self.add_traits(**{name: traitlets.Any(value).tag(sync=True) for name, value in values.items()})
         super().__init__(data=dict(data), alt=alt, hint=hint)
+        for name, trait in moving.items():
+            ipywidgets.jslink((controls[name], trait), (self, name))
 
 
 class Explorer(ipywidgets.VBox):
     """Controls, a picture that follows them, and a box of widgets that need a kernel.
 
     Args:
-        controls: name of a trait of the picture → the control that moves it.
         picture: see :class:`Picture`.
         still: a drawing of the first state, for print, GitHub and pages without scripts; this closes it.
         kernel: the box, or None.
     """
 
-    def __init__(
-        self,
-        controls: Mapping[str, ipywidgets.Widget],
-        picture: Picture,
-        still: Figure,
-        kernel: "KernelOnly | None" = None,
-    ):
+    def __init__(self, picture: Picture, still: Figure, kernel: "KernelOnly | None" = None):
         buffer = io.BytesIO()
         still.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
         plt.close(still)
-        self.still, self.picture, self.controls = buffer.getvalue(), picture, dict(controls)
-        for name, control in controls.items():
-            ipywidgets.jslink((control, "index" if hasattr(control, "index") else "value"), (picture, name))
-        row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
+        self.still, self.picture, self.controls = buffer.getvalue(), picture, picture.controls
+        row = ipywidgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
         super().__init__([row, picture, *([kernel] if kernel else [])])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
@@ -140,15 +140,10 @@ class Explorer(ipywidgets.VBox):
 
 
 def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widget:
-    """Make the control of a hyper-parameter from its definition: range, step, symbol, unit and description.
+    """Make the control of a hyper-parameter from its definition in a configuration class: range, step, symbol, unit and
+    description.
 
-    Args:
-        cls: a configuration class.
-        name: of the hyper-parameter.
-        value: where the slider starts; the default of the definition if None.
-
-    Raises:
-        ConfigError: the definition has neither choices nor a slider.
+    It starts at the value, or at the definition's default; :class:`ConfigError` says that this has neither choices nor a slider.
     """
     defined = facts(cls, name)
     start = defined["default"] if value is None else value
@@ -156,8 +151,7 @@ def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widge
     words = {
         "description": f"{label}, {defined['unit']}" if defined["unit"] else label,
         "tooltip": defined["description"],
-        "style": {"description_width": "initial"},
-        "layout": {"width": "320px"},
+        **LOOK,
     }
     if defined["choices"]:
         return ipywidgets.Dropdown(options=defined["choices"], value=start, **words)
@@ -182,14 +176,12 @@ def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = ""
     """
     if len(set(options)) < len(options):
         raise ConfigError(f"options: {list(options)!r} repeat themselves; give each a name of its own")
-    words = {"description": label, "tooltip": tooltip or label, "style": {"description_width": "initial"}}
-    return ipywidgets.Dropdown(options=list(options), index=index, layout={"width": "320px"}, **words)
+    return ipywidgets.Dropdown(options=list(options), index=index, description=label, tooltip=tooltip, **LOOK)
 
 
 def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidgets.IntSlider:
     """Make a slider over whole numbers that are no hyper-parameter: a seed, a number of neighbours."""
-    words = {"description": label, "tooltip": tooltip, "style": {"description_width": "initial"}}
-    return ipywidgets.IntSlider(value=value, min=low, max=high, step=1, layout={"width": "320px"}, **words)
+    return ipywidgets.IntSlider(value=value, min=low, max=high, description=label, tooltip=tooltip, **LOOK)
 
 
 class KernelOnly(ipywidgets.VBox):

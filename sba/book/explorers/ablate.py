@@ -34,11 +34,7 @@ INGREDIENTS: dict[str, tuple[str, dict[str, Any]]] = {
 def ablate(records: Sequence[Record]) -> Explorer:
     """Explore SBA on a hundred digits with ingredients taken out: differences from all of it and from plain training.
 
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-
-    Raises:
-        ResultsError: there are no records of the study.
+    Without records of the study it is a :class:`sba.core.errors.ResultsError`.
     """
     runs = combinations(records)
     if not runs:
@@ -49,8 +45,7 @@ def ablate(records: Sequence[Record]) -> Explorer:
     }  # fmt: skip
     words = {name: what for name, (what, _) in INGREDIENTS.items()}
     data = {"names": list(INGREDIENTS), "words": words, "runs": runs, "ranges": ranges(runs)}
-    picture = Picture("ablate", data, ALT, HINT, **dict.fromkeys(INGREDIENTS, True))
-    return Explorer(controls, picture, still(runs))
+    return Explorer(Picture("ablate", data, ALT, HINT, controls), still(runs))
 
 
 def combinations(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -78,17 +73,11 @@ def plain_parameters() -> dict[str, Any]:
 
 def answer(own: Runs, whole: Runs, plain: Runs) -> dict[str, Any]:
     """Return mean differences with half of their intervals, from SBA and from plain training; none from itself."""
-    sides = {"sba": whole, "plain": plain}
-    compared = {
-        name: (contrast(own, other), contrast(own, other, final_nll))
-        for name, other in sides.items()
-        if own is not other
-    }
-    said = {
-        name: {"error": (error.mean, error.half), "loss": (loss.mean, loss.half)}
-        for name, (error, loss) in compared.items()
-        if error and loss and error.n > 1
-    }
+    said = {}
+    for name, other in (("sba", whole), ("plain", plain)):
+        error, loss = contrast(own, other), contrast(own, other, final_nll)
+        if own is not other and error and loss and error.n > 1:
+            said[name] = {"error": (error.mean, error.half), "loss": (loss.mean, loss.half)}
     return {
         **said,
         "level": float(np.mean([r.error for r in own.values()])),

@@ -57,11 +57,10 @@ def cost(records: Sequence[Record], layer: str = "", omega: float | None = None,
         "omega": slider(SBA, "omega", omega),
         "folds": slider(SBA, "folds", folds),
     }
-    start = {"layer": at, "omega": controls["omega"].value, "folds": controls["folds"].value}
     trained = [f"{title(network)}, {one}" for one in augmented]
     data = {"layers": layers, "runs": runs, "epochs": epochs, "trained": trained}
-    drawn_runs = runs if names[at] in trained else []
-    return Explorer(controls, Picture("cost", data, ALT, HINT, **start), still(layers[at], drawn_runs, start["omega"]))
+    first = still(layers[at], runs if names[at] in trained else [], controls["omega"].value)
+    return Explorer(Picture("cost", data, ALT, HINT, controls), first)
 
 
 def timed_layers(records: Sequence[Record]) -> list[dict[str, Any]]:

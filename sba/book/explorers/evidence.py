@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sba.book import style
+from sba.book.answer import claimed
+from sba.book.explorers.ablate import plain_parameters
 from sba.book.widgets import Explorer, Picture, choice, count
 from sba.core.errors import ResultsError
 from sba.records.compare import at_seeds, indexed
@@ -16,7 +18,7 @@ from sba.records.schema import Record, setting_of
 from sba.records.stats import interval
 from sba.report.averages import averages, plain
 from sba.report.averages import evidence as tested
-from sba.studies import ablations, paper
+from sba.studies import ablations
 
 HINT = "Choose a method and add seeds one by one: when does the interval leave zero, and does the paper's claim ever lie in it?"
 ALT = (
@@ -44,10 +46,8 @@ def evidence(records: Sequence[Record], setting: int = 0) -> Explorer:
         "setting": choice("what", [one["name"] for one in found], setting, "data, network and method"),
         "seeds": count("seeds", 1, most, len(found[setting]["steps"]), "how many of them to look at"),
     }
-    start = {"setting": setting, "seeds": controls["seeds"].value}
-    return Explorer(
-        controls, Picture("evidence", {"settings": found, "least": MINIMUM}, ALT, HINT, **start), still(found[setting])
-    )
+    picture = Picture("evidence", {"settings": found, "least": MINIMUM}, ALT, HINT, controls)
+    return Explorer(picture, still(found[setting]))
 
 
 def of_tables(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -60,14 +60,8 @@ def of_tables(records: Sequence[Record]) -> list[dict[str, Any]]:
         if one.reduced or setting_of(plain(run)) == one.records[0].setting or not set(base) & set(one.by_seed):
             continue
         name = f"{title(run.dataset)}, {title(run.network)}: {title(one.column)}"
-        found.append(described(name, one.by_seed, base, claim(run.dataset, run.network, one.column)))
+        found.append(described(name, one.by_seed, base, claimed(run.dataset, run.network, one.column)))
     return found
-
-
-def claim(dataset: str, network: str, column: str) -> float | None:
-    """Return the paper's difference of a method from its baseline in points; None for what it does not state."""
-    own, base = (paper.reported(dataset, network, name) for name in (column, "erm"))
-    return own.error - base.error if own and base else None
 
 
 def of_ablations(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -75,8 +69,7 @@ def of_ablations(records: Sequence[Record]) -> list[dict[str, Any]]:
     group = ablations.GROUPS[0]
     index = indexed(records, ablations.NAME)
     variants = {"SBA": None} | {v.label: v for v in group.variants if v.label in STUDIED}
-    base = next(v for v in group.variants if v.changes.get("method") == "erm")
-    theirs = at_seeds(index, group.parameters(base))
+    theirs = at_seeds(index, plain_parameters())
     found = []
     for name, variant in variants.items():
         ours = at_seeds(index, group.parameters(variant))
@@ -86,13 +79,13 @@ def of_ablations(records: Sequence[Record]) -> list[dict[str, Any]]:
     return found
 
 
-def described(name: str, ours: Any, theirs: Any, claimed: float | None) -> dict[str, Any]:
+def described(name: str, ours: Any, theirs: Any, claim: float | None) -> dict[str, Any]:
     """Return a comparison seed by seed: the differences, and mean and half of the interval of the first 1, 2, … of them."""
     seeds = sorted(set(ours) & set(theirs))
     differences = [ours[seed].error - theirs[seed].error for seed in seeds]
     steps = [dict(zip(("mean", "half"), interval(differences[: n + 1]), strict=True)) for n in range(len(seeds))]
     ids = [ours[seed].id for seed in seeds]
-    return {"name": name, "differences": differences, "steps": steps, "claim": claimed, "ids": ids}
+    return {"name": name, "differences": differences, "steps": steps, "claim": claim, "ids": ids}
 
 
 def still(one: dict[str, Any]) -> Figure:

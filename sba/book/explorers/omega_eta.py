@@ -55,11 +55,10 @@ def omega_eta(records: Sequence[Record], problem: str = "digits", **first: float
         "omega": slider(SBA, "omega", first.get("omega")),
         "eta": slider(SBA, "eta", first.get("eta")),
     }
-    start = {name: getattr(control, "index", control.value) for name, control in controls.items()}
     one = grids[problem]
     data = {"omegas": list(one.omegas), "etas": list(one.etas), "problems": [prepared(g) for g in grids.values()]}
-    picture = Picture("omega_eta", data, ALT, HINT, own=[], **start)
-    return Explorer(controls, picture, still(one, start["omega"], start["eta"]), train_here(controls, picture))
+    picture = Picture("omega_eta", data, ALT, HINT, controls, own=[])
+    return Explorer(picture, still(one, controls["omega"].value, controls["eta"].value), train_here(picture))
 
 
 def prepared(found: Grid) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def prepared(found: Grid) -> dict[str, Any]:
     return about
 
 
-def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> KernelOnly:
+def train_here(picture: Picture) -> KernelOnly:
     """Make the box that trains one network at the sliders' ω and η, with progress; it needs a kernel."""
     button = ipywidgets.Button(description="Train here", tooltip="train one network at these ω and η")
     stop = ipywidgets.Button(description="Stop", disabled=True)
@@ -103,8 +102,8 @@ def train_here(controls: dict[str, ipywidgets.Widget], picture: Picture) -> Kern
 
     def work() -> None:
         try:
-            problem = PROBLEMS[controls["problem"].index]
-            own = {"omega": controls["omega"].value, "eta": controls["eta"].value}
+            problem = PROBLEMS[picture.controls["problem"].index]
+            own = {name: picture.controls[name].value for name in ("omega", "eta")}
             run, errors = make_run(**problem, method="sba", **own), []
             progress.max = run.epochs
             for record in train(run, load(run.dataset, holdout=run.holdout)):

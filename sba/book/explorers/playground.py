@@ -66,7 +66,7 @@ def playground(**first: Any) -> Explorer:
             raise ConfigError(f"{name}: {value!r} is not allowed; give {allowed}")
         known[name]["value"] = options.index(value) if options and known[name]["numbered"] else value
     data = {"dials": list(known.values()), "widths": WIDTHS, "momentum": MOMENTUM, "names": NAMES}
-    return Explorer({}, Picture("playground", data, ALT, HINT), still())
+    return Explorer(Picture("playground", data, ALT, HINT, {}), still())
 
 
 def dials() -> list[dict[str, Any]]:

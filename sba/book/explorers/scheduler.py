@@ -50,9 +50,9 @@ def scheduler(
         "layer": choice("layer k", names, at, "where virtual points are made"),
         "seed": count("seed", 0, SEEDS - 1, seed, "of the stream λ(t)"),
     }
-    first = {"omega": controls["omega"].value, "folds": controls["folds"].value, "layer": at, "seed": seed}
-    picture = Picture("scheduler", prepared(layers, network), ALT, HINT, **first)
-    return Explorer(controls, picture, still(layers[at], layers[0].behind, **first))
+    picture = Picture("scheduler", prepared(layers, network), ALT, HINT, controls)
+    first = {name: controls[name].value for name in ("omega", "folds", "seed")}
+    return Explorer(picture, still(layers[at], layers[0].behind, **first))
 
 
 def prepared(layers: list[Counted], network: str) -> dict:
@@ -62,7 +62,7 @@ def prepared(layers: list[Counted], network: str) -> dict:
     return {"draws": packed(draws, "float64"), "steps": STEPS, "layers": shown, "network": title(network)}
 
 
-def still(chosen: Counted, whole: float, omega: float, folds: int, layer: int, seed: int) -> Figure:
+def still(chosen: Counted, whole: float, omega: float, folds: int, seed: int) -> Figure:
     """Draw the first state for readers without scripts."""
     style.use()
     p, states = probability(omega), Scheduler(omega).stream(seed, STEPS)

@@ -70,11 +70,10 @@ def soft_label(network: Staged, data: Data, samples: Mapping[str, int], seed: in
     names = [f"{name} ({data.classes[label]})" for name, label in zip(samples, labels, strict=True)]
     controls = {"sample": choice("sample", names, tooltip="test image, with its label")}
     controls |= {field: slider(SBA, field, first.get(field)) for field in FIELDS}
-    start = {name: getattr(control, "index", control.value) for name, control in controls.items()}
-    picture = Picture("soft_label", packed_arrays | about, ALT, HINT, **start)
+    picture = Picture("soft_label", packed_arrays | about, ALT, HINT, controls)
     # σ counts in the spread over the batch that the sample is put in front of
     batch = torch.cat([chosen[:1], features])
-    return Explorer(controls, picture, still(batch, labels[0], last, data.classes, seed, **first))
+    return Explorer(picture, still(batch, labels[0], last, data.classes, seed, **first))
 
 
 def still(

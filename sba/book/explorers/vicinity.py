@@ -50,8 +50,7 @@ def vicinity(activations: Tensor | None = None, name: str = "input", seed: int =
     controls = {field: slider(SBA, field, first.get(field)) for field in NAMES}
     bounds = choices(definitions(SBA)["bound"])
     drawn = {"plane": plane, "layer": layer, "folds": FOLDS, "bounds": list(bounds)}
-    start = {field: getattr(c, "index", c.value) for field, c in controls.items()}
-    return Explorer(controls, Picture("vicinity", drawn, ALT, HINT, **start), still(h, seed, **first))
+    return Explorer(Picture("vicinity", drawn, ALT, HINT, controls), still(h, seed, **first))
 
 
 def draws(h: Tensor, spread: Tensor, generator: torch.Generator) -> dict:

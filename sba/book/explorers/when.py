@@ -21,28 +21,28 @@ ALT = (
 
 
 def when(records: Sequence[Record]) -> Explorer:
-    """Explore the study of little data: pick images, wrong labels, network and measure.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them; a condition without any says that it was not run.
-    """
-    answers = [{"at": place(c), "name": c.name, "wanted": c.n, "measures": measured(records, c)} for c in CONDITIONS]
+    """Explore the study of little data: pick images, wrong labels, network and measure; a condition without records says that it
+    was not run."""
+    answers = [
+        {
+            "at": place(c),
+            "name": c.name,
+            "wanted": c.n,
+            "measures": [[described(one) for one in compared(records, c, m)] for m in MEASURES],
+        }
+        for c in CONDITIONS
+    ]
     values: list[list[Any]] = [sorted({place(c)[i] for c in CONDITIONS}) for i in range(3)]
     labels = (
         [f"{images:,}" for images in values[0]],
         [f"{share:.0%}".replace("%", " %") for share in values[1]],
         [title(network) for network in values[2]],
     )
-    start = {
-        **{name: values[i].index(place(MAIN)[i]) for i, name in enumerate(("images", "noise", "network"))},
-        "measure": 0,
-    }
+    at = [one.index(here) for one, here in zip(values, place(MAIN), strict=True)]
     controls = {
-        "images": choice("training images", labels[0], start["images"], "size of the subset of CIFAR-10"),
-        "noise": choice(
-            "wrong labels", labels[1], start["noise"], "share of training labels that became another class"
-        ),
-        "network": choice("network", labels[2], start["network"], "ResNet-20 has batch normalisation"),
+        "images": choice("training images", labels[0], at[0], "size of the subset of CIFAR-10"),
+        "noise": choice("wrong labels", labels[1], at[1], "share of training labels that became another class"),
+        "network": choice("network", labels[2], at[2], "ResNet-20 has batch normalisation"),
         "measure": choice("measure", [m.name for m in MEASURES], 0, "what is compared"),
     }
     data = {
@@ -51,7 +51,7 @@ def when(records: Sequence[Record]) -> Explorer:
         "measures": [{"name": m.name, "unit": m.unit} for m in MEASURES],
         "command": "python -m sba sweep small-data",
     }
-    return Explorer(controls, Picture("when", data, ALT, HINT, **start), still(compared(records, MAIN)))
+    return Explorer(Picture("when", data, ALT, HINT, controls), still(compared(records, MAIN)))
 
 
 def place(condition: Condition) -> tuple[int, float, str]:
@@ -59,15 +59,9 @@ def place(condition: Condition) -> tuple[int, float, str]:
     return condition.base["subset"], condition.base.get("label_noise", 0.0), condition.base["network"]
 
 
-def measured(records: Sequence[Record], condition: Condition) -> list[list[dict[str, Any]]]:
-    """Return the comparisons of a condition, for each measure."""
-    return [[described(one) for one in compared(records, condition, m)] for m in MEASURES]
-
-
 def described(one: Comparison) -> dict[str, Any]:
     """Return what the picture draws and says of a comparison; the ends of an interval are null below two pairs."""
-    ends = [one.found.mean, one.found.low, one.found.high] if one.found else [None] * 3
-    found = dict(zip(("mean", "low", "high"), (None if v is None else float(v) for v in ends), strict=True))
+    found = {name: float(getattr(one.found, name)) if one.found else None for name in ("mean", "low", "high")}
     decided = one.verdict in (BETTER, WORSE)
     return found | {"name": one.name, "n": one.n, "verdict": one.verdict, "decided": decided, "cost": one.cost}
 
