@@ -1,6 +1,7 @@
 """What a call of a model on a small example shows: which modules it calls, in which order, with which shapes."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch.utils import _pytree as pytree
 from sba.adapters.replay import (
     Call,
     Cut,
-    Handler,
     Original,
     Piece,
     batch_dims,
@@ -78,22 +78,19 @@ def trace(model: nn.Module, x: Any) -> list[Call]:
     stack: list[Call] = []
     clock = iter(range(10**9))
 
-    def record(path: str) -> Handler:
-        def handler(own: Original, args: tuple, kwargs: dict) -> Any:
-            given = shapes_of((args, kwargs))
-            one = Call(path, next(clock), stack[-1] if stack else None, checkpointing(), given=given)
-            calls.append(one)
-            stack.append(one)
-            try:
-                one.result = own(*args, **kwargs)
-            finally:
-                stack.pop()
-            one.end, one.out = next(clock), shapes_of(one.result)
-            return one.result
+    def record(path: str, own: Original, args: tuple, kwargs: dict) -> Any:
+        given = shapes_of((args, kwargs))
+        one = Call(path, next(clock), stack[-1] if stack else None, checkpointing(), given=given)
+        calls.append(one)
+        stack.append(one)
+        try:
+            one.result = own(*args, **kwargs)
+        finally:
+            stack.pop()
+        one.end, one.out = next(clock), shapes_of(one.result)
+        return one.result
 
-        return handler
-
-    with intercepted(model, {path: record(path) for path, _ in model.named_modules()}):
+    with intercepted(model, {path: functools.partial(record, path) for path, _ in model.named_modules()}):
         call(model, x)
     return calls
 

@@ -209,15 +209,14 @@ class Attached(nn.Module):
         if not h.is_floating_point():
             raise ConfigError(f"layers: {point!r} is made of integers, which have no vicinity; give another point")
         reference = self.part(h, None, point)
-        found = dataclasses.replace(draft, **self.read(point, draft, lambda: self.part(h, None, point), reference))
-        self.cuts[point] = found
+        self.cuts[point] = found = self.read(point, draft, lambda: self.part(h, None, point), reference)
         # what is not read is not repeated from here on
         double, scale = self.part(torch.cat([h, h]), None, point), reference.abs().max().item()
         if not torch.allclose(double, torch.cat([reference, reference]), rtol=1e-3, atol=1e-4 * scale):
             raise ConfigError(f"layers: at {point!r} rows depend on each other behind the point; give another point")
         return found
 
-    def read(self, point: str, draft: Cut, again: Callable[[], Tensor], reference: Tensor) -> dict[str, Any]:
+    def read(self, point: str, draft: Cut, again: Callable[[], Tensor], reference: Tensor) -> Cut:
         """Find out what is read behind a point: poison each piece before it, and see whether the logits notice."""
 
         def noticed(put: Callable[[Any], None], clean: Any) -> bool:
@@ -239,13 +238,11 @@ class Attached(nn.Module):
 
         kept = self.kept[point]
         outputs = list(kept.outputs)
-        if not noticed(put_all, (kept.x, outputs)):
-            return {
-                "before": tuple(dataclasses.replace(piece, read=False) for piece in draft.before),
-                "reads_input": False,
-            }
+        anything = noticed(put_all, (kept.x, outputs))
+        puts = (functools.partial(kept.outputs.__setitem__, i) for i in range(len(outputs)))
         before = [
-            dataclasses.replace(piece, read=noticed(functools.partial(kept.outputs.__setitem__, i), outputs[i]))
-            for i, piece in enumerate(draft.before)
+            dataclasses.replace(piece, read=anything and noticed(put, clean))
+            for piece, put, clean in zip(draft.before, puts, outputs, strict=True)
         ]
-        return {"before": tuple(before), "reads_input": noticed(functools.partial(setattr, kept, "x"), kept.x)}
+        reads_input = anything and noticed(functools.partial(setattr, kept, "x"), kept.x)
+        return dataclasses.replace(draft, before=tuple(before), reads_input=reads_input)

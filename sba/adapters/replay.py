@@ -7,6 +7,7 @@ masks and second inputs. If ``h`` has M·B rows, what was kept is repeated M tim
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -202,16 +203,13 @@ class Pass:
         cuts = [cut for cut in (self.source, self.target) if cut is not None]
         paths = {path for cut in cuts for path in (cut.path, *(piece.path for piece in cut.before))}
         try:
-            with intercepted(self.model, {path: self.handler(path) for path in paths}):
+            with intercepted(self.model, {path: functools.partial(self.answer, path) for path in paths}):
                 out = call()
         except Reached as point:
             return point.value
         if self.target is not None or not self.reached:
             raise differs((self.target or cuts[0]).path)
         return out
-
-    def handler(self, path: str) -> Handler:
-        return lambda own, args, kwargs: self.answer(path, own, args, kwargs)
 
     def answer(self, path: str, own: Original, args: tuple, kwargs: dict) -> Any:
         if self.busy:

@@ -9,7 +9,6 @@ import ast
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import pydantic
 import yaml
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
@@ -34,6 +34,7 @@ STAGED = ("book", "_config.yml", "_toc.yml")
 IGNORED = {"__pycache__", ".ipynb_checkpoints"}
 UNSEEN = {"cli", "bench"}
 """Rooms that no chapter shows: a change in them executes nothing again."""
+STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 DRAWN = Path("book", "_figures")
 KERNEL_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # two kernels that each have a thread pool compete for the cores: five times slower
@@ -130,12 +131,11 @@ def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
 def unlike(default: object, value: object) -> str:
     """Return "" if a value is of the kind of the parameter's default, otherwise that kind in words."""
     kinds = {bool: "true or false", int: "an integer", float: "a finite number", str: "text", list: "a list"}
-    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
-    if kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    else:
-        fits = kind is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
-    return "" if fits or kind is None else kinds[kind]
+    try:
+        pydantic.TypeAdapter(type(default), config=STRICT).validate_python(value)
+    except pydantic.ValidationError:
+        return kinds.get(type(default), "")
+    return ""
 
 
 def digest(notebook: Path, root: Path, parameters: Mapping[str, object]) -> str:

@@ -35,12 +35,6 @@ def repository(root: Path) -> dict[str, str]:
     return {"url": named["url"], "branch": named.get("branch") or "main"} if named.get("url") else {}
 
 
-def install_cell(hosted: Mapping[str, str]) -> nbformat.NotebookNode:
-    """Return the cell that fetches and installs the project on a machine that has only the notebook."""
-    tags = ["install", "skip-execution", "remove-cell"]
-    return nbformat.v4.new_code_cell(INSTALL.format(**hosted), id="install", metadata={"tags": tags})
-
-
 def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
     """Return a copy as git keeps it: no outputs, counts, widget state or times, and cell ids that do not change.
 
@@ -51,7 +45,9 @@ def clean(notebook: nbformat.NotebookNode, hosted: Mapping[str, str] | None = No
     notebook.cells = [cell for cell in notebook.cells if cell.get("id") != "install"]
     if hosted:
         behind = [n for n, cell in enumerate(notebook.cells, 1) if "parameters" in cell.metadata.get("tags", [])]
-        notebook.cells.insert(behind[0] if behind else 0, install_cell(hosted))
+        hidden = {"tags": ["install", "skip-execution", "remove-cell"]}
+        cell = nbformat.v4.new_code_cell(INSTALL.format(**hosted), id="install", metadata=hidden)
+        notebook.cells.insert(behind[0] if behind else 0, cell)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5

@@ -25,6 +25,15 @@ from sba.records.names import facts
 
 FOLDER = pathlib.Path(__file__).parent / "explorers"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
+GROUNDS = {
+    "ink": (style.INK, "#ececec"),
+    "grey": (style.GREY, "#a8a8a8"),
+    "pale": ("#e4e4e4", "#3a3f4a"),
+    "paper": ("#ffffff", "#14181e"),
+    "mark": ("#b5b5b5", "#5d6470"),
+    "bar": ("#cfcfcf", "#565d69"),
+}
+"""Colours of all explorers, each on a light and on a dark ground; those of methods and series are lightened for the dark one."""
 LOOK = {"style": {"description_width": "initial"}, "layout": {"width": "320px"}}
 """Of every control."""
 EXPORT = re.compile(r"^export (?=function|const|class)", re.MULTILINE)
@@ -48,30 +57,14 @@ def module_text(name: str) -> str:
 
 def style_text(name: str = "") -> str:
     """Return the explorers' style sheet, and that of one of them, with the book's colours on a light and on a dark ground."""
-    names = {
-        "ink": style.INK,
-        "grey": style.GREY,
-        "pale": "#e4e4e4",
-        "paper": "#ffffff",
-        "mark": "#b5b5b5",
-        "bar": "#cfcfcf",
-        **style.COLOURS,
-    }
-    names |= {f"shade{n}": shade for n, shade in enumerate(style.SHADES)}
-    names |= {f"class{n}": shade for n, shade in enumerate(style.CLASSES)}
-    own = {
-        "ink": "#ececec",
-        "grey": "#a8a8a8",
-        "pale": "#3a3f4a",
-        "paper": "#14181e",
-        "mark": "#5d6470",
-        "bar": "#565d69",
-        "erm": "#ececec",
-    }
-    dark = {name: own.get(name) or style.on_dark(shade) for name, shade in names.items()}
+    shades = style.COLOURS | {f"shade{n}": shade for n, shade in enumerate(style.SHADES)}
+    shades |= {f"class{n}": shade for n, shade in enumerate(style.CLASSES)}
+    light = {name: on_light for name, (on_light, _) in GROUNDS.items()} | shades
+    dark = {name: on_dark for name, (_, on_dark) in GROUNDS.items()}
+    dark |= {name: style.on_dark(shade) for name, shade in shades.items()} | {"erm": dark["ink"]}
     rules = []
     for selectors, colours in (
-        (".sba-explorer", names),
+        (".sba-explorer", light),
         ('html[data-theme="dark"] .sba-explorer, [data-jp-theme-light="false"] .sba-explorer', dark),
     ):
         values = "; ".join(f"--sba-{name.replace('+', '-')}: {shade}" for name, shade in colours.items())
@@ -115,13 +108,8 @@ class Picture(anywidget.AnyWidget):
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls, a picture that follows them, and a box of widgets that need a kernel.
-
-    Args:
-        picture: see :class:`Picture`.
-        still: a drawing of the first state, for print, GitHub and pages without scripts; this closes it.
-        kernel: the box, or None.
-    """
+    """A picture with its controls and, if there is one, a box of widgets that need a kernel. ``still`` is a drawing of the first
+    state, for print, GitHub and pages without scripts; this closes it."""
 
     def __init__(self, picture: Picture, still: Figure, kernel: "KernelOnly | None" = None):
         buffer = io.BytesIO()
@@ -169,11 +157,8 @@ def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widge
 
 
 def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = "") -> ipywidgets.Dropdown:
-    """Make a control that chooses among options that are no hyper-parameter; it hands the index to its picture.
-
-    Raises:
-        ConfigError: the options do not differ.
-    """
+    """Make a control that chooses among options that are no hyper-parameter, and hands the index to its picture. Options that
+    repeat themselves are a :class:`ConfigError`."""
     if len(set(options)) < len(options):
         raise ConfigError(f"options: {list(options)!r} repeat themselves; give each a name of its own")
     return ipywidgets.Dropdown(options=list(options), index=index, description=label, tooltip=tooltip, **LOOK)
@@ -185,12 +170,7 @@ def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidge
 
 
 class KernelOnly(ipywidgets.VBox):
-    """A box of widgets that need a kernel: Jupyter shows it, the page shows the note instead.
-
-    Args:
-        children: the widgets.
-        note: for a reader without a kernel.
-    """
+    """A box of widgets that need a kernel: Jupyter shows it, the page shows the note instead."""
 
     # not a tooltip: JupyterLab cannot draw a box that has one
     note = traitlets.Unicode().tag(sync=True)

@@ -64,11 +64,6 @@ def cross_entropy(people: Tensor, logits: Tensor) -> float:
     return -(people.double() * logits.double().log_softmax(1)).sum(1).mean().item()
 
 
-def entropy(people: Tensor) -> float:
-    """Return the mean entropy of distributions of shape (N, C), in nats: the least that the cross-entropy can be."""
-    return torch.special.entr(people.double()).sum(1).mean().item()
-
-
 def divergence(people: Tensor, logits: Tensor) -> float:
-    """Return the mean D_KL(p ‖ Y) in nats; arguments as for :func:`cross_entropy`."""
-    return cross_entropy(people, logits) - entropy(people)
+    """Return the mean D_KL(p ‖ Y) in nats: the cross-entropy less the mean entropy of p; arguments as for :func:`cross_entropy`."""
+    return cross_entropy(people, logits) - torch.special.entr(people.double()).sum(1).mean().item()

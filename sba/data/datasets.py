@@ -84,10 +84,8 @@ class Data:
         mean, std = channel_mean_std(whole.images) if normalise is None else statistics(normalise, whole.shape[0])
         if 0.0 in std:
             raise ConfigError(f"x: channel {std.index(0.0)} has one value in all training images; leave it out")
-        first, second = held_out(whole, other, holdout)
         more = "" if normalise is None else f"{mean} {std}"
-        found, kind = fingerprint(first, second, more=more), "holdout" if holdout else "test"
-        return cls(f"{ARRAYS}{name or found}", first, second, kind, names, mean, std, found, more=more)
+        return put_together(name and ARRAYS + name, whole, other, names, (mean, std), holdout, more=more)
 
     @property
     def side(self) -> int:
@@ -163,31 +161,25 @@ def load(
     if side and not origin.side:
         raise DataError(f"side: {side} is not allowed, the images of {name!r} have a side of their own; leave it out")
     train, test, classes = origin.read(folder, download, side or origin.side)
-    mean, std = (MEAN, STD) if isinstance(train, Stream) else channel_mean_std(train.images)
-    train, test = held_out(train, test, holdout)
-    return Data(
-        name=name,
-        train=train,
-        test=test,
-        evaluated_on="holdout" if holdout else "test",
-        classes=classes,
-        mean=mean,
-        std=std,
-        fingerprint=fingerprint(train, test),
-        root=folder,
-    ).drawn(draw)
+    moments = (MEAN, STD) if isinstance(train, Stream) else channel_mean_std(train.images)
+    return put_together(name, train, test, classes, moments, holdout, folder).drawn(draw)
 
 
-def held_out(train: Any, test: Any, holdout: int) -> tuple[Any, Any]:
-    """Return what is trained and evaluated on: the splits, or parts of the first one; arguments and errors as for :func:`load`."""
+def put_together(
+    name: str, train: Any, test: Any, classes: tuple[str, ...], moments: tuple[tuple[float, ...], tuple[float, ...]],
+    holdout: int, root: pathlib.Path | None = None, more: str = "",
+) -> Data:  # fmt: skip
+    """Hold images out of the first split if that is asked for, and make a data set, which has its fingerprint for a name if it has
+    none; arguments and errors as for :func:`load` and :class:`Data`."""
     if not 0 <= holdout < len(train):
         raise DataError(
             f"holdout: {holdout} of {len(train)} training images cannot be held out; give 0 … {len(train) - 1}"
         )
-    if not holdout:
-        return train, test
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold_in(0, "holdout")))
-    return train[order[holdout:].sort().values], train[order[:holdout].sort().values]
+    if holdout:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold_in(0, "holdout")))
+        train, test = train[order[holdout:].sort().values], train[order[:holdout].sort().values]
+    found, kind = fingerprint(train, test, more=more), "holdout" if holdout else "test"
+    return Data(name or ARRAYS + found, train, test, kind, classes, *moments, found, root, more=more)
 
 
 class DataCache:

@@ -144,11 +144,8 @@ def to_levels(pixels: Tensor) -> Tensor:
 
 def corrupt(images: Tensor, name: str, severity: int, generator: torch.Generator) -> Tensor:
     """Corrupt images, uint8 of shape (N, C, H, W), at a severity from 1 to 5; 0 stands for the images themselves. The draws come
-    from a generator on their device, whose equal states give equal images.
-
-    Raises:
-        ConfigError: there is no such corruption or severity.
-    """
+    from a generator on their device, whose equal states give equal images. :class:`ConfigError` says that there is no such
+    corruption or severity."""
     if name not in CORRUPTIONS:
         raise ConfigError(f"corruption: {name!r} is not known; choose from {', '.join(CORRUPTIONS)}")
     if severity not in range(SEVERITIES + 1):

@@ -90,7 +90,11 @@ class ImplicitSBA(Method):
         if self.gaussian_share < 1:
             centre = logits if self.dropout_rescale else F.linear((1 - self.dropout_rate) * h, weight, bias)
             reference = logits.detach() if self.detach else logits
-            spread = self.dropout_spread(h, centre, weight)
+            if self.expectation == "bound":
+                spread = closed_form.dropout_bound(centre, h, weight, self.dropout_rate, self.dropout_rescale)
+            else:
+                variance = closed_form.dropout_variance(h, self.dropout_rate, self.dropout_rescale)
+                spread = closed_form.second_order(centre, weight, variance)
             expected = closed_form.expected_divergence(reference, centre, spread)
             divergence = divergence + (1 - self.gaussian_share) * expected
         return divergence
@@ -109,10 +113,3 @@ class ImplicitSBA(Method):
             variance = variance * memory.update("last", h).square()
         form = closed_form.second_order if self.expectation == "second_order" else closed_form.gaussian_bound
         return form(logits, weight, variance)
-
-    def dropout_spread(self, h: Tensor, centre: Tensor, weight: Tensor) -> Tensor:
-        """Return E lse(z′) − lse(z_μ) over the dropout vicinity, of shape (B,); z_μ is the mean of z′."""
-        if self.expectation == "bound":
-            return closed_form.dropout_bound(centre, h, weight, self.dropout_rate, self.dropout_rescale)
-        variance = closed_form.dropout_variance(h, self.dropout_rate, self.dropout_rescale)
-        return closed_form.second_order(centre, weight, variance)

@@ -10,7 +10,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from pages import HOSTED, ROOT, build, small_book
 
 from sba.book import execution
-from sba.book.hygiene import clean, clean_files, install_cell, repository
+from sba.book.hygiene import clean, clean_files, repository
 
 
 def test_the_project_names_no_repository_of_its_own():
@@ -68,7 +68,7 @@ def test_the_install_cell_does_nothing_where_the_project_is(monkeypatch, install
 
     shell, find = Shell(), importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(name) if installed else None)
-    code = TransformerManager().transform_cell(install_cell(HOSTED).source)
+    code = TransformerManager().transform_cell(clean(nbformat.v4.new_notebook(), HOSTED).cells[0].source)
     exec(compile(code, "install", "exec"), {"get_ipython": lambda: shell})
     commands = [
         f"git clone --quiet --depth 1 --branch trunk {HOSTED['url']} sba-book",

@@ -41,7 +41,6 @@ def cost(records: Sequence[Record], layer: str = "", omega: float | None = None,
     there the sliders move SBA's time, not its errors.
 
     Args:
-        records: as :func:`sba.records.file.read` reads them.
         layer: network and layer to start at, as "ResNet-44, pool"; empty for the first.
         omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
         folds: likewise for M.
@@ -80,24 +79,13 @@ def timed_layers(records: Sequence[Record]) -> list[dict[str, Any]]:
                 bases = [r.compared.basis for r in points]
                 # a layer with several timings is counted with the basis of most of them
                 share = share_behind(one, counted[0].behind, max(bases, key=bases.count))
-                layers.append(
-                    {"name": f"{title(network)}, {one.layer}", "share": share, "timed": [drawn(r) for r in points]}
-                )
+                timed = [
+                    dict(zip(("low", "high"), r.quartiles, strict=True))
+                    | {"folds": r.compared.folds, "value": r.value, "id": r.id, "basis": r.compared.basis}
+                    for r in points
+                ]
+                layers.append({"name": f"{title(network)}, {one.layer}", "share": share, "timed": timed})
     return layers
-
-
-def drawn(record: BenchRecord) -> dict[str, Any]:
-    """Return what is drawn of one timing."""
-    low, high = record.quartiles
-    about = record.compared
-    return {
-        "folds": about.folds,
-        "value": record.value,
-        "low": low,
-        "high": high,
-        "id": record.id,
-        "basis": about.basis,
-    }
 
 
 def comparable_runs(records: Sequence[Record]) -> tuple[str, tuple[str, ...], int, list[dict[str, Any]]]:

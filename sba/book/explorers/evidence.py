@@ -31,12 +31,8 @@ STUDIED = ("Gaussian points only", "dropout points only", "hard label (Eq. 9)", 
 def evidence(records: Sequence[Record], setting: int = 0) -> Explorer:
     """Explore how the interval of a difference from plain training shrinks as seeds are added.
 
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-        setting: where the choice starts, a number.
-
-    Raises:
-        ResultsError: no method has a seed in common with plain training.
+    ``setting`` is where the choice starts, a number. It is a :class:`ResultsError` if no method has a seed in common with plain
+    training.
     """
     found = [*of_tables(records), *of_ablations(records)]
     if not found:

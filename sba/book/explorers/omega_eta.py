@@ -41,7 +41,6 @@ def omega_eta(records: Sequence[Record], problem: str = "digits", **first: float
     The sliders move freely; what is shown was measured at the nearest pair, whose record the readout names.
 
     Args:
-        records: as :func:`sba.records.file.read` reads them.
         problem: "digits" or "moons", where the choice starts.
         first: where the sliders of ``omega`` and ``eta`` start; what is left out starts at its default.
 
