@@ -1,6 +1,7 @@
 """The comparisons that ``make bench`` makes, and their records."""
 
 import functools
+import math
 import pathlib
 import statistics
 import subprocess
@@ -45,6 +46,8 @@ RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
     "ba, chunked": ({"views": 4, "chunked": True}, None),
 }
 """What is compared with a plain step: its parameters, and what it should cost at most on ResNet-44."""
+LIMITS = {"sba": 1.03, "implicit-sba": 1.01}
+"""What a step of Table 1's SBA and of its limit should cost at most on ResNet-44, in plain ones."""
 FOLDS = (1, 2, 4, 8, 16, 40, 80)
 LAYERS = {
     "alexnet": ("conv1", "conv2", "conv3", "conv4", "flatten"),
@@ -65,48 +68,43 @@ def augmented(
 ) -> list[Ratio]:
     """Compare steps of entrants, name → parameters of the run, with plain ones, on random images of CIFAR's shape.
 
-    Each is timed ``pairs`` times, always augmented, and its cost is the one expected at ω. ``limits`` says, by method, what a step
-    should cost at most.
+    Each is timed ``pairs`` times, always augmented, and its cost is the one expected at ω, held against ``limits`` by method.
     """
     plain, times = step_costs(network, {name: ALWAYS | given for name, given in entrants.items()}, pairs, batch)
     found = []
     for name, given in entrants.items():
-        about = {"family": family, "network": network, "method": given["method"]}
+        about: dict[str, Any] = {"family": family, "network": network, "method": given["method"]}
         about |= {"variant": "bound"} if given.get("expectation") == "bound" else {}
         if "folds" in given:
             about |= {"layer": given["layers"][0], "folds": given["folds"], "basis": given.get("basis", SBA().basis)}
-        limit = (limits or {}).get(given["method"])
-        found.append(expected_cost(f"{network}: {name}", times[name], plain, omega, limit=limit, **about))
+        about["limit"] = (limits or {}).get(given["method"])
+        found.append(expected_cost(f"{network}: {name}", times[name], plain, omega, **about))
     return found
 
 
-def at_last_layer(
-    network: str, folds: int, omega: float, pairs: int, limits: dict[str, float] | None = None
-) -> list[Ratio]:
-    """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer."""
+def at_last_layer(network: str, folds: int, pairs: int, limits: dict[str, float] | None = None) -> list[Ratio]:
+    """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer, at ω = π/3."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
     entrants: dict[str, dict[str, Any]] = {
         f"SBA step (M={folds}, layer {last})": {"method": "sba", "folds": folds, "layers": (last,)},
         "SBA step (M → ∞, second order)": {"method": "implicit-sba", "expectation": "second_order"},
         "SBA step (M → ∞, bound)": {"method": "implicit-sba", "expectation": "bound"},
     }
-    return augmented(network, "step", entrants, pairs, omega, limits=limits)
+    return augmented(network, "step", entrants, pairs, math.pi / 3, limits=limits)
 
 
-def against_folds(network: str, folds: Sequence[int], pairs: int) -> list[Ratio]:
+def against_folds(network: str, pairs: int) -> list[Ratio]:
     """Cost of an augmented step at the last fully connected layer against M."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
-    entrants = {f"cost, M={m}, layer {last}": {"method": "sba", "folds": m, "layers": (last,)} for m in folds}
+    entrants = {f"cost, M={m}, layer {last}": {"method": "sba", "folds": m, "layers": (last,)} for m in FOLDS}
     return augmented(network, "folds", entrants, pairs)
 
 
-def against_layers(network: str, folds: int, batch: int, pairs: int) -> list[Ratio]:
+def against_layers(network: str, pairs: int) -> list[Ratio]:
     """Cost of an augmented step against the layer, with the basis that fits every one of them."""
-    shared = {"method": "sba", "folds": folds, "basis": "hadamard"}
-    entrants = (
-        {f"cost, layer {k}, M={folds}, B={batch}, Hadamard": shared | {"layers": (k,)}} for k in LAYERS[network]
-    )
-    return [one for entrant in entrants for one in augmented(network, "layers", entrant, pairs, batch=batch)]
+    shared = {"method": "sba", "folds": 4, "basis": "hadamard"}
+    entrants = ({f"cost, layer {k}, M=4, B=32, Hadamard": shared | {"layers": (k,)}} for k in LAYERS[network])
+    return [one for entrant in entrants for one in augmented(network, "layers", entrant, pairs, batch=32)]
 
 
 def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -> list[Ratio]:
@@ -177,7 +175,8 @@ def import_time(rounds: int) -> Ratio:
 def run_benchmarks(
     results: pathlib.Path | None, quick: bool, amp: str = "none", only: Sequence[str] = (), device: str = "cpu"
 ) -> None:
-    """Run all comparisons, print each, and append it to a results file if one is given.
+    """Run all comparisons, print each, and append it to a results file if one is given. Raise :class:`ConfigError` if a family is
+    not measured on the device.
 
     Args:
         results: file of records; None for none.
@@ -185,9 +184,6 @@ def run_benchmarks(
         amp: precision of our loop in the comparisons with the plain one: "none" or "bf16".
         only: families of comparisons among ``FAMILIES``; by default those of the device.
         device: :data:`OF_A_GPU` are measured on a GPU, and the others on the processor.
-
-    Raises:
-        ConfigError: a family is not measured on the device.
     """
     where = Machine(device=device).prepare()
     families = [name for name in FAMILIES if (name in OF_A_GPU) == (where.type == "cuda")]
@@ -196,19 +192,15 @@ def run_benchmarks(
             f"only: {strangers[0]!r} is not measured on the device {device!r}; give one of {', '.join(families)}"
         )
     rounds, steps, pairs, few = (1, 1, 1, 1) if quick else (5, 8, 30, 5)
-    fair = float(np.pi / 3)
     comparisons: dict[str, Callable[[], list[Ratio]]] = {
         "loop": lambda: [against_loader(n, rounds, steps * k, amp) for n, k in (("resnet44", 1), ("alexnet", 4))],
         "step": lambda: [
-            *at_last_layer("resnet44", 40, fair, pairs, {"sba": 1.03, "implicit-sba": 1.01}),
-            *at_last_layer("alexnet", 32, fair, 4 * pairs),
-            *at_last_layer("vgg16", 32, fair, few),
+            *at_last_layer("resnet44", 40, pairs, LIMITS),
+            *at_last_layer("alexnet", 32, 4 * pairs),
+            *at_last_layer("vgg16", 32, few),
         ],
-        "folds": lambda: [
-            *against_folds("resnet44", FOLDS, pairs // 2 or 1),
-            *against_folds("alexnet", FOLDS, 2 * pairs),
-        ],
-        "layers": lambda: [one for n in LAYERS for one in against_layers(n, 4, 32, few * (4 if n == "alexnet" else 1))],
+        "folds": lambda: [*against_folds("resnet44", pairs // 2 or 1), *against_folds("alexnet", 2 * pairs)],
+        "layers": lambda: [one for n in LAYERS for one in against_layers(n, few * (4 if n == "alexnet" else 1))],
         "relatives": lambda: [
             *of_relatives("resnet44", pairs // 2 or 1, limited=True),
             *of_relatives("alexnet", pairs),

@@ -27,18 +27,6 @@ WANTED = {"resnet44": 0.5, "vgg16": 0.7, "alexnet": 0.12}
 WORKERS = 8
 
 
-def loader_epoch(images: RandomImages, network: str, device: torch.device) -> Callable[[], None]:
-    """Return a function that does :data:`STEPS` steps of a plain loop, with autotuned convolutions."""
-    steps = plain_loop(images, network, WORKERS, device)
-
-    def epoch() -> None:
-        with autotuned(device):
-            for _ in range(STEPS):
-                next(steps)
-
-    return epoch
-
-
 def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
     """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
     first = training.step
@@ -53,21 +41,22 @@ def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
 
 
 def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
-    """Compare epochs of random images of CIFAR's shape on a GPU; everything that differs counts together.
+    """Compare epochs of random images of CIFAR's shape on a GPU, ours at the precision ``amp``; everything that differs counts
+    together.
 
-    Args:
-        network: which is trained.
-        rounds: how often each is timed, in turns, after one time that does not count.
-        device: a GPU.
-        amp: precision of this project's epochs.
-
-    Returns:
-        The speed of an epoch over the DataLoader loop's, captured and compiled as well, and the cost of SBA. Seconds are in the
-        details, with the number of kernels of a step and the time they take: what is missing to the epoch's is spent between them.
+    Return the speed of an epoch over the DataLoader loop's, captured and compiled as well, and the cost of SBA. Seconds are in the
+    details, with the number of kernels of a step and the time they take: what is missing to the epoch's is spent between them.
     """
     images = RandomImages(STEPS * BATCH)
     data = on_device(images).to(device)
-    contestants: dict[str, Callable[[], Any]] = {"loader": loader_epoch(images, network, device)}
+    steps = plain_loop(images, network, WORKERS, device)
+
+    def loader() -> None:
+        with autotuned(device):
+            for _ in range(STEPS):
+                next(steps)
+
+    contestants: dict[str, Callable[[], Any]] = {"loader": loader}
     trainings: dict[str, Training] = {}
     kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("plain, eager", {}, {"graphs": False}),

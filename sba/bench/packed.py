@@ -74,14 +74,12 @@ class Each(nn.Module):
 
 def pack(networks: Sequence[Staged], dense: bool = True) -> Staged:
     """Pack networks of one architecture into one, which takes images of shape (B, S·C, H, W), those of each network on its own
-    channels, and puts out logits of shape (B, S·classes). Its parameters are theirs, joined along the first axis.
+    channels, and puts out logits of shape (B, S·classes). Its parameters are theirs, joined along the first axis. Raise
+    :class:`ConfigError` if a layer cannot be packed.
 
     Args:
         networks: built alike, without dropout behind a convolution (its draws would be others).
         dense: multiply with the zeros between the blocks, too; if not, grouped convolutions do the same without.
-
-    Raises:
-        ConfigError: a layer cannot be packed.
     """
     seeds, packed = len(networks), copy.deepcopy(networks[0])
     for name, module in list(packed.named_modules()):
@@ -107,19 +105,9 @@ def pack(networks: Sequence[Staged], dense: bool = True) -> Staged:
     return packed
 
 
-def part(packed: Staged, seed: int, seeds: int) -> dict[str, Tensor]:
-    """Return the state of one of the networks that were packed."""
-    return {name: one.chunk(seeds)[seed] if one.dim() else one for name, one in packed.state_dict().items()}
-
-
 def packed_loss(packed: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the sum of the networks' mean cross-entropies: each gets the gradient that it would get alone.
-
-    Args:
-        packed: from :func:`pack`.
-        images: of every network, of shape (S, B, C, H, W).
-        labels: their classes, of shape (S, B).
-    """
+    """Return the sum of the mean cross-entropies of the networks of :func:`pack`, from images of every network, of shape
+    (S, B, C, H, W), and their labels, of shape (S, B): each network gets the gradient that it would get alone."""
     seeds = len(images)
     logits = packed(images.transpose(0, 1).flatten(1, 2)).unflatten(1, (seeds, -1))
     return seeds * F.cross_entropy(logits.transpose(0, 1).flatten(0, 1), labels.flatten())
@@ -157,16 +145,8 @@ def training_step(network: str, seeds: int, device: torch.device, amp: str, dens
 
 
 def against_packed(network: str, rounds: int, device: torch.device, amp: str, steps: int = 50) -> list[Ratio]:
-    """Compare the time that a step of one seed takes, packed with others, with that of a step of it alone; both without
-    augmentation. Seconds in the details are those of an epoch and seed.
-
-    Args:
-        network: which is trained.
-        rounds: how often each is timed, in turns, after one time that does not count.
-        device: where.
-        amp: precision.
-        steps: that are timed at once.
-    """
+    """Compare the time that a step of one seed takes, packed with others, with that of a step of it alone, so many steps at a time;
+    both without augmentation. Seconds in the details are those of an epoch and seed."""
     kinds = {"alone": (1, True)} | {f"{n} {k}": (n, k == "dense") for n in SEEDS for k in ("dense", "grouped")}
     own = {name: training_step(network, n, device, amp, dense) for name, (n, dense) in kinds.items()}
     measured = {name: functools.partial(timed, step, steps, device) for name, step in own.items()}

@@ -52,11 +52,6 @@ def against_threads(network: str, rounds: int, amp: str) -> Ratio:
     What is measured is the work of the calling thread, so that other work on the machine weighs less than in seconds. Give
     ``OMP_WAIT_POLICY=passive`` in the environment, or threads that wait for each other count as working. The details have each
     larger operation's median at one thread and at two, and the machine's load.
-
-    Args:
-        network: which is trained.
-        rounds: steps of each, after some that do not count.
-        amp: precision.
     """
     step = steps_of(
         Training(make_run("cifar10", network, batch_size=BATCH, amp=amp), on_device(RandomImages(BATCH * 20)))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sba import __version__
-from sba.cli.options import hyper_options, machine_options
+from sba.cli.options import PATH, hyper_options, machine_options
 from sba.cli.sweeping import sweep
 from sba.core.errors import SBAError
 from sba.data.sources import DATASETS
@@ -42,17 +42,15 @@ def main() -> None:
 
 @main.command()
 @click.option("--dataset", default="digits", help=", ".join(DATASETS) + ", or folder:PATH")
-@click.option("--network", default=None, help="the data set's own by default")
+@click.option("--network", help="the data set's own by default")
 @click.option("--method", default="erm", help=", ".join(METHODS))
-@click.option("--preset", default=None, help="named choice of a method's options, e.g. paper for sba")
+@click.option("--preset", help="named choice of a method's options, e.g. paper for sba")
 @hyper_options
 @click.option("--vote", is_flag=True, help="at the end, evaluate by the majority vote of raw and virtual points, too")
 @machine_options()
-@click.option(
-    "--folder", type=click.Path(path_type=pathlib.Path), default=None, help="checkpoints; runs/<title> by default"
-)
-@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
-@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with a checkpoint")
+@click.option("--folder", type=PATH, help="checkpoints; runs/<title> by default")
+@click.option("--results", type=PATH, default=pathlib.Path("runs/results.jsonl"))
+@click.option("--budget", type=click.FloatRange(min=0), help="seconds; then stop with a checkpoint")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def train(
     machine: Machine,
@@ -120,10 +118,8 @@ def train_once(run: Run, results: pathlib.Path, quiet: bool, vote: bool = False,
 
 
 @main.command()
-@click.option(
-    "--from", "folder", type=click.Path(path_type=pathlib.Path), required=True, help="the checkpoint's folder"
-)
-@click.option("--results", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/results.jsonl"))
+@click.option("--from", "folder", type=PATH, required=True, help="the checkpoint's folder")
+@click.option("--results", type=PATH, default=pathlib.Path("runs/results.jsonl"))
 @machine_options()
 def record(folder: pathlib.Path, results: pathlib.Path, machine: Machine) -> None:
     """Record the epochs that a checkpoint has done, as a reduced run of so many; give it on the machine that did them."""
@@ -136,13 +132,13 @@ def record(folder: pathlib.Path, results: pathlib.Path, machine: Machine) -> Non
 
 
 @main.command()
-@click.option("--source", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("notebooks"))
-@click.option("--stage", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("_build/stage"))
+@click.option("--source", type=PATH, default=pathlib.Path("notebooks"))
+@click.option("--stage", type=PATH, default=pathlib.Path("_build/stage"))
 @click.option(
     "-p", "--parameter", "parameters", type=(str, str), multiple=True, help="name and value, for every notebook"
 )
 @click.option("--only", multiple=True, help="names of notebooks; all if not given")
-@click.option("--jobs", type=click.IntRange(1), default=None, help="notebooks side by side")
+@click.option("--jobs", type=click.IntRange(1), help="notebooks side by side")
 @click.option("--force", is_flag=True, help="execute what is up to date, too")
 @click.option("--clean", is_flag=True, help="execute nothing; take outputs and traces of runs out of the sources")
 def notebooks(
@@ -166,8 +162,8 @@ def notebooks(
 
 
 @main.command()
-@click.option("--results", type=click.Path(path_type=pathlib.Path), default=FOLDER, help="file or folder of records")
-@click.option("--readme", type=click.Path(path_type=pathlib.Path), default=None, help="write the table into this file")
+@click.option("--results", type=PATH, default=FOLDER, help="file or folder of records")
+@click.option("--readme", type=PATH, help="write the table into this file")
 @click.option("--check", is_flag=True, help="write nothing; fail if the file's table is not the generated one")
 def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> None:
     """Print the table of results, or write it into the README with the picture and the table of ingredients."""
@@ -189,9 +185,9 @@ def table(results: pathlib.Path, readme: pathlib.Path | None, check: bool) -> No
 
 
 @main.command()
-@click.option("--results", type=click.Path(path_type=pathlib.Path), default=None, help="append the record here")
+@click.option("--results", type=PATH, help="append the record here")
 @click.option("--quick", is_flag=True, help="few repetitions, to see that it runs; never recorded")
-@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads; all cores if not given")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores if not given")
 @click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", help="precision of our loop")
 @click.option("--device", default="cpu", help="cpu, or cuda for the time of an epoch there")
 @click.option("--only", multiple=True, type=click.Choice(FAMILIES), help="all of the device by default")

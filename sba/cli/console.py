@@ -30,15 +30,8 @@ class Told:
         self.task, self.say = task, say
 
     def do(self, start: Callable[[], Executor], stop: Stop = lambda: False) -> None:
-        """Do what is left to do, and say what happens.
-
-        Args:
-            start: makes the executor, if any run is left.
-            stop: as for :meth:`sba.studies.sweep.Sweep.do`.
-
-        Raises:
-            ResultsError: records could not be appended.
-        """
+        """Do what is left to do, by the executor that ``start`` makes if any run is left, and say what happens. ``stop`` is as for
+        :meth:`sba.studies.sweep.Sweep.do`; records that could not be appended raise a :class:`sba.core.errors.ResultsError`."""
         store, bar = self.task.store, "{l_bar}{bar}| {n_fmt}/{total_fmt} epochs{postfix}"
         while left := self.task.left():
             check_writable(store.results)

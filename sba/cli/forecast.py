@@ -24,13 +24,11 @@ class Forecast:
         runs: all of them, in order.
         left: places of those that have no record yet.
         slots: how many are done side by side.
-
-    Attributes:
-        epochs: place of each run that is left → epochs that it lacks.
     """
 
     def __init__(self, runs: Sequence[Run], left: Iterable[int], slots: int):
         self.runs, self.slots = runs, slots
+        #: place of each run that is left → epochs that it lacks
         self.epochs = {index: runs[index].epochs for index in left}
         self.seconds: dict[tuple, deque[float]] = defaultdict(lambda: deque(maxlen=50))
 

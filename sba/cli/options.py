@@ -15,6 +15,7 @@ from sba.methods import METHODS
 from sba.training.machine import Machine
 from sba.training.run import Run
 
+PATH = click.Path(path_type=pathlib.Path)
 FLAGS = {"compiled": "compile"}
 """Fields whose option has another name."""
 
@@ -64,7 +65,7 @@ def option(name: str, field: Any, about: str) -> Callable:
     if kind in (int, float, str):
         return click.option(flag, name, type=kind, help=about)
     if kind is pathlib.Path:
-        return click.option(flag, name, type=click.Path(path_type=pathlib.Path), help=about)
+        return click.option(flag, name, type=PATH, help=about)
     return click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
 
 
@@ -82,8 +83,7 @@ def hyper_options(command: Callable) -> Callable:
 
 
 def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
-    """Add one option for each field of a machine, with ``defaults`` in place of the fields' own, and hand the machine to the
-    command."""
+    """Add one option for each field of a machine, with these ``defaults``, and hand the machine to the command."""
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)

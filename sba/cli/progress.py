@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from sba.training.epoch import EpochRecord
 from sba.training.loop import Training
 
 
@@ -24,14 +23,6 @@ def stopping() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def describe(record: EpochRecord) -> dict[str, str]:
-    """Return what a bar shows of an epoch."""
-    losses = {name: f"{value:.4f}" for name, value in record.terms.items()}
-    rate = f"{record.images / record.seconds:.0f}" if record.seconds else "—"
-    error = {} if math.isnan(record.error) else {"error": f"{record.error:.2f} %"}
-    return {**losses, **error, "images/s": rate}
-
-
 def follow(training: Training, quiet: bool = False) -> None:
     """Run a training to its end, its budget or its stop signal, showing each epoch; epochs of an earlier call count as done."""
     bar = tqdm(
@@ -41,5 +32,8 @@ def follow(training: Training, quiet: bool = False) -> None:
     with bar:
         for record in training:
             if record.epoch > done:
-                bar.set_postfix(describe(record), refresh=False)
+                losses = {name: f"{value:.4f}" for name, value in record.terms.items()}
+                error = {} if math.isnan(record.error) else {"error": f"{record.error:.2f} %"}
+                rate = f"{record.images / record.seconds:.0f}" if record.seconds else "—"
+                bar.set_postfix({**losses, **error, "images/s": rate}, refresh=False)
                 bar.update()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sba.cli.options import Auto, Comma, machine_options
+from sba.cli.options import PATH, Auto, Comma, machine_options
 from sba.core.errors import ConfigError
 from sba.training.machine import Machine
 
@@ -17,35 +17,24 @@ from sba.training.machine import Machine
 @click.command()
 @click.argument("name")
 @click.option("--where", default="", help="only this data set, or data set and network, as cifar10/alexnet")
-@click.option(
-    "--methods", type=Comma(str), default=None, help="only these columns of Table 1, as erm,cutout,cutout+sba"
-)
-@click.option("--seeds", type=click.IntRange(1), default=None, help="how many; the study's own number by default")
+@click.option("--methods", type=Comma(str), help="only these columns of Table 1, as erm,cutout,cutout+sba")
+@click.option("--seeds", type=click.IntRange(1), help="how many; the study's own number by default")
 @click.option("--first-seed", type=click.IntRange(0), default=0, help="to share the work between machines")
 @click.option(
     "--jobs", type=Auto(True), default=1, help="processes side by side; auto measures how many, and --threads"
 )
-@click.option("--budget", type=click.FloatRange(min=0), default=None, help="seconds; then stop with checkpoints")
+@click.option("--budget", type=click.FloatRange(min=0), help="seconds; then stop with checkpoints")
 @click.option(
     "--epochs-scale", "scale", type=float, default=1.0, help="factor of all epochs; below 1 all runs are reduced"
 )
-@click.option("--amp", type=click.Choice(["none", "bf16"]), default=None, help="precision of all runs")
+@click.option("--amp", type=click.Choice(["none", "bf16"]), help="precision of all runs")
 @machine_options(threads=1)
-@click.option("--store", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs"), help="folder")
-@click.option(
-    "--results",
-    type=click.Path(path_type=pathlib.Path),
-    default=None,
-    help="file to append to; one of its own in the store by default",
-)
-@click.option("--ray", "address", default=None, help="do the runs on a Ray cluster: auto, local, or ray://HOST:PORT")
-@click.option(
-    "--cpus-per-run", "cpus", type=click.FloatRange(0, min_open=True), default=None, help="[ray] its threads by default"
-)
-@click.option("--gpus-per-run", "gpus", type=click.FloatRange(min=0), default=None, help="[ray] 0.25 packs 4 on a card")
-@click.option(
-    "--checkpoints", default=None, help="folder or URL of fsspec, or node to lose them with it; the store by default"
-)
+@click.option("--store", type=PATH, default=pathlib.Path("runs"), help="folder")
+@click.option("--results", type=PATH, help="file to append to; one of its own in the store by default")
+@click.option("--ray", "address", help="do the runs on a Ray cluster: auto, local, or ray://HOST:PORT")
+@click.option("--cpus-per-run", "cpus", type=click.FloatRange(0, min_open=True), help="[ray] its threads by default")
+@click.option("--gpus-per-run", "gpus", type=click.FloatRange(min=0), help="[ray] 0.25 packs 4 on a card")
+@click.option("--checkpoints", help="folder or URL of fsspec, or node to lose them with it; the store by default")
 @click.option("--keep", is_flag=True, help="leave the checkpoints of finished runs in the store")
 @click.option("--list", "--dry-run", "listing", is_flag=True, help="do nothing; print each run, its state, its command")
 @click.option("--quiet", is_flag=True, help="print no line for each run")
@@ -76,6 +65,7 @@ def sweep(
     """
     from sba.cli.console import Told, listed
     from sba.cli.progress import stopping
+    from sba.records.file import read
     from sba.studies.catalogue import study_named
     from sba.studies.cluster import Ray
     from sba.studies.executors import Here, Pool
@@ -96,7 +86,7 @@ def sweep(
     wanted = range(first_seed, first_seed + (seeds or study.seeds))
 
     def plan() -> list[PlannedRun]:
-        return planned_runs(study, wanted, records=own.records() if study.follows else (), **which)
+        return planned_runs(study, wanted, records=read(own.files()) if study.follows else (), **which)
 
     task = Sweep(study, plan(), own, machine, keep, plan)
     if listing:

@@ -33,15 +33,13 @@ class Arrivals:
 
 
 def arrivals(curves: Sequence[Sequence[float]], threshold: float, horizon: int) -> Arrivals:
-    """Find when each run first has an error of at most the threshold; the last epoch counts.
+    """Find when each run first has an error of at most the threshold; the last epoch counts. A run that ends before the horizon
+    without an arrival raises a ``ValueError``.
 
     Args:
         curves: the error of every epoch, of each run, in per cent.
         threshold: the same for every setting, and fixed before the first run.
         horizon: the epochs of the regime.
-
-    Raises:
-        ValueError: a run ends before the horizon without an arrival.
     """
     epochs, reached = [], []
     for curve in curves:

@@ -8,17 +8,17 @@ from sba.data.sources import ARRAYS
 from sba.records.schema import RunRecord, TrainRecord
 from sba.training.run import Run, make_run
 
+SAID = ("dataset", "network", "method", "seed", "epochs", "full_epochs")
+"""Fields of a run that a command line says first, or not at all."""
+
 
 def command(record: RunRecord) -> str:
     """Write the command line that repeats a run."""
     # the order of floating-point sums on a CPU depends on the threads
     threads = record.threads if record.device == "cpu" else None
     told = command_of(record.run, record.device, threads, record.processes)
-    asked = {
-        "--compile": record.compiled,
-        "--vote": isinstance(record, TrainRecord) and record.written_vote is not None,
-    }
-    return " ".join([told, *(flag for flag, given in asked.items() if given)])
+    voted = isinstance(record, TrainRecord) and record.written_vote is not None
+    return told + " --compile" * record.compiled + " --vote" * voted
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None, processes: int = 1) -> str:
@@ -35,9 +35,7 @@ def command_of(run: Run, device: str = "cpu", threads: int | None = None, proces
     for asked, usual in ((run, default), (run.method, default.method)):
         for name in definitions(type(asked)):
             value = getattr(asked, name)
-            if name in ("dataset", "network", "method", "seed", "epochs", "full_epochs") or value == getattr(
-                usual, name
-            ):
+            if name in SAID or value == getattr(usual, name):
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):

@@ -17,11 +17,7 @@ from sba.training.run import Run, from_settings
 
 
 def run_in(folder: pathlib.Path) -> Run:
-    """Return the run whose checkpoint lies in a folder.
-
-    Raises:
-        CheckpointError: there is none, or it cannot be read.
-    """
+    """Return the run whose checkpoint lies in a folder; raise :class:`CheckpointError` if there is none, or it cannot be read."""
     try:
         content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
         return from_settings(json.loads(content["settings"]))

@@ -39,11 +39,8 @@ def check_writable(path: str | pathlib.Path) -> None:
 
 
 def append(path: str | pathlib.Path, record: Record) -> None:
-    """Append a record to a results file, whole, under a lock beside it; a torn last line is closed first and kept.
-
-    Raises:
-        ResultsError: the file cannot be written to, or JSON lacks a number of the record; nothing in the file is lost.
-    """
+    """Append a record to a results file, whole, under a lock beside it; a torn last line is closed first and kept. Raise
+    :class:`ResultsError` if the file cannot be written to, or JSON lacks a number of the record; nothing in the file is lost."""
     path = pathlib.Path(path)
     try:
         line = json.dumps(record.as_json(), allow_nan=False, separators=(",", ":")).encode() + b"\n"
@@ -64,13 +61,11 @@ def append(path: str | pathlib.Path, record: Record) -> None:
 
 
 def read(paths: str | pathlib.Path | Iterable[str | pathlib.Path] = FOLDER) -> list[Record]:
-    """Read results files, or every ``*.jsonl`` of a folder, in the order of their names.
+    """Read results files, or every ``*.jsonl`` of a folder, in the order of their names; raise :class:`ResultsError` if one cannot
+    be read.
 
     A line that is not a record, such as one torn by a crash, is left out with a :class:`TornRecordWarning` that names file and
     line. A record that stands twice (files copied together) counts once.
-
-    Raises:
-        ResultsError: a file cannot be read.
     """
     paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
     files = [f for p in map(pathlib.Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]

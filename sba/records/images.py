@@ -17,11 +17,7 @@ def pack(right: np.ndarray) -> str:
 
 
 def unpack(text: str, images: int) -> np.ndarray:
-    """Read what :func:`pack` wrote.
-
-    Raises:
-        ValueError: the text holds another number of images.
-    """
+    """Read what :func:`pack` wrote; a ``ValueError`` says that the text holds another number of images."""
     held = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
     if len(held) != -(-images // 8):
         raise ValueError(f"images: {8 * len(held)} bits cannot be those of {images} images")
@@ -52,13 +48,8 @@ def image_interval(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, 
     """Return the 95 % interval of a difference in error over samples of test images, in points, by the bootstrap's percentiles.
 
     Images are drawn with replacement and runs are kept. Of images whose difference is equal only the number matters, so that
-    the numbers are drawn, from the multinomial distribution that images drawn one by one have.
-
-    Args:
-        ours: whether each run of the one setting got each image right, of shape (n, N), or (N,) for one run.
-        theirs: of the other, of shape (m, N) or (N,).
-        resamples: number of samples.
-        seed: of the draws.
+    the numbers are drawn, from the multinomial distribution that images drawn one by one have. The sides say whether each run got
+    each image right, of shapes (n, N) and (m, N), or (N,) for one run.
     """
     right, other = (np.atleast_2d(np.asarray(side, float)).mean(0) for side in (ours, theirs))
     values, counts = np.unique(np.round(other - right, 12), return_counts=True)

@@ -82,13 +82,8 @@ def deviation(values: np.ndarray, floor: float) -> np.ndarray:
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, floor: float = 0.0) -> Contrast:
-    """Compare runs of equal seeds by the paired t-test.
-
-    Args:
-        ours: of the one setting, of shape (n, …), n ≥ 2.
-        theirs: of the other, likewise, in the same order of seeds.
-        floor: of the standard deviation of the differences, which equal differences would make 0.
-    """
+    """Compare runs of equal seeds, both of shape (n, …), n ≥ 2, in the same order, by the paired t-test; ``floor`` is that of the
+    standard deviation of the differences, which equal differences would make 0."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     n, differences = len(ours), ours - theirs
     varies = ours.ndim == 1 and np.ptp(ours) > 0 and np.ptp(theirs) > 0
@@ -98,13 +93,8 @@ def paired(ours: np.ndarray, theirs: np.ndarray, floor: float = 0.0) -> Contrast
 
 
 def welch(ours: np.ndarray, theirs: np.ndarray, floor: float = 0.0) -> Contrast:
-    """Compare independent runs by Welch's t-test (Biometrika 34, 1947), with Satterthwaite's degrees of freedom.
-
-    Args:
-        ours: of the one setting, of shape (n, …), n ≥ 2.
-        theirs: of the other, of shape (m, …), m ≥ 2.
-        floor: of the standard deviation of either.
-    """
+    """Compare independent runs, of shapes (n, …) and (m, …), n, m ≥ 2, by Welch's t-test (Biometrika 34, 1947), with
+    Satterthwaite's degrees of freedom; ``floor`` is that of the standard deviation of either."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     n, m = len(ours), len(theirs)
     own, other = deviation(ours, floor) ** 2 / n, deviation(theirs, floor) ** 2 / m
@@ -153,14 +143,13 @@ def contrast(
 ) -> Contrast | None:
     """Compare two settings: paired if every run of the side with fewer has a partner that was made alike, else by Welch's test.
 
+    Return None without a run on a side; with one run there is a mean alone.
+
     Args:
-        ours: of the one setting.
+        ours: seed → record of the one setting.
         theirs: of the other.
         value: of a record; by default its error in per cent.
         floor: of the standard deviation; by default that of one test image for errors, else 0.
-
-    Returns:
-        None without a run on a side. With one run there is a mean alone.
     """
     if not ours or not theirs:
         return None

@@ -71,11 +71,8 @@ def corrected(
     """Correct the p-values of a family by Holm's method.
 
     A claim that has fewer runs than :data:`MINIMUM`, or no spread, counts with p = 1. So a verdict that is reached stays, however
-    many claims are decided later.
-
-    Args:
-        family: of each claim the difference, None if it was not run.
-        p: from the differences, as one of arrays, to their p-values; by default those of no difference.
+    many claims are decided later. A family has the difference of each claim, None if it was not run; ``p`` leads from the
+    differences, as one of arrays, to their p-values: by default those of no difference.
     """
     tested = [c if c is not None and c.n >= MINIMUM else UNTESTED for c in family]
     mean, error, freedom, exact = (
@@ -89,9 +86,8 @@ def judge_signs(family: Sequence[Contrast | None], margin: float | None = NEGLIG
     """Judge the claims of a family that a difference is below 0: :data:`HOLDS`, :data:`FAILS` if it is above,
     :data:`NO_DIFFERENCE`, or what else :func:`judgement` says.
 
-    Args:
-        family: of each claim the difference, None if it was not run. Verdicts on a sign are one family, "no difference" is another.
-        margin: that makes no difference; None for a unit that has none, and no such verdict.
+    Verdicts on a sign are one family, "no difference" is another. ``margin`` makes no difference; it is None for a unit that has
+    none, and no such verdict.
     """
     equals = [1.0] * len(family) if margin is None else corrected(family, lambda c: equivalence_p(c, margin=margin))
     return [
@@ -113,12 +109,8 @@ def judge_sizes(family: Sequence[Contrast | None], claimed: Sequence[float]) -> 
 def dunnett_p(control: np.ndarray, rivals: Sequence[np.ndarray], floor: float = 0.0) -> list[float]:
     """Compare each rival with the control and return p-values corrected for their number (Dunnett, JASA 50, 1955).
 
-    Runs at equal seeds count as independent: a seed that moves all settings alike makes the test stricter.
-
-    Args:
-        control: runs of the adopted setting, of shape (n,).
-        rivals: runs of each other, likewise.
-        floor: of the standard deviation of one run, which is pooled.
+    The sides are runs of the adopted setting, of shape (n,), and of each other; ``floor`` is that of the standard deviation of one
+    run, which is pooled. Runs at equal seeds count as independent: a seed that moves all settings alike makes the test stricter.
     """
     groups = [np.asarray(group, float) for group in (control, *rivals)]
     spread = pooled_deviation(groups, floor)

@@ -74,8 +74,7 @@ def identify(content: dict[str, Any]) -> str:
 
 
 def identified(content: dict[str, Any]) -> Record:
-    """Make a record of its content, with its identifier; raise :class:`ResultsError` if it is not what a record of its kind holds,
-    as if a number is infinite."""
+    """Make a record of its content, with its identifier; raise :class:`ResultsError` if it is none, as if a number is infinite."""
     content = {"schema": SCHEMA, **content}
     return parse(json.loads(json.dumps({"id": identify(content), **content})))
 
@@ -128,8 +127,7 @@ def right_images(training: Training) -> dict[str, Any]:
 
 
 def record_of_divergence(training: Training, reason: str, study: str = "", reduced: bool = False) -> DivergedRecord:
-    """Record that a run cannot be finished, since its loss was no finite number; ``reason`` says where. Arguments as for
-    :func:`record_of`."""
+    """Record that the loss of a run was no finite number; ``reason`` says where. Other arguments are as for :func:`record_of`."""
     content = {
         **of_run(training, "diverged", study, reduced),
         "reason": reason,

@@ -187,11 +187,7 @@ KINDS: dict[str, type[Record]] = {"train": TrainRecord, "diverged": DivergedReco
 
 
 def parse(content: Mapping[str, Any]) -> Record:
-    """Read a record from what JSON holds.
-
-    Raises:
-        ResultsError: says what it lacks, as "settings.seed: Field required".
-    """
+    """Read a record from what JSON holds; a :class:`ResultsError` says what it lacks, as "settings.seed: Field required"."""
     if not isinstance(content, Mapping):
         raise ResultsError(f"a record is an object with an id, not {content!r:.40}")
     kind = content.get("kind")

@@ -85,11 +85,8 @@ def written(mean: float, half: float | None) -> str:
 
 
 def average(records: Sequence[TrainRecord]) -> Average | None:
-    """Average records that differ in nothing but the seed; None for no records.
-
-    Raises:
-        ResultsError: they differ in more than the seed, or a seed stands twice.
-    """
+    """Average records that differ in nothing but the seed; None for no records. Raise :class:`ResultsError` if they differ in more
+    than the seed, or a seed stands twice."""
     if not records:
         return None
     if len({(r.setting, r.fingerprint) for r in records}) > 1 or len({r.seed for r in records}) < len(records):
@@ -139,15 +136,11 @@ def without(run: Run) -> Run:
 def over_part(one: Average, others: Iterable[Average]) -> tuple[str, Contrast] | None:
     """Return the column that an average is compared with (:func:`without`), in the same regime and on the same data, and their
     difference; None for plain training, and if that was not run."""
-    other = without(one.run)
-    wanted = (setting_of(other), one.records[0].fingerprint)
-    if wanted == (one.records[0].setting, wanted[1]):
-        return None
-    for each in others:
-        if (each.records[0].setting, each.records[0].fingerprint) == wanted:
-            found = contrast(one.by_seed, each.by_seed)
-            return (column(other), found) if found else None
-    return None
+    other, first = without(one.run), one.records[0]
+    wanted = (setting_of(other), first.fingerprint)
+    parts = (o.by_seed for o in others if (o.records[0].setting, o.records[0].fingerprint) == wanted)
+    found = None if wanted[0] == first.setting else contrast(one.by_seed, next(parts, {}))
+    return (column(other), found) if found else None
 
 
 def deviations(run: Run) -> list[str]:

@@ -158,14 +158,11 @@ $$ {card.formula} $$
 
 def fields_html(card: Card) -> str:
     """Write a card's hyper-parameters as a folded table; empty for none."""
-    if not card.fields:
-        return ""
-    inside = table(("Field", "What it is", "Default", "Range", "Source"), map(cells_of, card.fields))
-    return f"<details><summary>hyper-parameters</summary>{inside}</details>"
-
-
-def cells_of(fact: dict[str, Any]) -> tuple[str, ...]:
-    """Write one hyper-parameter as the cells of a row."""
-    symbol = f" ({fact['symbol']})" if fact.get("symbol") else ""
-    default = f"{fact['default']:.4g}" if isinstance(fact["default"], float) else str(fact["default"])
-    return f"<code>{fact['name']}</code>{symbol}", fact["description"], default, fact["range"], fact.get("source", "")
+    rows = []
+    for fact in card.fields:
+        symbol = f" ({fact['symbol']})" if fact.get("symbol") else ""
+        default = f"{fact['default']:.4g}" if isinstance(fact["default"], float) else str(fact["default"])
+        name = f"<code>{fact['name']}</code>{symbol}"
+        rows.append((name, fact["description"], default, fact["range"], fact.get("source", "")))
+    inside = table(("Field", "What it is", "Default", "Range", "Source"), rows)
+    return f"<details><summary>hyper-parameters</summary>{inside}</details>" if rows else ""

@@ -12,7 +12,7 @@ from sba.records.names import title
 from sba.records.schema import Record
 from sba.studies import paper
 from sba.studies.ablations import GROUPS, effects, vote_effect
-from sba.studies.paper_runs import HOLDOUT, IMAGENET_ROWS, KNOWN, ROWS, imagenet_row, published, row
+from sba.studies.paper_runs import IMAGENET_ROWS, KNOWN, ROWS, imagenet_row, published, row
 
 OURS = "not in the paper"
 """Place of a claim that only its method makes."""
@@ -120,19 +120,7 @@ def small_problem(records: Sequence[Record]) -> list[Claim]:
     ]
 
 
-def eta_parameters(dataset: str, network: str, eta: float, holdout: int = HOLDOUT) -> dict[str, Any]:
-    """Return the parameters of a run of Figure 2; η = 0 is plain training."""
-    at = row(dataset, network, **({"holdout": holdout} if holdout else {}))
-    if eta == 0:
-        return at | {"method": "erm"}
-    return at | {"method": "sba"} | published(dataset, network) | {"eta": eta}
-
-
 def claims(index: Index, records: Sequence[Record]) -> list[Claim]:
-    """Make every claim of a difference below 0: they are one family.
-
-    Args:
-        index: of the records that may stand in a table (:func:`sba.records.compare.indexed`).
-        records: all.
-    """
+    """Make every claim of a difference below 0: they are one family. The index is of the records that may stand in a table
+    (:func:`sba.records.compare.indexed`), ``records`` are all."""
     return [*generalisation(index), *convergence(index), *against_ba(index), *small_problem(records)]

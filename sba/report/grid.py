@@ -68,15 +68,9 @@ class Grid:
 
 
 def grid(records: Iterable[Record], dataset: str) -> Grid:
-    """Arrange the records of the study of ω × η.
+    """Arrange the records of the study of ω × η on "digits" or "moons"; raise :class:`ResultsError` if there is none.
 
-    Args:
-        records: as :func:`sba.records.file.read` reads them; those of other studies and of shortened runs are left out,
-            and of several records of one run the first one counts.
-        dataset: "digits" or "moons".
-
-    Raises:
-        ResultsError: there is no record of this problem.
+    Those of other studies and of shortened runs are left out, and of several records of one run the first one counts.
     """
     runs = [r for r in records if isinstance(r, TrainRecord | DivergedRecord) and r.study == NAME and not r.reduced]
     own = [r for r in runs if r.run.dataset == dataset]

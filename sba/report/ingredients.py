@@ -61,8 +61,7 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
 
 
 def layer_costs(records: Iterable[Record]) -> tuple[BenchRecord, BenchRecord] | None:
-    """Return the cheapest and the dearest layer of ResNet-44 for an augmented step, from the newest benchmark of each; None if none
-    was timed."""
+    """Return the newest benchmarks of ResNet-44's cheapest and dearest layer for an augmented step; None if none was timed."""
     timed: dict[str, BenchRecord] = {}
     for record in sorted((r for r in records if isinstance(r, BenchRecord)), key=lambda r: r.date):
         if (record.compared.family, record.compared.network) == ("layers", "resnet44"):

@@ -18,9 +18,6 @@ def provenance_html(records: Iterable[Record]) -> str:
 
     A row has the runs that differ in nothing but the seed and were made alike. Below it stand the command that repeats the
     first, machine, versions, code, data, and file.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
     """
     records = list(records)
     runs = [r for r in records if isinstance(r, RunRecord)]

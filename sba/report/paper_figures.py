@@ -10,9 +10,8 @@ from sba.models.registry import build
 from sba.records.arrivals import Arrivals, arrivals
 from sba.records.compare import Index, Runs, at_seeds
 from sba.records.inference import Contrast, contrast
-from sba.report.claims import eta_parameters
 from sba.studies.paper import ETA_GRID, stated
-from sba.studies.paper_runs import HOLDOUT, LAYERS, WIDE, published, row
+from sba.studies.paper_runs import HOLDOUT, LAYERS, WIDE, eta_parameters, published, row
 
 
 @dataclass(frozen=True)
@@ -67,34 +66,21 @@ class Layer:
 
 
 def figure3(index: Index, dataset: str, network: str, folds: int = 4, **changes: Any) -> list[Layer]:
-    """Find the records of Figure 3 for a network, one entry for each of its layers, from the input on.
-
-    Args:
-        index: of the records.
-        dataset: of the row, one of `paper_runs.LAYERS`.
-        network: likewise.
-        folds: M.
-        changes: parameters in which all runs differ from the row's, as a smaller number of epochs.
-    """
+    """Find the records of Figure 3 with M points for a row of :data:`sba.studies.paper_runs.LAYERS`, one entry for each of its
+    layers, from the input on; ``changes`` are parameters in which all runs differ from the row's, as a smaller number of epochs."""
     counted = {one.layer: one for one in multiply_adds(build(network, 10, 3, 32))}
-    found = []
+    default, found = SBA(), []
     for layer in LAYERS[dataset, network]:
         at = row(dataset, network, method="sba", layers=(layer,), folds=folds, **changes)
         at |= {"basis": "hadamard"} if layer in WIDE else {}
-        default = SBA()
-        point = {
-            name: share_behind(counted[layer], counted["input"].behind, at.get("basis", default.basis), share)
-            # BA's points are dropout points alone, and none of them goes through Σ
-            for name, share in (("sba", default.gaussian_share), ("ba", 0.0))
-        }
+        place = counted[layer], counted["input"].behind, at.get("basis", default.basis)
+        # BA's points are dropout points alone, and none of them goes through Σ
+        asked = (("sba", probability(default.omega), default.gaussian_share), ("ba", 1.0, 0.0))
         found.append(
             Layer(
                 layer,
                 folds,
-                {
-                    "sba": step_cost(probability(default.omega), folds, point["sba"]),
-                    "ba": step_cost(1.0, folds, point["ba"]),
-                },
+                {name: step_cost(p, folds, share_behind(*place, share)) for name, p, share in asked},
                 at_seeds(index, at | {"eta": published(dataset, network)["eta"]}),
                 at_seeds(index, at | {"preset": "latent-ba"}),
                 at_seeds(index, row(dataset, network, method="erm", **changes)),

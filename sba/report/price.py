@@ -41,11 +41,8 @@ def counted(network: str, classes: int) -> tuple[Staged, dict[str, Counted]]:
 
 
 def size(run: Run) -> tuple[int, int]:
-    """Return how many images an epoch of a run has, and how many classes.
-
-    Raises:
-        ConfigError: the data set is none of :data:`SIZES`.
-    """
+    """Return how many images an epoch of a run has, and how many classes; raise :class:`ConfigError` if the data set is none of
+    :data:`SIZES`."""
     if run.dataset not in SIZES:
         raise ConfigError(f"dataset: the cost of {run.dataset!r} is not counted; give one of {', '.join(SIZES)}")
     images, classes = SIZES[run.dataset]
@@ -69,15 +66,8 @@ def steps(run: Run) -> float:
 
 
 def speeds(records: Iterable[Record], device: str) -> dict[str, Speed]:
-    """Return the fastest that a card did with each network; runs that shared it count together.
-
-    Args:
-        records: of any studies.
-        device: its maker's name for it.
-
-    Raises:
-        DataError: no run on such a card has a record.
-    """
+    """Return the fastest that a card, by its maker's name, did with each network; runs that shared it count together. Raise
+    :class:`DataError` if no run on such a card has a record."""
     found: dict[str, Speed] = {}
     for one in records:
         if (
@@ -114,8 +104,7 @@ def checkpoint_bytes(run: Run) -> int:
 
 
 def timed(records: Iterable[Record]) -> dict[str, TrainRecord]:
-    """Choose for each network, in the order of the rows, its newest run of plain training on ten classes: in whatever regime, it
-    tells the speed."""
+    """Choose for each network, in the order of the rows, its newest run of plain training on ten classes, in whatever regime."""
     own = [r for r in records if isinstance(r, TrainRecord) and r.study == IMAGENETTE.name and column(r.run) == "erm"]
     newest = {r.run.network: r for r in sorted(own, key=lambda r: r.date)}
     return {network: newest[network] for network in IMAGENET_ROWS if network in newest}

@@ -119,12 +119,8 @@ def readme_table(records: Iterable[Record]) -> str:
 
 
 def insert_table(path: pathlib.Path, table: str, check: bool = False, name: str = "results") -> None:
-    """Put a generated table between the markers of its name in a Markdown file; with ``check`` write nothing, but complain if the
-    file's table is another one.
-
-    Raises:
-        ResultsError: the file cannot be read or written, the markers are missing, or ``check`` found a difference.
-    """
+    """Put a generated table between the markers of its name in a Markdown file, or, with ``check``, write nothing; raise
+    :class:`ResultsError` if the file cannot be read or written, the markers are missing, or ``check`` found another table."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

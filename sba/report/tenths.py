@@ -5,9 +5,8 @@ Such runs never stand among full ones, nor against a number of the paper. Their 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sba.records.compare import Index, Runs, at_seeds, indexed
+from sba.records.compare import at_seeds, indexed
 from sba.records.inference import Contrast, contrast
 from sba.records.judging import judge_signs
 from sba.records.names import column
@@ -56,11 +55,6 @@ class Difference:
     verdict: str = ""  #: on its sign, in the family of all of them
 
 
-def at_tenth(index: Index, parameters: dict[str, Any], amp: str) -> Runs:
-    """Find the runs of a setting at a tenth of the regime."""
-    return at_seeds(index, scaled(parameters, SCALE) | {"amp": amp})
-
-
 def differences(records: Iterable[Record]) -> list[Difference]:
     """Compare SBA with plain training, and Cutout + SBA with Cutout, in every row of Table 1 on CIFAR; at the precision of
     :data:`PRECISIONS` that has most runs on both sides."""
@@ -68,7 +62,8 @@ def differences(records: Iterable[Record]) -> list[Difference]:
     for dataset, network in ROWS:
         plain, sba, cutout, both, _ = table1_core(dataset, network)
         for ours, theirs in ((sba, plain), (both, cutout)):
-            sides = {amp: (at_tenth(index, ours, amp), at_tenth(index, theirs, amp)) for amp in PRECISIONS}
+            tenth = [scaled(one, SCALE) for one in (ours, theirs)]
+            sides = {amp: [at_seeds(index, one | {"amp": amp}) for one in tenth] for amp in PRECISIONS}
             amp, (own, other) = max(sides.items(), key=lambda side: min(map(len, side[1])))
             name, part = (column(make_run(**one)) for one in (ours, theirs))
             found.append(Difference(dataset, network, name, part, amp, contrast(own, other)))

@@ -16,13 +16,13 @@ from sba.records.inference import Contrast, error_floor
 from sba.records.judging import FAILS, HOLDS, MINIMUM, NOT_RUN, OPEN, judge_lowest, judge_signs, judge_sizes
 from sba.records.names import title
 from sba.records.schema import Record
-from sba.report.claims import Claim, claims, eta_parameters, fresh, points
+from sba.report.claims import Claim, claims, fresh, points
 from sba.report.html import NOT_RUN as NO_NUMBER
 from sba.report.html import Across, code, table
 from sba.report.ingredients import layer_costs
 from sba.studies import paper
 from sba.studies.catalogue import shared
-from sba.studies.paper_runs import HOLDOUT, ROWS
+from sba.studies.paper_runs import HOLDOUT, ROWS, eta_parameters
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,7 @@ def iterations() -> list[Verdict]:
 
 
 def verdicts_html(found: Sequence[Verdict]) -> str:
-    """Write verdicts as a table: what is said of sign and size, on how many runs, by which test, in which family, from which
-    records."""
+    """Write verdicts as a table: on sign and size, on how many runs, by which test, in which family, from which records."""
     rows: list[list[str] | Across] = []
     for v in found:
         claim = f'<span class="wrapped">{v.claim} ({v.place}){"; trivial" if v.trivial else ""}</span>'

@@ -69,8 +69,7 @@ def runs_of(parameters: dict[str, Any] | None, n: int, made: Made) -> Runs:
 
 
 def family(named: Mapping[str, Runs], plain: Runs, wanted: int, measure: Measure) -> list[Comparison]:
-    """Compare settings, by their names, with plain training, and correct for their number; ``wanted`` are the seeds that the design
-    asks for."""
+    """Compare settings, by their names, with plain training, and correct for their number; the design asks for ``wanted`` seeds."""
     both = {name: sorted(own.keys() & plain.keys()) for name, own in named.items()}
     pairs = [([named[name][s] for s in seeds], [plain[s] for s in seeds]) for name, seeds in both.items()]
     sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
@@ -118,11 +117,7 @@ def mechanism(records: Iterable[Record], condition: Condition, measure: Measure 
 
 
 def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
-    """Derive the decision rule, three sentences, from the conditions that have all their runs; the others have no say.
-
-    Args:
-        found: name of a condition → its comparisons of errors.
-    """
+    """Derive the decision rule, three sentences, from the comparisons of errors in the conditions that have all their runs."""
     over = {name: own for name, own in found.items() if all(c.n == c.wanted for c in own)}
     if not over:
         return ["As long as no condition has all its runs, nothing is advised."]

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
-import secrets
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -101,13 +101,9 @@ class Ray(Executor):
         system, folder = place(checkpoints)
         if system or checkpoints == NODE:
             return self.compared(None)
-        token = pathlib.Path(folder) / f".seen-{secrets.token_hex(4)}"
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch()
-        try:
-            return self.compared(token)
-        finally:
-            token.unlink()
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as token:
+            return self.compared(pathlib.Path(token.name))
 
     def compared(self, token: pathlib.Path | None) -> dict[str, str]:
         """Compare the nodes with this process; ``token`` is a file that all must see."""

@@ -25,19 +25,14 @@ def cores() -> int:
 
 
 def fitting(run: Run, machine: Machine, seconds: float = 3.0, method: str = "spawn") -> dict[tuple[int, int], float]:
-    """Measure every way to share the processors out equally.
+    """Measure every way to share the processors out equally: (runs side by side, threads of each) → raw images a second of all, the
+    fastest first. Raise :class:`ConfigError` if the device is no processor.
 
     Args:
         run: whose steps are timed.
         machine: its threads are not looked at.
         seconds: of each measurement, beside the start of its processes.
         method: how processes start.
-
-    Returns:
-        (runs side by side, threads of each) → raw images a second of all, the fastest first.
-
-    Raises:
-        ConfigError: the device is no processor.
     """
     if machine.device != "cpu":
         raise ConfigError(f"jobs: auto measures processors, not the device {machine.device!r}; give a number")

@@ -62,10 +62,8 @@ class Job:
     def do(self, data: Callable[..., Data], say: Say, stop: Stop) -> Result:
         """Do the run, from its checkpoint if there is one; return how it ended, and its record if it has one.
 
-        Args:
-            data: loads a data set, as :class:`sba.data.datasets.DataCache`.
-            say: is told when the run starts and when an epoch ends.
-            stop: called between two steps; says whether to stop with a checkpoint.
+        ``data`` loads a data set, as :class:`sba.data.datasets.DataCache`; ``say`` is told when the run starts and when an epoch
+        ends; ``stop`` is called between two steps and says whether to stop with a checkpoint.
         """
         run = self.planned.run
         try:
@@ -117,15 +115,11 @@ class Lost(Exception):
 
 
 class Executor:
-    """What does jobs: this process, several of this machine, or a cluster.
+    """What does jobs: this process, several of this machine, or a cluster."""
 
-    Attributes:
-        slots: how many jobs it does side by side.
-        ahead: how many it takes at once.
-        tries: how often it is given a job whose process dies.
-    """
-
-    slots = ahead = tries = 1
+    slots = 1  #: how many jobs it does side by side
+    ahead = 1  #: how many it takes at once
+    tries = 1  #: how often it is given a job whose process dies
 
     def submit(self, job: Job, data: DataCache, say: Say, stop: Stop) -> "Future[Result]":
         """Take a job. One that does it at once tells ``say`` and asks ``stop``; others collect what happens for :meth:`news`."""

@@ -16,11 +16,8 @@ NODE = "node"
 
 
 def place(where: str) -> tuple[Any, str]:
-    """Return the file system that a folder or URL lies in, None for this machine's own, and the path there.
-
-    Raises:
-        ConfigError: fsspec does not know such a URL, or lacks a package for it.
-    """
+    """Return the file system that a folder or URL lies in, None for this machine's own, and the path there; raise
+    :class:`ConfigError` if fsspec does not know such a URL, or lacks a package for it."""
     if where == NODE:
         return None, str(pathlib.Path(tempfile.gettempdir()) / "sba-checkpoints")
     try:
@@ -33,14 +30,8 @@ def place(where: str) -> tuple[Any, str]:
 
 
 class Kept:
-    """The checkpoint of a run. As a context it is brought to this machine at the start.
-
-    Args:
-        where: folder or URL of all checkpoints, or :data:`NODE`.
-        title: of the run.
-
-    Attributes:
-        folder: on this machine, for :class:`sba.training.loop.Training`.
+    """The checkpoint of a run, kept ``where`` all are: in a folder or at a URL, or :data:`NODE`. As a context it is brought to
+    ``folder`` on this machine at the start, for :class:`sba.training.loop.Training`.
 
     Raises:
         ConfigError: as :func:`place`.
@@ -79,13 +70,9 @@ class Kept:
         """Take a new checkpoint to where it is kept; a reader there finds the old one or the new one, whole."""
         if self.system and self.written != self.sent:
             self.sent = self.written
-            self.asked(self.upload)
-
-    def upload(self) -> None:
-        """Write beside the old one, and put it in its place."""
-        self.system.makedirs(self.remote.rpartition("/")[0], exist_ok=True)
-        self.system.put_file(self.file, f"{self.remote}.partial")
-        self.system.mv(f"{self.remote}.partial", self.remote)
+            self.asked(lambda: self.system.makedirs(self.remote.rpartition("/")[0], exist_ok=True))
+            self.asked(lambda: self.system.put_file(self.file, f"{self.remote}.partial"))
+            self.asked(lambda: self.system.mv(f"{self.remote}.partial", self.remote))
 
     def forget(self) -> None:
         """Delete it: the record of its run is safe."""

@@ -17,7 +17,6 @@ from sba.data.plane import lattice, probability
 from sba.measure.calibration import calibration
 from sba.studies.ablations import FEW
 from sba.studies.planned import Setting, Study
-from sba.training.epoch import EpochRecord
 from sba.training.evaluation import logits
 from sba.training.loop import Training
 
@@ -46,33 +45,25 @@ def settings() -> Iterator[Setting]:
 def measure(training: Training) -> dict[str, Any]:
     """Return what a record of this study keeps beside the usual.
 
-    Returns:
-        ``curve``: of every epoch the test error in per cent, the test negative log-likelihood and the mean cross-entropy of the
-        training steps in nats, as lists. ``calibration`` after the last epoch: ``ece``, ``brier``, and of each reliability bin
-        ``count``, ``confidence`` and ``accuracy``. ``decision``, if the data are points of a plane: :func:`decision`.
+    ``curve``: of every epoch the test error in per cent, the test negative log-likelihood and the mean cross-entropy of the
+    training steps in nats, as lists. ``calibration`` after the last epoch: ``ece``, ``brier``, and of each reliability bin
+    ``count``, ``confidence`` and ``accuracy``. ``decision``, if the data are points of a plane: :func:`decision`.
     """
     data, network = training.data, training.network
     scores = logits(network, data)
-    found = {"curve": curve(training.history), "calibration": calibration(scores, data.test.labels)}
+    # rounded to what a picture can show
+    curve = {
+        "error": [round(e.error, 2) for e in training.history],
+        "nll": [float(f"{e.nll:.4g}") for e in training.history],
+        "cross_entropy": [float(f"{e.terms['cross_entropy']:.4g}") for e in training.history],
+    }
+    found = {"curve": curve, "calibration": calibration(scores, data.test.labels)}
     return found | ({"decision": decision(network, data)} if (data.channels, data.side) == (2, 1) else {})
 
 
-def curve(history: list[EpochRecord]) -> dict[str, list[float]]:
-    """Return what the epochs gave as one list each, rounded to what a picture can show."""
-    return {
-        "error": [round(e.error, 2) for e in history],
-        "nll": [float(f"{e.nll:.4g}") for e in history],
-        "cross_entropy": [float(f"{e.terms['cross_entropy']:.4g}") for e in history],
-    }
-
-
 def decision(network: nn.Module, data: Data) -> dict[str, Any]:
-    """Return a picture of the probability of class 1 over the plane.
-
-    Returns:
-        ``extent`` (:data:`EXTENT`), ``shape`` (rows, columns) and ``p1``: the probability at the middle of each pixel times 255,
-        one byte each, row by row from the lower left, in base64.
-    """
+    """Return a picture of the probability of class 1 over the plane: ``extent`` (:data:`EXTENT`), ``shape`` (rows, columns) and
+    ``p1``, the probability at the middle of each pixel times 255, one byte each, row by row from the lower left, in base64."""
     p1 = probability(network, lattice(EXTENT, *PIXELS), data, label=1)
     levels = (p1 * 255).round().to(torch.uint8).cpu().numpy().tobytes()
     return {"extent": list(EXTENT), "shape": list(PIXELS), "p1": base64.b64encode(levels).decode()}

@@ -75,10 +75,7 @@ PUBLISHED_ELSEWHERE = (
 
 
 def stated(dataset: str, network: str, method: str) -> Reported:
-    """Return the paper's number in Table 1.
-
-    Raises:
-        ConfigError: it has none.
+    """Return the paper's number in Table 1; raise :class:`ConfigError` if it has none.
 
     >>> stated("cifar10", "alexnet", "sba").error
     18.03
@@ -90,5 +87,4 @@ def stated(dataset: str, network: str, method: str) -> Reported:
 
 def reported(dataset: str, network: str, method: str) -> Reported | None:
     """Return the paper's number in Table 1, or None if it has none."""
-    found = [r for r in TABLE1 if (r.dataset, r.network, r.method) == (dataset, network, method)]
-    return found[0] if found else None
+    return next((r for r in TABLE1 if (r.dataset, r.network, r.method) == (dataset, network, method)), None)

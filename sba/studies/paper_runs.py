@@ -89,15 +89,18 @@ def fig2() -> Iterator[Setting]:
     η = 0 is plain training. A run of Table 1 is recorded as such.
     """
     for dataset, network in ROWS:
-        own = published(dataset, network)
-        for holdout in ({"holdout": HOLDOUT}, {}):
+        for holdout in (HOLDOUT, 0):
             for eta in ETA_GRID:
-                if eta == 0:
-                    yield Setting(row(dataset, network, method="erm", **holdout), "fig2" if holdout else "")
-                else:
-                    adopted = eta == own["eta"] and not holdout
-                    sba = row(dataset, network, method="sba", **own | {"eta": eta}, **holdout)
-                    yield Setting(sba, "" if adopted else "fig2")
+                of_table = not holdout and eta in (0, ADOPTED_ETA[dataset, network])
+                yield Setting(eta_parameters(dataset, network, eta, holdout), "" if of_table else "fig2")
+
+
+def eta_parameters(dataset: str, network: str, eta: float, holdout: int = HOLDOUT) -> dict[str, Any]:
+    """Return the parameters of a run of Figure 2; η = 0 is plain training."""
+    at = row(dataset, network, **({"holdout": holdout} if holdout else {}))
+    if eta == 0:
+        return at | {"method": "erm"}
+    return at | {"method": "sba"} | published(dataset, network) | {"eta": eta}
 
 
 def fig3() -> Iterator[Setting]:
@@ -168,13 +171,14 @@ def imagenette() -> Iterator[Setting]:
         regime = REGIMES[network]
         # the rate goes with the batch (Goyal et al., 2017) if batch normalisation allows the large one
         rate = regime.lr * SMALL_BATCH / regime.batch_size if network == "resnet50" else regime.lr
-        small: dict[str, Any] = {
+        small = {
             "side": SMALL_SIDE,
             "batch_size": SMALL_BATCH,
             "epochs": SMALL_EPOCHS[network],
             "lr": rate,
+            "amp": "bf16",
         }
-        small |= {"amp": "bf16"} | ({} if network in SMALL_VIEWS else {"seed": 0})
+        small |= {} if network in SMALL_VIEWS else {"seed": 0}
         plain, sba, ba = imagenet_row(network, "imagenette", **small)
         views = [ba | {"views": SMALL_VIEWS[network]}] if network in SMALL_VIEWS else []
         for parameters in (plain, sba, *views):

@@ -74,8 +74,7 @@ def chosen(contender: Contender, made: Made) -> tuple[int, float] | None:
 
 
 def stands_for(name: str, made: Made) -> Contender | None:
-    """Return a contender by its name; "earlier" is the better one of :data:`sba.studies.contenders.EARLIER`, None until that is
-    known."""
+    """Return a contender by its name; "earlier" is the better of :data:`sba.studies.contenders.EARLIER`, None until it is known."""
     if name != "earlier":
         return NAMED[name]
     found = [(chosen(NAMED[n], made), NAMED[n]) for n in EARLIER]
@@ -154,11 +153,8 @@ def done(known: Stage, made: Made) -> int:
 
 
 def measure(training: Training) -> dict[str, Any]:
-    """Return what a record keeps beside the usual.
-
-    Returns:
-        ``calibration``, and of a run that counts ``attacked``, ``clean`` and ``attacks``, as :func:`sba.measure.stress.measured`.
-    """
+    """Return what a record keeps beside the usual: ``calibration``, and of a run that counts ``attacked``, ``clean`` and
+    ``attacks``, as :func:`sba.measure.stress.measured`."""
     data = training.data
     scores = logits(training.network, data)
     found: dict[str, Any] = {"calibration": calibration(scores, data.test.labels)}

@@ -17,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sba.core.errors import ResultsError
-from sba.records.file import append, book_folder, read
-from sba.records.schema import Record, RunRecord
+from sba.records.file import book_folder, read
+from sba.records.schema import RunRecord
 from sba.studies.kept import Kept
 from sba.studies.planned import PlannedRun
 from sba.training.checkpoint import clean, epochs_done, prepare
@@ -83,8 +83,7 @@ class Store:
         return None
 
     def state(self, planned: PlannedRun, fingerprint: str, exclusive: bool) -> tuple[str, str]:
-        """Say how far a planned run is, as "record", "diverged", "under way" (in another process), "checkpoint" or "missing", and
-        what to write about it."""
+        """Say how far a run is: "record", "diverged", "under way", "checkpoint" or "missing"; and what to write of it."""
         if record := self.found(planned, fingerprint, exclusive):
             kind = "record" if record.kind == "train" else record.kind
             return kind, f"{kind} {record.id}"
@@ -93,18 +92,6 @@ class Store:
         if taken(self.folder_of(planned.run)):
             return "under way", f"under way {at}".strip()
         return ("checkpoint", f"checkpoint at {at}") if at else ("missing", "missing")
-
-    def records(self) -> list[Record]:
-        """Read all records that count."""
-        return read(self.files())
-
-    def add(self, record: Record) -> None:
-        """Append a record to this store's file."""
-        append(self.results, record)
-
-    def forget(self, run: Run) -> None:
-        """Delete the checkpoint of a run whose record is safe."""
-        Kept(self.checkpoints, run.title).forget()
 
 
 @contextlib.contextmanager
@@ -147,8 +134,7 @@ def indexed(file: pathlib.Path) -> Shelf:
 
 
 def writer(folder: pathlib.Path) -> str:
-    """Return letters that stand for a folder on a machine; they are drawn if the folder has none yet, or :class:`ResultsError` is
-    raised if it cannot be written to."""
+    """Return a folder's letters on a machine, drawn if it has none yet; raise :class:`ResultsError` if it cannot be written to."""
     path = folder / ".writer"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from sba.core.errors import SBAError
 from sba.data.datasets import DataCache
+from sba.records.file import append
 from sba.studies.jobs import Event, Executor, Job, Lost, Result, Say, Stop, which
+from sba.studies.kept import Kept
 from sba.studies.planned import PlannedRun, Study
 from sba.studies.store import Store, claimed
 from sba.training.machine import HERE, Machine
@@ -60,10 +62,7 @@ class Sweep:
     def do(self, executor: Executor, say: Say = lambda event: None, stop: Stop = lambda: False) -> None:
         """Do the runs that have no record and that no other process is doing, until none is left or it is time to stop.
 
-        Args:
-            executor: of this machine, or of a cluster.
-            say: is told what happens.
-            stop: called often; says whether to stop, with checkpoints.
+        ``say`` is told what happens; ``stop`` is called often and says whether to stop, with checkpoints.
         """
         waiting, held, tried = deque(range(len(self.planned))), list[int](), Counter[int]()
         flying: dict[Future[Result], tuple[Job, ExitStack]] = {}
@@ -128,10 +127,10 @@ class Sweep:
             return Event("lost", job.index, text=f"{error}")
         try:
             if record:
-                self.store.add(record)
+                append(self.store.results, record)
                 event = replace(event, record=record.id)
                 if not self.keep:
-                    self.store.forget(record.run)
+                    Kept(self.store.checkpoints, record.run.title).forget()
         except SBAError as error:
             return Event("failed", job.index, text=f"{error}")
         return event

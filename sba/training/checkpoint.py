@@ -30,11 +30,8 @@ def prepare(folder: pathlib.Path) -> None:
 
 def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]) -> None:
     """Write the state of a run, its configuration and its data's fingerprint into its folder, replacing the last checkpoint in one
-    step. A state is made of tensors, numbers, text, and containers of them.
-
-    Raises:
-        CheckpointError: the folder cannot be written to; the last checkpoint is untouched.
-    """
+    step. A state is made of tensors, numbers, text, and containers of them. If the folder cannot be written to, a
+    :class:`CheckpointError` is raised and the last checkpoint is untouched."""
     content = {"format": FORMAT, "settings": json.dumps(run.settings()), "fingerprint": fingerprint, "state": state}
     # torch's own writer hides a full disk behind an error of its own, so it writes to memory.
     buffer = io.BytesIO()
@@ -56,11 +53,8 @@ def save(folder: pathlib.Path, run: Run, fingerprint: str, state: dict[str, Any]
 
 
 def load(folder: pathlib.Path, run: Run, fingerprint: str) -> dict[str, Any] | None:
-    """Read the state of a run from its folder; return None if there is no checkpoint yet.
-
-    Raises:
-        CheckpointError: the file is unreadable, or belongs to another configuration or other data; it is left as it is.
-    """
+    """Read the state of a run from its folder; return None if there is no checkpoint yet. A file that is unreadable, or belongs to
+    another configuration or other data, raises a :class:`CheckpointError` and is left as it is."""
     path = folder / FILE
     if not path.exists():
         return None

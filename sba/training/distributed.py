@@ -40,11 +40,8 @@ def of_first(value: Any) -> Any:
 @contextlib.contextmanager
 def launched(device: str) -> Iterator[str]:
     """Join the processes that torchrun started, give the device of this one, and leave them at the end; nothing happens if it
-    started none. ``device`` is "cpu", or "cuda" for one card for each process of a machine.
-
-    Raises:
-        ConfigError: a single card is named for several processes, or a machine has fewer cards than processes.
-    """
+    started none. ``device`` is "cpu", or "cuda" for one card for each process of a machine; raise :class:`ConfigError` if a single
+    card is named for several processes, or a machine has fewer cards than processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return

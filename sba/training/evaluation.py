@@ -29,13 +29,9 @@ class Evaluation:
 
 @torch.no_grad()
 def scored(network: nn.Module, data: Data) -> tuple[Tensor, Tensor, int]:
-    """Return a network's logits in evaluation mode, float32 of shape (N, classes), the labels of shape (N,), both in the order of
-    the images, and how many images were left out.
-
-    Args:
-        network: of normalised images of shape (N, C, H, W), on the data's device; its mode is put back afterwards.
-        data: whose ``test`` is evaluated on.
-    """
+    """Return a network's logits for the data's ``test`` in evaluation mode, float32 of shape (N, classes), the labels of shape
+    (N,), both in the order of the images, and how many images were left out. The network takes normalised images of shape
+    (N, C, H, W) on the data's device; its mode is put back afterwards."""
     # a batch of large images is a matter of memory
     batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (data.test.shape[-1] * data.test.shape[-2])))
     with evaluating(network):

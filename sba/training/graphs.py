@@ -72,8 +72,7 @@ class Graphs:
 
     @contextlib.contextmanager
     def running(self, rate: float) -> Iterator[None]:
-        """Let the steps of an epoch run on the stream that is captured. The learning rate is a constant of a graph: graphs with
-        another one are dropped."""
+        """Run the steps of an epoch on the captured stream; graphs of another learning rate, a constant of a graph, are dropped."""
         if rate != self.rate:
             self.captured.clear()
             # memory that all graphs take turns in; that of dropped ones cannot be joined again
@@ -85,13 +84,10 @@ class Graphs:
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def __call__(self, rows: Tensor, now: Step, branch: Hashable) -> Terms:
-        """Do a step, and return the terms of the loss, which the next step overwrites.
+        """Do a step on rows of the training set, always as many, and return the terms of the loss, which the next step overwrites.
 
-        Args:
-            rows: of the training set, of shape (B,), always the same B.
-            now: the step.
-            branch: what the host decides in it; equal for steps that launch the same. None if that is unknown: then the
-                step is done as usual, and so are all steps of a branch that could not be captured.
+        ``branch`` is what the host decides in it, equal for steps that launch the same; None if that is unknown: then the step is
+        done as usual, and so are all steps of a branch that could not be captured.
         """
         if branch is None or branch in self.failed:
             return self.step(rows, now)

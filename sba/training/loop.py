@@ -96,8 +96,7 @@ class Training:
         self.model, self.update = update_of(run, self.objective, self.device)
         capturing = captured(run, self.data, self.device, machine.graphs)
         self.graphs = Graphs(self.take_step, self.device) if capturing else None
-        names = ("lr", "momentum", "weight_decay", "nesterov")
-        settings = {name: getattr(run, name) for name in names}
+        settings = {name: getattr(run, name) for name in ("lr", "momentum", "weight_decay", "nesterov")}
         self.optimizer = torch.optim.SGD(self.objective.parameters(), **settings, fused=True)
         self.step = 0
         self.history: list[EpochRecord] = []

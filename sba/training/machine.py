@@ -46,11 +46,8 @@ HERE = Machine()
 
 
 def machine_of(machine: Machine | None = None, **given: Any) -> Machine:
-    """Return the machine that :func:`sba.training.loop.train` is given, whole or by its fields; a ``device`` may be torch's.
-
-    Raises:
-        ConfigError: both are given, or a field is unknown or out of range.
-    """
+    """Return the machine that :func:`sba.training.loop.train` is given, whole or by its fields; a ``device`` may be torch's. Raise
+    :class:`ConfigError` if both are given, or a field is unknown or out of range."""
     if strangers := [name for name in given if name not in definitions(Machine)]:
         options = [*definitions(Machine), "folder", "budget", "stop"]
         raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")

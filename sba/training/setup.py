@@ -6,25 +6,39 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from sba.core import ranks
 from sba.core.errors import ConfigError, DataError
-from sba.core.rng import fold_in
+from sba.core.rng import Step, fold_in
 from sba.core.staged import Staged
 from sba.core.updates import UPDATES, Terms
 from sba.data.augment import Augmentation
 from sba.data.datasets import Data, load
 from sba.data.in_files import Stream
+from sba.methods import Method
 from sba.models.registry import build, to_device
 from sba.training import distributed
 from sba.training.adapted import adapted
 from sba.training.compiled import compile_stages
 from sba.training.machine import Machine
-from sba.training.objective import Objective
 from sba.training.run import Run
+
+
+class Objective(nn.Module):
+    """Network, method and memory together; its forward gives the loss. Data-parallel wrappers go around this, not the network."""
+
+    def __init__(self, network: Staged, method: Method):
+        super().__init__()
+        self.network = network
+        self.method = method
+        self.memory = method.memory(network)
+
+    def forward(self, x: Tensor, y: Tensor, now: Step) -> dict[str, Tensor]:
+        """Return the terms of the loss, which is their sum, for normalised images of shape (B, C, H, W) and labels (B,)."""
+        return self.method.terms(self.network, x, y, now, self.memory)
 
 
 def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
@@ -108,11 +122,8 @@ def update_of(run: Run, objective: Objective, device: torch.device) -> tuple[nn.
 
 
 def captured(run: Run, data: Data, device: torch.device, wanted: bool | None) -> bool:
-    """Say whether to capture steps as CUDA graphs: if it is possible, or as ``wanted`` says unless that is None.
-
-    Raises:
-        ConfigError: it is wanted and not possible.
-    """
+    """Say whether to capture steps as CUDA graphs: if it is possible, or as ``wanted`` says unless that is None; raise
+    :class:`ConfigError` if it is wanted and not possible."""
     obstacles = {
         f"needs a GPU, not the device {device.type!r}": device.type != "cuda",
         f"is for one process, not {ranks.world()}": ranks.world() > 1,

@@ -4,7 +4,7 @@ It is a form of test-time augmentation that any network can use, so it is measur
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,8 @@ from sba.training.loop import Training
 
 
 def winners(predictions: Tensor) -> Tensor:
-    """Return the classes, of shape (B,), with the most votes, among equals those with the highest mean probability.
-
-    Args:
-        predictions: distributions of shape (voters, B, C).
-    """
+    """Return the classes, of shape (B,), with the most votes, among equals those with the highest mean probability, from
+    distributions of shape (voters, B, C)."""
     votes = F.one_hot(predictions.argmax(-1), predictions.shape[-1]).sum(0)
     # a mean probability is at most 1, so half of it decides between equals only
     return (votes + predictions.mean(0) / 2).argmax(-1)
@@ -37,21 +34,10 @@ LIMIT = 2**27
 """Most numbers in the virtual points of a batch: half a GiB in float32."""
 
 
-def batch_within(limit: int, network: Staged, layers: Sequence[str], folds: int) -> int:
-    """Return how many images a pass may take."""
-    widest = max(math.prod(network.shape(layer)) for layer in layers) if network.input_shape else 1
-    return max(1, min(EVALUATION_BATCH, limit // (folds * widest)))
-
-
 @torch.no_grad()
-def majority_vote(
-    network: Staged,
-    data: Data,
-    method: SBA,
-    seed: int = 0,
-    batch: int | None = None,
-) -> Evaluation:
-    """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training.
+def majority_vote(network: Staged, data: Data, method: SBA, seed: int = 0, batch: int | None = None) -> Evaluation:
+    """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training. The
+    likelihood is that of the mean of the 1 + M distributions.
 
     Args:
         network: on the data's device; its mode is put back after evaluation mode.
@@ -60,12 +46,10 @@ def majority_vote(
         seed: of the virtual points.
         batch: images per pass of the raw points, whose standard deviation is the unit of σ; by default as many as evaluation
             takes, or fewer if their virtual points do not fit into :data:`LIMIT`.
-
-    Returns:
-        ``error`` of the vote, and ``nll`` of the mean of the 1 + M distributions.
     """
     layers = method.eligible(network)
-    batch = batch or batch_within(LIMIT, network, layers, method.folds)
+    widest = max(math.prod(network.shape(layer)) for layer in layers) if network.input_shape else 1
+    batch = batch or max(1, min(EVALUATION_BATCH, LIMIT // (method.folds * widest)))
     wrong, nll, n, skipped = 0.0, 0.0, 0, 0
     parts: Iterable[Split | Views] = data.test.parts(batch)
     with evaluating(network):

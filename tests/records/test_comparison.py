@@ -45,7 +45,7 @@ def test_virtual_points_have_a_layer_an_m_and_a_basis(name, layer, folds, basis)
 
 def test_what_is_measured_now_says_the_same_in_its_name_and_in_its_fields(monkeypatch):
     monkeypatch.setattr(contestants, "step_costs", lambda network, given, *_: ([1.0], {name: [2.0] for name in given}))
-    made = [*contestants.at_last_layer("resnet44", 40, 1.0, 1), *contestants.against_folds("alexnet", (1, 8), 1)]
-    made += contestants.against_layers("vgg16", 4, 32, 1)
+    made = [*contestants.at_last_layer("resnet44", 40, 1), *contestants.against_folds("alexnet", 1)]
+    made += contestants.against_layers("vgg16", 1)
     made += contestants.of_relatives("alexnet", 1)
     assert [one.about for one in made] == [from_name(one.name) for one in made] and Comparison() not in made

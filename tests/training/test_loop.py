@@ -14,8 +14,7 @@ from sba.core.rng import Step, fold_in
 from sba.data.in_memory import Split
 from sba.models.registry import build
 from sba.training.loop import Diverged
-from sba.training.objective import Objective
-from sba.training.setup import autotuned
+from sba.training.setup import Objective, autotuned
 
 # ----------------------------------------------------------------------------------------------------------- randomness
 
