@@ -148,27 +148,27 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("place", ["add", "forget"])
+@pytest.mark.parametrize("place", ["append", "Kept.forget"])
 def test_killed_around_the_moment_of_recording_nothing_is_lost_or_doubled(tmp_path, undisturbed, monkeypatch, place):
-    def kill(self, *_):
+    def kill(*_):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, place, kill)
+        patch.setattr(f"sba.studies.sweep.{place}", kill)
         with pytest.raises(Killed):
             swept(store(tmp_path))
-    assert len(stored(tmp_path)) == (place == "forget")
+    assert len(stored(tmp_path)) == (place == "Kept.forget")
     swept(store(tmp_path))
     assert stored(tmp_path) == undisturbed
 
 
 def test_a_line_torn_by_a_kill_is_made_again_from_the_finished_checkpoint(tmp_path, undisturbed, monkeypatch):
-    def tear(self, record):
-        self.results.write_bytes(json.dumps(record.as_json()).encode()[:100])
+    def tear(results, record):
+        results.write_bytes(json.dumps(record.as_json()).encode()[:100])
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", tear)
+        patch.setattr("sba.studies.sweep.append", tear)
         with pytest.raises(Killed):
             swept(store(tmp_path), CELLS[:1])
     with pytest.warns(TornRecordWarning, match="line 1: not a record"):
