@@ -11,6 +11,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import FORKED
 
 from sba import SBA, build, make_run, train
 from sba.core.bases import (
@@ -292,9 +293,10 @@ print(json.dumps({"finite": finite, "extra": size("VmHWM") - before}))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is read from /proc")
 @pytest.mark.parametrize(("network", "layer"), [("vgg16", "conv1_1"), ("resnet44", "conv1")])
-def test_the_widest_layers_are_augmented_within_two_gigabytes(network, layer):
+def test_the_widest_layers_are_augmented_within_two_gigabytes(tmp_path, forked, network, layer):
     """32 images, M = 4, forward and backward, in a process of its own; a dense Σ would take 16 and 1 GiB alone."""
-    command = [sys.executable, "-c", MEASURE, network, layer, "hadamard,channel"]
+    (tmp_path / "measure.py").write_text(MEASURE)
+    command = [sys.executable, FORKED, tmp_path / "measure.py", network, layer, "hadamard,channel"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert result["finite"] and 0 < result["extra"] < 2e9

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import brier_score_loss
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from sba.core.errors import ConfigError
 from sba.measure.calibration import brier_score, reliability
@@ -21,8 +20,12 @@ def drawn(n, classes, seed=0, scale=2.0):
     return logits, torch.randint(classes, (n,), generator=generator)
 
 
+@pytest.mark.xdist_group("torchmetrics")
 @pytest.mark.parametrize(("n", "classes", "bins"), [(500, 10, 15), (40, 2, 10), (1, 3, 15), (200, 4, 1)])
 def test_the_calibration_error_is_that_of_torchmetrics(n, classes, bins):
+    # it takes seconds to load, and one process of the tests needs it
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     logits, labels = drawn(n, classes)
     expected = multiclass_calibration_error(logits.softmax(1), labels, num_classes=classes, n_bins=bins, norm="l1")
     assert reliability(logits, labels, bins).error == pytest.approx(expected.item(), abs=1e-6)  # it computes in float32

@@ -145,6 +145,7 @@ def tiny_version():
         "MAIN": conditions[0],
         "CONDITIONS": conditions,
         "HOLDOUT": 200,
+        "ATTACKED": 60,
         "TUNING_SEEDS": (100,),
     }
     with pytest.MonkeyPatch.context() as patch:
