@@ -40,7 +40,7 @@ pytestmark = [
 PATHS = [str(Path(sba.__file__).parents[1]), str(Path(__file__).parents[1])]
 MANY = planned_runs(TINY, range(3))
 FEW = MANY[:6]
-LONG = planned_runs(TINY, [0], scale=20)[0]
+LONG, *LATER = [planned_runs(TINY, [seed], scale=20)[0] for seed in range(3)]
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
 FORKED = SMALL | {"setup_worker_path": PROGRAM}
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
@@ -52,7 +52,7 @@ HEAD = SPARE | {"_system_config": SOON | {"enable_worker_prestart": False}}
 def reference(tmp_path_factory):
     """The records of this process."""
     folder = tmp_path_factory.mktemp("local")
-    swept(store(folder), [*MANY, LONG])
+    swept(store(folder), [*MANY, LONG, *LATER])
     return stored(folder)
 
 
@@ -165,7 +165,7 @@ def test_sweep_and_node_that_die_and_one_that_is_stopped_lose_and_double_nothing
     on(cluster, tmp_path, [LONG], hear=heard.append, stop=lambda: any(e.kind == "epoch" for e in heard))
     assert heard[-1].kind == "stopped" and 0 < heard[-1].epoch < LONG.run.epochs and list(tmp_path.rglob(FILE))
 
-    # a third goes on, and loses a node that is at work
+    # a third goes on, and loses a node that is at work: on a run that takes longer than to hear of it and to kill
     (victim,) = cluster.worker_nodes
     events = []
 
@@ -174,11 +174,11 @@ def test_sweep_and_node_that_die_and_one_that_is_stopped_lose_and_double_nothing
         if event.kind == "started" and victim.node_id[:8] in event.text and victim in cluster.worker_nodes:
             cluster.remove_node(victim, allow_graceful=False)
 
-    on(cluster, tmp_path, [LONG, *FEW], hear=hear)
+    on(cluster, tmp_path, [LONG, *LATER, *FEW], hear=hear)
     assert victim not in cluster.worker_nodes
     assert next(e for e in events if e.kind == "started" and e.index == 0).epoch > 0
-    assert sorted(e.index for e in events if e.kind in ("found", "done")) == list(range(1 + len(FEW)))
-    assert stored(tmp_path) == {one.run.key: reference[one.run.key] for one in (LONG, *FEW)}
+    assert sorted(e.index for e in events if e.kind in ("found", "done")) == list(range(3 + len(FEW)))
+    assert stored(tmp_path) == {one.run.key: reference[one.run.key] for one in (LONG, *LATER, *FEW)}
 
 
 # ------------------------------------------------------------------------------------------------------ without a cluster
