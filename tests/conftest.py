@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import forked as commands
@@ -12,6 +13,7 @@ import hypothesis
 import pytest
 import torch
 from helpers import absent, deep_network
+from pages import BROWSERS
 from processes import context
 
 import sba
@@ -44,18 +46,24 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def forked(tmp_path_factory):
+def forked():
     """Serve the command lines that start with ``processes.FORKED``; those of a test get the variable that names the server."""
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(name := str(tmp_path_factory.mktemp("forked") / "socket"))
-        server.listen()
-        process = context().Process(target=commands.serve, args=(server,), daemon=True)
-        process.start()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(commands.SERVER, name)
-            yield
-        process.kill()
-        process.join()
+    # a socket's name has at most a hundred letters
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        name = f"{folder}/socket"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(name)
+            server.listen()
+            process = context().Process(target=commands.serve, args=(server,), daemon=True)
+            process.start()
+        # closed here: without the server a command is refused, and does not wait
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(commands.SERVER, name)
+                yield
+        finally:
+            process.kill()
+            process.join()
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +102,6 @@ def cifar():
     return sba.load("cifar10", root)
 
 
-# the shell draws pages alike and does without the windows around them, which cost half of the time
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
 @pytest.fixture(scope="session")
 def browser():
     """A browser of the system, driven by playwright."""
@@ -105,7 +109,7 @@ def browser():
 
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        absent("no browser: install Chromium (Debian, Ubuntu: apt install chromium) or Chrome")
+        absent("no browser: install Chromium (Debian: apt install chromium-headless-shell, or chromium) or Chrome")
     with sync_playwright() as playwright:
         # a container has no user namespaces for Chromium's sandbox; the pages are the book's own
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -1,12 +1,15 @@
 """Command lines whose processes are forked from one that has loaded already what takes seconds to load.
 
-``python forked.py -m sba …`` and ``python forked.py script.py …`` are what they are without ``forked.py``, but that :func:`serve`
-forks the process that does it. The fixture ``forked`` starts the server. Ray starts this file in place of its own
-``setup_worker.py``, and kills its processes by the number that they report.
+For ``python forked.py -m sba …`` and ``python forked.py script.py …`` :func:`serve` forks the process that does it. The fixture
+``forked`` starts the server. Ray starts this file in place of its own ``setup_worker.py``, and kills its processes by the number
+that they report. Such a process has loaded sba and its packages already, and ends by SIGKILL when its client ends: what is about
+imports or about signals needs a process of its own.
 """
 
 import atexit
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import signal
@@ -20,10 +23,11 @@ SERVER = "SBA_TESTS_FORKED"
 
 
 def serve(server):
-    """Fork a process for every command that comes."""
+    """Fork a process for every command that comes, as long as there is the process of the tests."""
     # nobody waits for them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
+    tests = multiprocessing.parent_process().sentinel
+    while tests not in multiprocessing.connection.wait([server, tests]):
         line, _ = server.accept()
         if os.fork() == 0:
             server.close()
@@ -47,7 +51,11 @@ def become(line):
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        sys.path[1:1] = environment.get("PYTHONPATH", "").split(os.pathsep)
+        own = os.path.dirname(os.path.abspath(__file__))
+        sys.path[1:] = [path for path in sys.path[1:] if os.path.abspath(path) != own]
+        sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+        # a child of the server, but no daemon, which could have no processes of its own
+        multiprocessing.current_process()._config["daemon"] = False
         execute(words)
         status = 0
     except SystemExit as error:

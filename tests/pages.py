@@ -22,6 +22,8 @@ FILES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.relative_to
 FORWARDS = [p for p in FILES if 'http-equiv="refresh"' in p.read_text(encoding="utf-8")]
 PAGES = [p for p in FILES if p not in FORWARDS]
 HOSTED = {"url": "https://github.com/somebody/some-book", "branch": "trunk"}
+# the shell draws pages alike and does without the windows around them, which cost half of the time
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 EXPLORERS = [p for p in PAGES if re.search(f'type="{re.escape(VIEW)}"', p.read_text(encoding="utf-8"))]

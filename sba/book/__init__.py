@@ -5,7 +5,13 @@ from typing import Any, cast
 
 from sba.core.errors import require
 
-# jsonschema, which nbformat imports, would take 2 s to load this, and no notebook holds what it checks
-sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+SLOW = "rfc3987_syntax"
 
 require(__name__, "book", "matplotlib", "papermill", "nbformat", "yaml", "anywidget", "ipywidgets")
+
+# jsonschema, which nbformat imports, would take 2 s to load this, and no notebook holds what it checks
+if SLOW not in sys.modules:
+    sys.modules[SLOW] = cast(Any, None)
+    import nbformat  # noqa: F401
+
+    del sys.modules[SLOW]

@@ -102,7 +102,8 @@ def pgd(
     2018); return images of the same shape, where the last step led.
 
     Pixels have shape (N, C, H, W), labels (N,). The radius of the ball counts in units of the pixels' range. ``start``, of the
-    pixels' shape (:func:`random_shift`), is added to them before the first step.
+    pixels' shape (:func:`random_shift`), is added to them before the first step, nothing by default. ``predict`` is in evaluation
+    mode, ``norm`` is "inf" or "2", of the difference of two images.
     """
     rate = STRIDE * radius / max(steps, 1)
     moved = pixels if start is None else (pixels + project(start, radius, norm)).clamp(0, 1)

@@ -20,7 +20,8 @@ def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
 @torch.no_grad()
 def shaken(network: Staged, data: Data, layer: str, sigma: float, seed: int = 0) -> tuple[float, float]:
     """Disturb a network's activations of one layer by Gaussian noise without bound or basis, whose standard deviation ``sigma``
-    counts in each feature's own over a batch of images. The network is on the data's device, and its mode is put back.
+    counts in each feature's own over a batch of images. The network is on the data's device, and its mode is put back. The layer is
+    any but the last, "input" for the normalised image; the data is in memory, and ``seed`` is that of the noise.
 
     Return the misclassified images in per cent, after one draw each, and the mean D_KL(Y ‖ Y′) in nats between the predictions
     without noise and with it.

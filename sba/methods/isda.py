@@ -9,6 +9,7 @@ by Jensen's inequality on the logarithm and the moments of e^{(w_c − w_y)ᵀã
 its label: it is an entry of one table of C×C numbers.
 """
 
+import math
 import warnings
 from typing import Any, ClassVar, NamedTuple
 
@@ -172,8 +173,11 @@ def isda_logits(logits: Tensor, labels: Tensor, table: Tensor, strength: float) 
     """Return z_c + (λ/2) T[y, c]: their cross-entropy is at least the expected one over ã ~ N(a, λ Σ_y).
 
     Logits z have shape (B, C), labels y (B,), and T is that of :func:`quadratic_table`; λ ≥ 0. The result has shape (B, C), in
-    float32 at least. The logit of the label is always that of ``logits``.
+    float32 at least; with λ = 0 it is ``logits`` themselves. The logit of the label is always that of ``logits``.
     """
+    check_range("strength (λ)", strength, 0, math.inf)
+    if not strength:
+        return logits
     logits = full_precision(logits)
     return logits + (strength / 2) * table[labels].to(logits.dtype)
 

@@ -68,8 +68,13 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     ``arange(B).roll(k)`` leaves no row in its block; on a batch that is shuffled already, blocks matched so are independent.
 
     Images or activations x have shape (B, …), the permutation ``order`` (B,), on the device of x; so has the permutation that is
-    returned, for :func:`sba.methods.mixup.mix`. No gradient flows.
+    returned, for :func:`sba.methods.mixup.mix`. No gradient flows. k = 1 is ordinary mixup, whose partners are ``order``; below it
+    is a :class:`ConfigError`.
     """
+    if k < 1:
+        raise ConfigError(f"k: blocks need at least 1 row, not {k}; give 1 for ordinary mixup")
+    if k == 1:
+        return order
     points = full_precision(x.flatten(1))
     whole = len(x) // k * k
     partners = []

@@ -46,7 +46,8 @@ def beta(u: float, alpha: float) -> float:
 def mix(x: Tensor, partners: Tensor, lam: float | Tensor) -> Tensor:
     """Interpolate rows: λ x_i + (1 − λ) x_{partners[i]} (Zhang et al., 2018; Verma et al., 2019).
 
-    Images or activations x have shape (B, …); type and memory format are kept. If λ is the number 1, ``x`` itself is returned.
+    Images or activations x have shape (B, …), partners are indices of shape (B,); type and memory format are kept. If λ is the
+    number 1, ``x`` itself is returned.
     """
     check_share(lam, len(x))
     if isinstance(lam, Tensor):
@@ -63,7 +64,8 @@ def mixed_labels(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: fl
 
 
 def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor) -> Tensor:
-    """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label."""
+    """λ CE(y_a) + (1 − λ) CE(y_b) in nats, averaged over the batch: the cross-entropy against the mixed label. The number λ = 1
+    gives the plain one, by the same call."""
     check_mixture(logits, labels, partner_labels, lam)
     logits = full_precision(logits)
     if not isinstance(lam, Tensor) and lam == 1:
@@ -148,9 +150,14 @@ def drawn(h: Tensor, now: Step, alpha: float) -> tuple[Tensor, float]:
 
 
 def mixed_terms(
-    network: Staged, x: Tensor, y: Tensor, now: Step, layers: tuple[str, ...],
-    match: Callable[[Tensor], tuple[Tensor, float]], form: Callable[..., Tensor] = mixed_cross_entropy,
-) -> dict[str, Tensor]:  # fmt: skip
+    network: Staged,
+    x: Tensor,
+    y: Tensor,
+    now: Step,
+    layers: tuple[str, ...],
+    match: Callable[[Tensor], tuple[Tensor, float]],
+    form: Callable[..., Tensor] = mixed_cross_entropy,
+) -> dict[str, Tensor]:
     """Mix a batch at one of the layers with the partners and λ that ``match`` gives its activations; return the loss as
     :meth:`sba.core.method.Method.terms` does."""
     layer = sample_layer(layers, now)

@@ -30,8 +30,8 @@ def place(where: str) -> tuple[Any, str]:
 
 
 class Kept:
-    """The checkpoint of a run, kept ``where`` all are: in a folder or at a URL, or :data:`NODE`. As a context it is brought to
-    ``folder`` on this machine at the start, for :class:`sba.training.loop.Training`.
+    """The checkpoint of the run ``title``, kept ``where`` all are: in a folder or at a URL, or :data:`NODE`. As a context it is
+    brought to ``folder`` on this machine at the start, for :class:`sba.training.loop.Training`.
 
     Raises:
         ConfigError: as :func:`place`.

@@ -37,7 +37,7 @@ LIMIT = 2**27
 @torch.no_grad()
 def majority_vote(network: Staged, data: Data, method: SBA, seed: int = 0, batch: int | None = None) -> Evaluation:
     """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training. The
-    likelihood is that of the mean of the 1 + M distributions.
+    error is that of the vote, the likelihood that of the mean of the 1 + M distributions.
 
     Args:
         network: on the data's device; its mode is put back after evaluation mode.

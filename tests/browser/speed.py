@@ -1,5 +1,6 @@
 """Measure the playground: training steps and redraws a second in headless Chromium. Run it: python tests/browser/speed.py"""
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pages import live
+from pages import BROWSERS, live
 
 from sba.book import explore
 
@@ -20,7 +21,8 @@ COUNTS = (
 def main() -> None:
     """Print steps (of both networks together) and redraws a second at each layer, augmented with ω = π/3 and at every step."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
+        found = next(filter(None, map(shutil.which, BROWSERS)))
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         address = live(explore.playground(), Path(folder) / "page.html")
         for layer in ("input", "hidden 1", "hidden 2"):
             for omega in (1.0472, 0.0):

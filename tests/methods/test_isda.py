@@ -130,6 +130,14 @@ def test_at_the_start_the_loss_is_the_cross_entropy_bit_for_bit():
     assert null is logits and memory.count.any()
 
 
+def test_without_strength_the_loss_is_the_cross_entropy_bit_for_bit():
+    logits, labels = normal(20, 5).float().requires_grad_(), torch.arange(20) % 5
+    plain = F.cross_entropy(logits, labels)
+    null = F.cross_entropy(isda_logits(logits, labels, torch.full((5, 5), torch.inf), 0.0), labels)
+    assert torch.equal(null, plain)
+    assert torch.equal(*(torch.autograd.grad(loss, logits)[0] for loss in (null, plain)))
+
+
 def test_low_precision_logits_are_raised_in_float32():
     logits, labels = normal(20, 5).bfloat16(), torch.arange(20) % 5
     table = quadratic_table(normal(5, 3), covariances(5, 3))

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from sba.core.errors import ConfigError
 from sba.methods.kmixup import KMixup, alpha_for, assign, mean_squared_step, mismatches, pairs, shrinkage
 from sba.methods.mixup import mix
 
@@ -171,6 +172,13 @@ def test_over_permutations_of_the_batch_with_itself_the_best_is_the_identity():
     rows, columns = linear_sum_assignment(cdist(x, x, "sqeuclidean"))
     assert (rows == columns).all()
     assert r"\colon B_j \to B'_j" in KMixup.formula
+
+
+def test_blocks_of_one_row_are_mixup_and_smaller_ones_are_refused():
+    x, order = batch()
+    assert torch.equal(pairs(x, order, 1), order)
+    with pytest.raises(ConfigError, match="k: blocks need at least 1 row, not 0; give 1"):
+        pairs(x, order, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------------ α_k

@@ -10,6 +10,7 @@ from sba.core.errors import ConfigError
 from sba.methods.bamboo import ball
 from sba.methods.closed_form import bernoulli_cumulant, dropout_bound, dropout_variance
 from sba.methods.decoupled import class_weight, decoupled_binary_cross_entropy, decoupled_loss, weights
+from sba.methods.isda import isda_logits
 from sba.methods.kmixup import alpha_for, mean_squared_step
 from sba.methods.mixup import beta, cutmix_box, mix, mixed_binary_cross_entropy, mixed_cross_entropy
 
@@ -59,6 +60,10 @@ def test_alpha_is_a_number_from_0(call, alpha):
         (lambda: decoupled_loss(*PAIR, 0.3, "most"), MODE),
         (lambda: class_weight(1.2, 1.0), "share (λ): 1.2 is not allowed; give a number in [0, 1]"),
         (lambda: class_weight(0.2, -1.0), "power: -1.0 is not allowed; give a number in [0, ∞)"),
+        (
+            lambda: isda_logits(Z, Y, torch.zeros(3, 3), -1.0),
+            "strength (λ): -1.0 is not allowed; give a number in [0, ∞)",
+        ),
         (
             lambda: ball((2, 3), 2, -1.0, torch.Generator()),
             "radius (r): -1.0 is not allowed; give a number in [0, ∞)",

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,6 +178,7 @@ def test_sweep_and_node_that_die_and_one_that_is_stopped_lose_and_double_nothing
     on(cluster, tmp_path, [LONG, *LATER, *FEW], hear=hear)
     assert victim not in cluster.worker_nodes
     assert next(e for e in events if e.kind == "started" and e.index == 0).epoch > 0
+    assert max(Counter(e.index for e in events if e.kind == "started").values()) > 1, "nothing was done again"
     assert sorted(e.index for e in events if e.kind in ("found", "done")) == list(range(3 + len(FEW)))
     assert stored(tmp_path) == {one.run.key: reference[one.run.key] for one in (LONG, *LATER, *FEW)}
 

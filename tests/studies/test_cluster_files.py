@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,10 @@ SLURM = {
     "SLURM_CPUS_PER_TASK": "4",
     "SLURM_GPUS_ON_NODE": "2",
 }
+NOW = 1_800_000_000
+"""Seconds of the clock, which stands: what is left of a job's time is to be known."""
 STAND_INS = {
+    "date": f"echo {NOW}",
     # the options of a real one stand in the head of the script
     "srun": 'exec "$@"',
     "scontrol": 'if [ "$1" = show ]; then printf "n1\\nn2\\n"; else echo "$@" >> said; fi',
@@ -54,7 +56,7 @@ def cluster(tmp_path, forked):
         own = {
             "PATH": f"{tools}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
-            "SLURM_JOB_END_TIME": f"{int(time.time()) + seconds}",
+            "SLURM_JOB_END_TIME": f"{NOW + seconds}",
         }
         environment = os.environ | SLURM | own | given
         command = [shutil.which("bash"), FOLDER / script, *arguments]
@@ -97,9 +99,17 @@ def test_an_array_makes_every_seed_once_and_its_files_are_one_store(cluster, tmp
 
 
 def test_a_job_whose_time_is_over_is_queued_again(cluster, tmp_path):
-    done = cluster("sweep-array.sbatch", *STUDY, seconds=200, SLURM_ARRAY_TASK_ID="0", DEVICE="cpu")
+    long = ["omega-eta", "--where", "moons"]
+    done = cluster("sweep-array.sbatch", *long, seconds=301, SLURM_ARRAY_TASK_ID="0", DEVICE="cpu")
     assert done.returncode == 3 and "the same command goes on" in done.stderr
     assert words(tmp_path / "said") == ["requeue 7_0"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_job_without_time_to_train_is_refused_and_not_queued_again(cluster, tmp_path, script):
+    done = cluster(script.name, *STUDY, seconds=300, SLURM_ARRAY_TASK_ID="0")
+    assert done.returncode == 2 and done.stderr.startswith("--time: five minutes are kept for checkpoints")
+    assert not (tmp_path / "said").exists()
 
 
 @pytest.mark.parametrize("status", ["0", "2", "3"])

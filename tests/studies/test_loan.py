@@ -56,8 +56,8 @@ def test_two_loans_in_two_folders_go_on_with_one_run(tmp_path, loan):
     def further(done, *arguments):
         """Repeat a loan until the run has more epochs: on a busy machine the first one may end before its first epoch does."""
         calls = []
-        for _ in range(20):
-            found, heard = loan(0.05, *arguments)
+        for tries in range(8):
+            found, heard = loan(0.05 * 2**tries, *arguments)
             assert found.returncode == 3, found.stderr
             calls += heard
             if (now := epochs_done(arguments[1] / long.title) or 0) > done:
