@@ -12,7 +12,7 @@ import pytest
 from pages import EXPLORERS, PAGES, SITE, STATE, VIEW, extension, served
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.usefixtures("site"), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.usefixtures("site")
 HOST = SITE / "_static" / "widgets" / "host.js"
 PHONE = {"width": 390, "height": 844}
 SLOW = 50.0
