@@ -21,13 +21,6 @@ DIGITS = ("all together", "dropout points", "Gaussian points")
 """The ingredients that are drawn, from the study of ablations on a hundred digits."""
 
 
-def claimed(dataset: str, network: str, method: str = "sba") -> float | None:
-    """Return the difference in error between a method and plain training that the paper states for a row of Table 1, in points;
-    None if it states none."""
-    own, base = (paper.reported(dataset, network, name) for name in (method, "erm"))
-    return own.error - base.error if own and base else None
-
-
 def answer_rows(records: Iterable[Record]) -> list[Row]:
     """List the differences from plain training: full runs on CIFAR-10, then the ingredients on a hundred digits."""
     records = list(records)
@@ -39,7 +32,7 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
             part[1],
             style.colour(one.column),
             part[1].n >= MINIMUM,
-            claimed(*ROWS[0]) if one.column == "sba" and one.run.network == ROWS[0][1] else None,
+            paper.stated_difference(*ROWS[0]) if one.column == "sba" and one.run.network == ROWS[0][1] else None,
         )
         for one in whole
         if (part := over_part(one, known))

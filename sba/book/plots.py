@@ -113,7 +113,6 @@ def of_row(index: Index, dataset: str, network: str) -> list[tuple[Run, Runs]]:
 def changes(index: Index, dataset: str, network: str) -> list[Row]:
     """Compare each method of a row of Table 1 with plain training, a composed one with the part that it adds to; best first."""
     rows: list[Row] = []
-    base = paper.reported(dataset, network, "erm")
     for run, runs in of_row(index, dataset, network):
         other, name = without(run), column(run)
         if setting_of(other) == setting_of(run):
@@ -121,8 +120,7 @@ def changes(index: Index, dataset: str, network: str) -> list[Row]:
         found = contrast(runs, index.get(setting_of(other), {}))
         part = "" if column(other) == "erm" else f"\nminus {title(column(other))}"
         label = title(name) + part + (f" (n={found.n})" if found else "")
-        stated = None if part else paper.reported(dataset, network, name)
-        claim = stated.error - base.error if base and stated else None
+        claim = None if part else paper.stated_difference(dataset, network, name)
         rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM, claim))
     return sorted(rows, key=lambda row: (row.found is None, row.found and row.found.mean))
 

@@ -161,7 +161,7 @@ def choice(label: str, options: Sequence[str], index: int = 0, tooltip: str = ""
     repeat themselves are a :class:`ConfigError`."""
     if len(set(options)) < len(options):
         raise ConfigError(f"options: {list(options)!r} repeat themselves; give each a name of its own")
-    return ipywidgets.Dropdown(options=list(options), index=index, description=label, tooltip=tooltip, **LOOK)
+    return ipywidgets.Dropdown(options=list(options), index=index, description=label, tooltip=tooltip or label, **LOOK)
 
 
 def count(label: str, low: int, high: int, value: int, tooltip: str) -> ipywidgets.IntSlider:

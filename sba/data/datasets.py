@@ -166,9 +166,15 @@ def load(
 
 
 def put_together(
-    name: str, train: Any, test: Any, classes: tuple[str, ...], moments: tuple[tuple[float, ...], tuple[float, ...]],
-    holdout: int, root: pathlib.Path | None = None, more: str = "",
-) -> Data:  # fmt: skip
+    name: str,
+    train: Any,
+    test: Any,
+    classes: tuple[str, ...],
+    moments: tuple[tuple[float, ...], tuple[float, ...]],
+    holdout: int,
+    root: pathlib.Path | None = None,
+    more: str = "",
+) -> Data:
     """Hold images out of the first split if that is asked for, and make a data set, which has its fingerprint for a name if it has
     none; arguments and errors as for :func:`load` and :class:`Data`."""
     if not 0 <= holdout < len(train):

@@ -22,7 +22,7 @@ from sba.core.method import Method, check_layers, sample_layer
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.checks import check_range
-from sba.methods.mixup import Mixup, check_mixture, cutmix, cutmix_box, drawn, mix, mixed_cross_entropy
+from sba.methods.mixup import Mixup, check_mixture, cutmix, cutmix_box, draw_mixture, mix, mixed_cross_entropy
 
 Mode = Literal["both", "more", "less"]
 """Classes that take part: both, those with a share of at least ½, or those with at most ½; at λ = ½ all three agree."""
@@ -158,7 +158,7 @@ class DecoupledMixup(Method):
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
-        partners, lam = drawn(h, now, self.alpha)
+        partners, lam = draw_mixture(h, now, self.alpha)
         h, lam = self.mixed(h, partners, lam, now)
         logits = network(h, after=layer)
         check_labels(y, logits, self.soft)

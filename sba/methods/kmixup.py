@@ -22,7 +22,7 @@ from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.methods.checks import check_range
-from sba.methods.mixup import MIXED_LOSS, Mixup, beta, drawn, mixed_terms
+from sba.methods.mixup import MIXED_LOSS, Mixup, beta, draw_mixture, mixed_terms
 
 LARGEST = 100.0
 """Bound of α_k: that of the authors' code."""
@@ -182,7 +182,7 @@ class KMixup(Method):
     def matching(self, h: Tensor, now: Step) -> tuple[Tensor, float]:
         """Match the rows of h; return their partners and λ, one number for all ranks."""
         if self.k == 1 or not self.alpha:
-            return drawn(h, now, self.alpha)
+            return draw_mixture(h, now, self.alpha)
         self.check_batch(len(h), 1)
         # no block meets itself; batches are shuffled already, so blocks matched with the next ones are independent
         order = torch.arange(len(h), device=h.device).roll(self.k)

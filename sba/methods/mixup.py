@@ -143,7 +143,7 @@ def cutmix(x: Tensor, partners: Tensor, box: Box) -> tuple[Tensor, float]:
     return mixed, 1 - area / (x.shape[-2] * x.shape[-1])
 
 
-def drawn(h: Tensor, now: Step, alpha: float) -> tuple[Tensor, float]:
+def draw_mixture(h: Tensor, now: Step, alpha: float) -> tuple[Tensor, float]:
     """Draw another order of the rows of h, of shape (B,), and λ ~ Beta(α, α) for all of them."""
     order = torch.randperm(len(h), generator=now.generator("partners", h.device), device=h.device)
     return order, beta(now.uniform("weight"), alpha)
@@ -204,7 +204,7 @@ class Mixup(Method):
         check_layers(self.layers, network, mixing=True)
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
-        return mixed_terms(network, x, y, now, self.layers, lambda h: drawn(h, now, self.alpha))
+        return mixed_terms(network, x, y, now, self.layers, lambda h: draw_mixture(h, now, self.alpha))
 
 
 @configuration
@@ -240,7 +240,7 @@ class ManifoldMixup(Method):
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         form = mixed_cross_entropy if self.loss == "ce" else mixed_binary_cross_entropy
-        return mixed_terms(network, x, y, now, self.eligible(network), lambda h: drawn(h, now, self.alpha), form)
+        return mixed_terms(network, x, y, now, self.eligible(network), lambda h: draw_mixture(h, now, self.alpha), form)
 
 
 def resolution_ends(network: Staged) -> list[str]:

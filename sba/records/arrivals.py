@@ -55,7 +55,7 @@ def sooner(ours: Arrivals, theirs: Arrivals) -> Contrast:
     """Compare times until a threshold by a permutation test of the difference of restricted means, below 0 if ours is sooner.
 
     All splits are tried if there are at most 9,999 (Horiguchi and Uno, 2020). Runs are not paired: with five pairs the least
-    p-value would be 0.06. Other horizons raise a ``ValueError``.
+    p-value would be 0.06. Horizons that differ raise a ``ValueError``.
     """
     if ours.horizon != theirs.horizon:
         raise ValueError(f"horizon: {ours.horizon} and {theirs.horizon} epochs cannot be compared")

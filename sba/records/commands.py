@@ -17,8 +17,11 @@ def command(record: RunRecord) -> str:
     # the order of floating-point sums on a CPU depends on the threads
     threads = record.threads if record.device == "cpu" else None
     told = command_of(record.run, record.device, threads, record.processes)
-    voted = isinstance(record, TrainRecord) and record.written_vote is not None
-    return told + " --compile" * record.compiled + " --vote" * voted
+    if record.compiled:
+        told += " --compile"
+    if isinstance(record, TrainRecord) and record.written_vote is not None:
+        told += " --vote"
+    return told
 
 
 def command_of(run: Run, device: str = "cpu", threads: int | None = None, processes: int = 1) -> str:

@@ -103,7 +103,7 @@ def checkpoint_bytes(run: Run) -> int:
     return 2 * 4 * count_parameters(counted(run.network, size(run)[1])[0])
 
 
-def timed(records: Iterable[Record]) -> dict[str, TrainRecord]:
+def newest_plain(records: Iterable[Record]) -> dict[str, TrainRecord]:
     """Choose for each network, in the order of the rows, its newest run of plain training on ten classes, in whatever regime."""
     own = [r for r in records if isinstance(r, TrainRecord) and r.study == IMAGENETTE.name and column(r.run) == "erm"]
     newest = {r.run.network: r for r in sorted(own, key=lambda r: r.date)}

@@ -88,3 +88,10 @@ def stated(dataset: str, network: str, method: str) -> Reported:
 def reported(dataset: str, network: str, method: str) -> Reported | None:
     """Return the paper's number in Table 1, or None if it has none."""
     return next((r for r in TABLE1 if (r.dataset, r.network, r.method) == (dataset, network, method)), None)
+
+
+def stated_difference(dataset: str, network: str, method: str = "sba") -> float | None:
+    """Return the difference in error between a method and plain training that the paper states for a row of Table 1, in points;
+    None if it states none."""
+    own, base = (reported(dataset, network, name) for name in (method, "erm"))
+    return own.error - base.error if own and base else None

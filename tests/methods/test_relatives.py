@@ -158,7 +158,7 @@ def test_decoupled_loss_is_continuous_where_nothing_is_mixed(monkeypatch, loss):
     order = torch.randperm(len(x))
 
     def total(lam, images, labels):
-        monkeypatch.setattr("sba.methods.decoupled.drawn", lambda h, now, alpha: (order, lam))
+        monkeypatch.setattr("sba.methods.decoupled.draw_mixture", lambda h, now, alpha: (order, lam))
         terms = DecoupledMixup(loss=loss, eta=0.1).terms(network, images, labels, Step(0, 2), None)
         return sum(terms.values()).item()
 

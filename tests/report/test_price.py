@@ -14,10 +14,10 @@ from sba.report.price import (
     hours,
     hours_at,
     images_per_second,
+    newest_plain,
     size,
     speeds,
     steps,
-    timed,
     with_folds,
 )
 from sba.studies.paper_runs import IMAGENETTE, TABLE1, TABLE1_IMAGENET, imagenet_row, imagenette
@@ -101,10 +101,10 @@ def test_the_speed_is_that_of_the_newest_plain_run_of_each_network_in_whatever_r
     older = parse(content(former, id="older", study="imagenette", date="2025-01-01T00:00:00Z"))
     newer = parse(content(former, id="newer", study="imagenette", date="2027-01-01T00:00:00Z"))
     ids = {CELLS[i].run.network: FOUND[i].id for i in (0, 3, 5)}
-    assert {n: r.id for n, r in timed([older, *reversed(FOUND)]).items()} == ids
-    assert list(timed(FOUND)) == ["alexnet_imagenet", "resnet50", "vgg16_imagenet"]
-    assert timed([*FOUND, newer])["resnet50"].id == "newer" and timed([older]).keys() == {"resnet50"}
-    assert timed([made(CELLS[0], 1.0, study=""), bench("a")]) == {}
+    assert {n: r.id for n, r in newest_plain([older, *reversed(FOUND)]).items()} == ids
+    assert list(newest_plain(FOUND)) == ["alexnet_imagenet", "resnet50", "vgg16_imagenet"]
+    assert newest_plain([*FOUND, newer])["resnet50"].id == "newer" and newest_plain([older]).keys() == {"resnet50"}
+    assert newest_plain([made(CELLS[0], 1.0, study=""), bench("a")]) == {}
     assert [with_folds(r.run) for r in FOUND[:3]] == ["Baseline", "SBA, M = 8", "BA, M = 2"]
 
 

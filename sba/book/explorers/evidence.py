@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sba.book import style
-from sba.book.answer import claimed
 from sba.book.explorers.ablate import plain_parameters
 from sba.book.widgets import Explorer, Picture, choice, count
 from sba.core.errors import ResultsError
@@ -18,7 +17,7 @@ from sba.records.schema import Record, setting_of
 from sba.records.stats import interval
 from sba.report.averages import averages, plain
 from sba.report.averages import evidence as tested
-from sba.studies import ablations
+from sba.studies import ablations, paper
 
 HINT = "Choose a method and add seeds one by one: when does the interval leave zero, and does the paper's claim ever lie in it?"
 ALT = (
@@ -56,7 +55,7 @@ def of_tables(records: Sequence[Record]) -> list[dict[str, Any]]:
         if one.reduced or setting_of(plain(run)) == one.records[0].setting or not set(base) & set(one.by_seed):
             continue
         name = f"{title(run.dataset)}, {title(run.network)}: {title(one.column)}"
-        found.append(described(name, one.by_seed, base, claimed(run.dataset, run.network, one.column)))
+        found.append(described(name, one.by_seed, base, paper.stated_difference(run.dataset, run.network, one.column)))
     return found
 
 
