@@ -10,9 +10,11 @@ from sba.book.plots import Drawn, Row, forest, signed
 from sba.records.judging import MINIMUM
 from sba.records.names import title
 from sba.records.schema import Record
+from sba.report import when
 from sba.report.averages import averages, evidence, over_part
 from sba.report.ingredients import ingredients
 from sba.studies import paper
+from sba.studies.contenders import MAIN, NAMED
 from sba.studies.paper_runs import ROWS
 
 PICTURE = pathlib.Path("book", "_assets", "answer.svg")
@@ -22,7 +24,8 @@ DIGITS = ("all together", "dropout points", "Gaussian points")
 
 
 def answer_rows(records: Iterable[Record]) -> list[Row]:
-    """List the differences from plain training: full runs on CIFAR-10, then the ingredients on a hundred digits."""
+    """List the differences from plain training: full runs on CIFAR-10, tuned contenders on little of it, and the ingredients on
+    a hundred digits."""
     records = list(records)
     known = averages(evidence(records))
     whole = [one for one in known if one.run.dataset == "cifar10" and not one.reduced]
@@ -36,6 +39,11 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
         )
         for one in whole
         if (part := over_part(one, known))
+    ]
+    rows += [
+        Row(f"{MAIN.name}: {one.name} (n={one.n})", one.found, style.colour(NAMED[one.name].base["method"]), True)
+        for one in when.compared(records, MAIN)
+        if NAMED[one.name].core and one.n == one.wanted
     ]
     parts = {one.name: one.error for one in ingredients(records)}
     for name in (n for n in DIGITS if n in parts):

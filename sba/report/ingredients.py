@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from sba.records.compare import at_seeds, indexed
 from sba.records.inference import Contrast, contrast
-from sba.records.judging import HOLDS, OPEN, judge_signs
+from sba.records.judging import FAILS, HOLDS, OPEN, judge_signs
 from sba.records.schema import BenchRecord, Record
+from sba.report import when
 from sba.studies.ablations import GROUPS, NAME, Variant, final_nll, vote_effect
+from sba.studies.contenders import MAIN
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ ASKED = (
     ("all together", "SBA lowers the test error", "against plain training", "", PLAIN),
 )  # fmt: skip
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
+LITTLE_DATA = {
+    "SBA": ("all together, tuned", "SBA lowers the test error"),
+    "dropout": ("plain dropout in SBA's place, tuned", "not compared"),
+}
+"""Contenders of the study of little data that have a row each: the part's name, and what the paper says."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -85,9 +92,10 @@ def lines(records: Iterable[Record]) -> list[Line]:
     """Write the table of ingredients, and what a step costs below it."""
     records = list(records)
     found = [
-        Line(one.name, one.claim, (one.against, *differences(one)), f"n = {one.error.n}", one.verdict)
+        Line(one.name, one.claim, (one.against, *differences(one.error, one.nll)), f"n = {one.error.n}", one.verdict)
         for one in ingredients(records)
     ]
+    found += little_data(records)
     if costs := layer_costs(records):
         late, early = costs
         told = [f"{one.value:.2f} at {one.compared.layer}" for one in costs]
@@ -103,9 +111,26 @@ def lines(records: Iterable[Record]) -> list[Line]:
     return found
 
 
-def differences(one: Ingredient) -> list[str]:
-    """Write the differences of an ingredient with half of their intervals."""
-    units = ((one.error, 2, "points"), (one.nll, 3, "nats"))
+def little_data(records: Iterable[Record]) -> list[Line]:
+    """Write what SBA, and dropout in its place, change on little data once all runs are there; verdicts are that study's own."""
+    errors, losses = ({c.name: c for c in when.compared(records, MAIN, m)} for m in (when.ERROR, when.NLL))
+    said = {when.BETTER: HOLDS, when.WORSE: FAILS}
+    against = f"against plain training, tuned alike, {MAIN.name} of CIFAR-10"
+    return [
+        Line(
+            *about,
+            (against, *differences(one.found, losses[name].found)),
+            f"n = {one.n}",
+            said.get(one.verdict, one.verdict),
+        )
+        for name, about in LITTLE_DATA.items()
+        if (one := errors[name]).found and one.n == one.wanted
+    ]
+
+
+def differences(error: Contrast, nll: Contrast | None) -> list[str]:
+    """Write the differences in error and in likelihood with half of their intervals."""
+    units = ((error, 2, "points"), (nll, 3, "nats"))
     told = [f"{c.mean:+.{digits}f} ± {c.half:.{digits}f} {unit}" for c, digits, unit in units if c is not None]
     return [text.replace("-", "−") for text in told]
 

@@ -1,7 +1,7 @@
 """When does SBA help? What the records of the study of little data say: differences from plain training, and what follows."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,21 +117,34 @@ def mechanism(records: Iterable[Record], condition: Condition, measure: Measure 
 
 
 def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
-    """Derive the decision rule, three sentences, from the comparisons of errors in the conditions that have all their runs."""
-    over = {name: own for name, own in found.items() if all(c.n == c.wanted for c in own)}
+    """Derive the decision rule, three sentences, from the comparisons of errors that have all their runs; Holm's correction
+    counts the others as differences of nothing, so what is found stays when they are run."""
+    over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
     if not over:
-        return ["As long as no condition has all its runs, nothing is advised."]
+        return ["As long as no contender has all its runs in a condition, nothing is advised."]
+    left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
     better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
-    ours = {
-        name: [c.name for c in own if c.name.startswith("SBA") or c.name == "earlier"] for name, own in better.items()
-    }
-    where = "; ".join(f"{name} ({', '.join(own)})" for name, own in ours.items() if own)
-    dropout = "; ".join(name for name, own in better.items() if any(c.name == "dropout" for c in own))
     best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
     lowest = "; ".join(f"{name}: {c.name}, {c.found} points at {c.cost:.1f} times the time" for name, c in best.items())
-    rest = ", ".join(name for name in found if name not in over)
+    rest = "; ".join(f"{name}, {n} of {len(found[name])} contenders" for name, n in left.items() if n)
     return [
-        f"SBA lowers the error in {where}." if where else f"SBA, in no form, lowers the error in {', '.join(over)}.",
-        f"Plain dropout lowers it in {dropout}." if dropout else "Nor does plain dropout.",
+        sentence("SBA", over, lambda name: name.startswith("SBA") or name == "earlier"),
+        sentence("plain dropout", over, lambda name: name == "dropout"),
         (f"Use what lowers it most: {lowest}." if lowest else "Train plainly.") + (f" Open: {rest}." if rest else ""),
     ]
+
+
+def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool]) -> str:
+    """Say in which conditions a kind of contender lowers the error, and if in none, where no gain is shown."""
+
+    def places(verdicts: Container[str]) -> str:
+        own = {
+            condition: [c.name for c in done if belongs(c.name) and c.verdict in verdicts]
+            for condition, done in over.items()
+        }
+        return "; ".join(f"{condition} ({', '.join(names)})" for condition, names in own.items() if names)
+
+    if where := places([BETTER]):
+        return f"{who[0].upper()}{who[1:]} lowers the error with {where}."
+    where = places([WORSE, SAME, OPEN])
+    return f"No gain of {who} is shown with {where}." if where else f"Of {who} not all runs are there."

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from little_data import main
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from sba.records.file import book_folder, read
-from sba.records.judging import HOLDS
+from sba.records.judging import FAILS, HOLDS
 from sba.records.schema import TrainRecord
-from sba.report.ingredients import ingredients
+from sba.report.ingredients import ingredients, lines
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,13 @@ def test_verdicts_are_corrected_among_all_of_the_table(records):
     corrected = multipletests([float(one.error.p) for one in found], method="holm")[1]
     for one, p in zip(found, corrected, strict=True):
         assert (one.verdict == HOLDS) == (p <= 0.05 and one.error.mean < 0), one.name
+
+
+def test_little_data_has_its_rows_once_all_runs_are_there():
+    told = {one.name: one for one in lines(main({"SBA": 2.0, "dropout": -2.0}))}
+    assert [one.verdict for one in told.values()] == [FAILS, HOLDS] and {one.runs for one in told.values()} == {"n = 8"}
+    assert [one.name for one in lines(main({"dropout": -2.0}, missing=("SBA",)))] == list(told)[1:]
+    assert "points" in told["all together, tuned"].measured[1] and "nats" in told["all together, tuned"].measured[2]
 
 
 def test_without_records_there_is_no_row():
