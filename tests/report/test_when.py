@@ -60,7 +60,10 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
     missing = [n for n in MAIN.contenders if n not in ("plain", "dropout", "label smoothing")]
     records = main({"dropout": -2.0}, missing)
     advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS})
-    assert advice[:2] == ["Of SBA not all runs are there.", "Plain dropout lowers the error with 1,000 images (dropout)."]
+    assert advice[:2] == [
+        "Of SBA not all runs are there.",
+        "Plain dropout lowers the error with 1,000 images (dropout).",
+    ]
     assert (
         f"Open: 1,000 images, {len(missing)} of {len(MAIN.contenders) - 1} contenders; 250 images, 6 of 6" in advice[-1]
     )
@@ -73,7 +76,7 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
     [
         ({}, ("No gain of SBA is shown with 1,000 images (SBA,", "No gain of plain dropout is shown", "Train plainly.")),
         ({"dropout": -2.0}, ("No gain of SBA", "Plain dropout lowers the error with 1,000 images", "most: 1,000 images: dropout")),
-        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowers the error with 1,000 images (SBA).", "Plain dropout", "1,000 images: SBA, −3")),
+        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowers the error with 1,000 images (SBA).", "dropout", "1,000 images: SBA, −3")),
     ],
     ids=["none", "dropout", "SBA"],
 )  # fmt: skip
