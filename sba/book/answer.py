@@ -6,9 +6,10 @@ from collections.abc import Iterable
 import matplotlib.pyplot as plt
 
 from sba.book import style
-from sba.book.plots import Drawn, Row, forest, signed
+from sba.book.plots import Drawn, Row, forest
+from sba.records.compare import indexed
 from sba.records.judging import MINIMUM
-from sba.records.names import title
+from sba.records.names import signed, title
 from sba.records.schema import Record
 from sba.report import when
 from sba.report.averages import averages, evidence, over_part
@@ -27,19 +28,16 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
     """List the differences from plain training: full runs on CIFAR-10, tuned contenders on little of it, and the ingredients on
     a hundred digits."""
     records = list(records)
-    known = averages(evidence(records))
-    whole = [one for one in known if one.run.dataset == "cifar10" and not one.reduced]
-    rows = [
-        Row(
-            f"{title(one.run.network)}: {title(one.column)}{' − Cutout' if part[0] == 'cutout' else ''} (n={part[1].n})",
-            part[1],
-            style.colour(one.column),
-            part[1].n >= MINIMUM,
-            paper.stated_difference(*ROWS[0]) if one.column == "sba" and one.run.network == ROWS[0][1] else None,
-        )
-        for one in whole
-        if (part := over_part(one, known))
-    ]
+    known = list(evidence(records))
+    index, rows = indexed(known), []
+    for one in averages(known):
+        part, found = over_part(index, one.run) or ("", None)
+        if found and one.run.dataset == "cifar10" and not one.reduced:
+            over = " − Cutout" if part == "cutout" else ""
+            label = f"{title(one.run.network)}: {title(one.column)}{over} (n={found.n})"
+            ours = one.column == "sba" and one.run.network == ROWS[0][1]
+            claim = paper.stated_difference(*ROWS[0]) if ours else None
+            rows.append(Row(label, found, style.colour(one.column), found.n >= MINIMUM, claim))
     rows += [
         Row(f"{MAIN.name}: {one.name} (n={one.n})", one.found, style.colour(NAMED[one.name].base["method"]), True)
         for one in when.compared(records, MAIN)

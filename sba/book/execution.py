@@ -71,7 +71,10 @@ def execute(
     for source in sources:
         check_parameters(source, parameters)
     stage_tree(root, stage)
-    _forget_removed(stage / "notebooks", Path(notebooks_dir))
+    for old in (stage / "notebooks").glob("*.ipynb"):
+        if not (Path(notebooks_dir) / old.name).exists():
+            old.unlink()
+            _digest_file(old).unlink(missing_ok=True)
     wanted = {source: digest(source, root, parameters) for source in sources}
     stale = [s for s in sources if force or _recorded(stage / "notebooks" / s.name) != wanted[s]]
     jobs = jobs or min(2, os.cpu_count() or 1)
@@ -231,13 +234,6 @@ def _digest_file(notebook: Path) -> Path:
 def _recorded(notebook: Path) -> str | None:
     file = _digest_file(notebook)
     return file.read_text() if file.exists() and notebook.exists() else None
-
-
-def _forget_removed(staged: Path, sources: Path) -> None:
-    for old in staged.glob("*.ipynb"):
-        if not (sources / old.name).exists():
-            old.unlink()
-            _digest_file(old).unlink(missing_ok=True)
 
 
 def _versions(root: Path) -> list[str]:

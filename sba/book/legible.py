@@ -57,17 +57,11 @@ def grounds(figure: Figure, texts: Sequence[Text]) -> list[tuple[float, ...]]:
     return found
 
 
-def measured(figure: Figure) -> list[tuple[Text, float]]:
-    """Return each text with its contrast."""
-    texts = written(figure)
-    return [(t, contrast(_seen(t, under), under)) for t, under in zip(texts, grounds(figure, texts), strict=True)]
-
-
 def mend(figure: Figure) -> None:
     """Darken, or lighten on a dark ground, every text whose contrast is too low; its hue stays."""
     texts = written(figure)
     for text, under in zip(texts, grounds(figure, texts), strict=True):
-        colour = _seen(text, under)
+        colour = seen(text, under)
         if contrast(colour, under) < ENOUGH:
             end = max(((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), key=lambda pole: contrast(pole, under))
             mixed = (tuple((1 - share) * a + share * b for a, b in zip(colour, end, strict=True)) for share in STEPS)
@@ -78,7 +72,8 @@ def mend(figure: Figure) -> None:
 STEPS = np.linspace(0, 1, 41)
 
 
-def _seen(text: Text, under: tuple[float, ...]) -> tuple[float, ...]:
+def seen(text: Text, under: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the colour that a text has to the eye over another one, which shows through if it is transparent."""
     alpha = text.get_alpha()
     share = 1.0 if alpha is None else float(np.max(alpha))
     return tuple(

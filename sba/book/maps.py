@@ -11,8 +11,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from sba.book import style
-from sba.book.plots import Drawn, signed
+from sba.book.plots import Drawn
 from sba.records.inference import ROUNDING
+from sba.records.names import signed
 from sba.records.stats import half_width, mean
 from sba.report.grid import Grid
 from sba.studies.omega_eta import NAME

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from sba.book import style
 from sba.records.compare import Index, Runs, indexed
-from sba.records.inference import TEST_IMAGES, Contrast, contrast
+from sba.records.inference import TEST_IMAGES, Contrast
 from sba.records.judging import MINIMUM
-from sba.records.names import column, title
+from sba.records.names import column, signed, title
 from sba.records.schema import Record, setting_of
 from sba.records.stats import half_width, mean
-from sba.report.averages import Average, average, without
+from sba.report.averages import Average, average, over_part
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import TABLE1
@@ -27,21 +27,13 @@ from sba.training.run import Run, make_run
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a forest plot.
+    """One line of a forest plot."""
 
-    Attributes:
-        label: at the left.
-        found: the difference; None if it was not run.
-        colour: of the line.
-        filled: whether its point is.
-        claim: what the paper states instead, drawn as a star; None if it states nothing.
-    """
-
-    label: str
-    found: Contrast | None
-    colour: str = style.GREY
-    filled: bool = False
-    claim: float | None = None
+    label: str  #: at the left
+    found: Contrast | None  #: the difference; None if it was not run
+    colour: str  #: of the line
+    filled: bool  #: whether its point is
+    claim: float | None = None  #: what the paper states instead, drawn as a star; None if it states nothing
 
 
 @dataclass(frozen=True)
@@ -53,18 +45,13 @@ class Drawn:
     caption: str
 
 
-def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
-    """Draw differences with their 95 % intervals, one line each, the first on top; one run has a point alone.
-
-    Args:
-        axes: to draw on.
-        rows: what to draw; a difference that was not run leaves its line empty and says so.
-        factor: of all numbers.
-    """
+def forest(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw differences with their 95 % intervals, one line each, the first on top; one run has a point alone, and a difference that
+    was not run leaves its line empty and says so."""
     order = list(range(len(rows)))
     known = [(i, row, row.found) for i, row in enumerate(rows) if row.found is not None]
     # the median of lower end, mean and upper end is the mean, and all of them span the interval
-    ends = [(i, factor * end) for i, _, c in known for end in (c.low, c.mean, c.high) if not np.isnan(end)]
+    ends = [(i, end) for i, _, c in known for end in (c.low, c.mean, c.high) if not np.isnan(end)]
     frame = pd.DataFrame(ends, columns=["row", "value"])
     sns.pointplot(
         frame,
@@ -85,13 +72,12 @@ def forest(axes: Axes, rows: Sequence[Row], factor: float = 1.0) -> None:
     )
     for i, row, c in known:
         if not row.filled:
-            axes.plot(factor * c.mean, i, "o", mfc="white", mec=row.colour, ms=6, zorder=5)
+            axes.plot(c.mean, i, "o", mfc="white", mec=row.colour, ms=6, zorder=5)
     for i, row in enumerate(rows):
         if row.claim is not None:
-            star = (factor * row.claim, i)
-            axes.plot(*star, "*", color=style.INK, ms=10, zorder=6)
+            axes.plot(row.claim, i, "*", color=style.INK, ms=10, zorder=6)
             told: dict[str, Any] = {"xytext": (-4, 7), "textcoords": "offset points", "ha": "left", "fontsize": 9}
-            axes.annotate(f"paper: {signed(star[0])}", star, **told)
+            axes.annotate(f"paper: {signed(row.claim)}", (row.claim, i), **told)
         if row.found is None:
             axes.annotate("not run", (0, i), xytext=(6, 0), textcoords="offset points", va="center", color=style.GREY)
     if any(row.claim is not None for row in rows):
@@ -113,15 +99,13 @@ def of_row(index: Index, dataset: str, network: str) -> list[tuple[Run, Runs]]:
 def changes(index: Index, dataset: str, network: str) -> list[Row]:
     """Compare each method of a row of Table 1 with plain training, a composed one with the part that it adds to; best first."""
     rows: list[Row] = []
-    for run, runs in of_row(index, dataset, network):
-        other, name = without(run), column(run)
-        if setting_of(other) == setting_of(run):
-            continue
-        found = contrast(runs, index.get(setting_of(other), {}))
-        part = "" if column(other) == "erm" else f"\nminus {title(column(other))}"
-        label = title(name) + part + (f" (n={found.n})" if found else "")
-        claim = None if part else paper.stated_difference(dataset, network, name)
-        rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM, claim))
+    for run, _ in of_row(index, dataset, network):
+        if compared := over_part(index, run):
+            (other, found), name = compared, column(run)
+            part = "" if other == "erm" else f"\nminus {title(other)}"
+            label = title(name) + part + (f" (n={found.n})" if found else "")
+            claim = None if part else paper.stated_difference(dataset, network, name)
+            rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM, claim))
     return sorted(rows, key=lambda row: (row.found is None, row.found and row.found.mean))
 
 
@@ -129,11 +113,6 @@ def methods_forest(records: Iterable[Record], dataset: str = "cifar10", network:
     """Draw what each method of a row of Table 1 changes in the error of plain training, with the paper's claims beside.
 
     A composed method is drawn minus the part that it adds to. Runs of the full regime alone, all seeds.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-        dataset: of the row.
-        network: of the row.
     """
     rows, base = changes(indexed(shared(records)), dataset, network), paper.reported(dataset, network, "erm")
     figure, axes = plt.subplots(figsize=(style.WIDTH, 1.1 + 0.36 * len(rows)))
@@ -155,13 +134,7 @@ def methods_forest(records: Iterable[Record], dataset: str = "cifar10", network:
 def seed_strips(records: Iterable[Record], dataset: str = "cifar10", network: str = "alexnet") -> Drawn | None:
     """Draw the error of every full run, a strip for each method of a row of Table 1, with means and their intervals.
 
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-        dataset: of the row.
-        network: of the row.
-
-    Returns:
-        The figure, the least mean on top; a method without records is left out, None if none has any.
+    The least mean is on top. A method without records is left out; None if none has any.
     """
     found = [average(list(runs.values())) for _, runs in of_row(indexed(shared(records)), dataset, network)]
     strips = sorted((one for one in found if one), key=lambda one: one.mean)
@@ -192,16 +165,8 @@ def seed_strips(records: Iterable[Record], dataset: str = "cifar10", network: st
 
 
 def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network: str = "alexnet") -> Drawn | None:
-    """Draw the error of every epoch with its interval over seeds: plain training beside each other method with several runs.
-
-    Args:
-        records: as :func:`sba.records.file.read` reads them.
-        dataset: of the row of Table 1.
-        network: of the row.
-
-    Returns:
-        The figure; None if no method has two runs.
-    """
+    """Draw the error of every epoch with its interval over seeds: plain training beside each other method of a row of Table 1 that
+    has several runs. None if none has two."""
     found = [average(list(runs.values())) for _, runs in of_row(indexed(shared(records)), dataset, network)]
     several = {one.column: one for one in found if one and one.n > 1}
     if not several:
@@ -223,7 +188,7 @@ def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network
     said = ", ".join(f"{title(name)} {one}" for name, one in several.items())
     return Drawn(
         figure,
-        f"Test error against epoch for full runs of {title(network)} on {title(dataset)}; final errors in per cent: {said}.",
+        f"Test error against epoch for full runs of {place}; final errors in per cent: {said}.",
         f"{place}, full regime: mean over seeds after every epoch, with its 95 % interval; a method in each panel, plain training "
         "in all. Bands that overlap are no test: the differences have their own intervals. Grey lines: drops of the learning rate. "
         f"Records: {named(i for one in several.values() for i in one.ids)}.",
@@ -253,11 +218,6 @@ def student(values: Sequence[float]) -> tuple[float, float]:
 def named(ids: Iterable[str]) -> str:
     """List identifiers of records, each once."""
     return ", ".join(sorted(set(ids))) or "none"
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign, which is + for what rounds to zero."""
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def sampling_note(dataset: str, error: float) -> str:

@@ -8,9 +8,10 @@ import html
 import io
 import pathlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from cycler import cycler
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
@@ -20,9 +21,6 @@ from matplotlib.figure import Figure
 from sba.book import legible
 from sba.core.errors import ConfigError
 from sba.methods import METHODS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WIDTH = 7.2
 """Width of every figure in inches: 691 pixels of the page, so that type has the same size everywhere."""
@@ -116,9 +114,9 @@ def line(method: str) -> dict[str, Any]:
     }
 
 
-def on_dark(shade: str, share: float = 0.35) -> str:
-    """Return a colour mixed with a share of white, "#rrggbb": it keeps its hue and stands out from a dark ground."""
-    red, green, blue = ((1 - share) * part + share for part in to_rgb(shade))
+def on_dark(shade: str) -> str:
+    """Return a colour mixed with 35 % of white, "#rrggbb": it keeps its hue and stands out from a dark ground."""
+    red, green, blue = ((1 - 0.35) * part + 0.35 for part in to_rgb(shade))
     return to_hex((red, green, blue))
 
 
@@ -144,14 +142,13 @@ def svg(figure: Figure, about: str | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str, caption: str, name: str = "") -> None:
-    """Display a figure in a notebook as a picture with a text, and close it.
+def show(figure: Figure, alt: str, caption: str) -> None:
+    """Display a figure in a notebook as a picture with a text, and close it. The text cites it by the address of the cell.
 
     Args:
         figure: drawn under :func:`use`.
         alt: what a reader who cannot see the picture must know.
         caption: what to see in it; plain text.
-        name: the address by which the text cites it, ``fig-…``; that of the cell if empty.
 
     Raises:
         ConfigError: a text is missing.
@@ -164,14 +161,13 @@ def show(figure: Figure, alt: str, caption: str, name: str = "") -> None:
     narrowest = figure.get_figwidth() * 96 * SMALLEST / legible.smallest(figure)
     plt.close(figure)
     below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>'
-    own = f' id="{name}"' if name else ""
     look = f"max-width:100%;background:#fff;--narrowest:{narrowest:.0f}px"
     picture = f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}" style="{look}">'
     box = f'<div class="sideways">{picture}</div>'
-    display(HTML(f'<figure{own} class="drawn" style="margin:0.5rem 0">{box}{below}</figure>'))
+    display(HTML(f'<figure class="drawn" style="margin:0.5rem 0">{box}{below}</figure>'))
 
 
-def table(content: "pd.DataFrame | str", caption: str, name: str = "") -> HTML:
+def table(content: pd.DataFrame | str, caption: str, name: str = "") -> HTML:
     """Return a table to be shown, with its caption; the page gives it a number.
 
     Args:

@@ -12,8 +12,6 @@ NAMES = {
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet",
     "imagenette": "Imagenette",
-    "digits": "digits",
-    "moons": "moons",
     "alexnet": "AlexNet",
     "alexnet_fc": "AlexNet (4096 units)",
     "alexnet_imagenet": "AlexNet",
@@ -35,6 +33,11 @@ def title(name: str) -> str:
         if name not in NAMES and name.startswith(f"{prefix}+"):
             return f"{NAMES[prefix]} + {title(name.removeprefix(f'{prefix}+'))}"
     return NAMES.get(name, name)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Write a difference with its sign, which is + for what rounds to zero."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def column(run: Run) -> str:

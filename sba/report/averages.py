@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sba.core.errors import ResultsError
 from sba.methods import ERM, METHODS, SBAISDA
-from sba.records.compare import Runs
+from sba.records.compare import Index, Runs
 from sba.records.inference import Contrast, contrast
 from sba.records.names import column, title
 from sba.records.schema import Record, TrainRecord, setting_of
@@ -133,14 +133,13 @@ def without(run: Run) -> Run:
     return dataclasses.replace(plain(run), cutout=run.cutout if composed else 0)
 
 
-def over_part(one: Average, others: Iterable[Average]) -> tuple[str, Contrast] | None:
-    """Return the column that an average is compared with (:func:`without`), in the same regime and on the same data, and their
-    difference; None for plain training, and if that was not run."""
-    other, first = without(one.run), one.records[0]
-    wanted = (setting_of(other), first.fingerprint)
-    parts = (o.by_seed for o in others if (o.records[0].setting, o.records[0].fingerprint) == wanted)
-    found = None if wanted[0] == first.setting else contrast(one.by_seed, next(parts, {}))
-    return (column(other), found) if found else None
+def over_part(index: Index, run: Run) -> tuple[str, Contrast | None] | None:
+    """Return the column that a run is compared with (:func:`without`), in the same regime, and the difference of the indexed runs,
+    None if one side was not run; None for plain training."""
+    own, other = setting_of(run), without(run)
+    if setting_of(other) == own:
+        return None
+    return column(other), contrast(index.get(own, {}), index.get(setting_of(other), {}))
 
 
 def deviations(run: Run) -> list[str]:

@@ -8,7 +8,7 @@ from sba.records import images
 from sba.records.arrivals import arrivals, sooner
 from sba.records.compare import Index, Runs, at_seeds
 from sba.records.inference import Contrast, contrast
-from sba.records.names import title
+from sba.records.names import signed, title
 from sba.records.schema import Record
 from sba.studies import paper
 from sba.studies.ablations import GROUPS, effects, vote_effect
@@ -41,11 +41,6 @@ def claim_of(
     return Claim(place, text, found, what + ", points", size, note, told)
 
 
-def points(value: float) -> str:
-    """Write a difference of errors."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
 def fresh(index: Index, parameters: Mapping[str, Any]) -> Runs:
     """Find the runs of a setting that a test may count: without the seeds whose results were known when the number of runs was
     fixed (:data:`sba.studies.paper_runs.KNOWN`), or these alone, too few for a verdict, if there are no others."""
@@ -73,7 +68,7 @@ def generalisation(index: Index) -> list[Claim]:
             pair = sides(index, dataset, network)
         claim = (
             f"SBA lowers the test error of {title(network)} on {title(dataset)} "
-            f"from {theirs.error:.2f} to {ours.error:.2f} %, by {points(claimed)} points"
+            f"from {theirs.error:.2f} to {ours.error:.2f} %, by {signed(claimed)} points"
         )
         found.append(claim_of("Abstract, Table 1", claim, *pair, "SBA minus baseline", claimed))
     dataset, network = ROWS[0]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from sba.records.compare import at_seeds, indexed
 from sba.records.inference import Contrast, contrast
 from sba.records.judging import FAILS, HOLDS, OPEN, judge_signs
+from sba.records.names import signed
 from sba.records.schema import BenchRecord, Record
 from sba.report import when
-from sba.studies.ablations import GROUPS, NAME, Variant, final_nll, vote_effect
+from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
 from sba.studies.contenders import MAIN
 
 
@@ -24,20 +25,18 @@ class Ingredient:
     nll: Contrast | None  #: difference in nats per image, None for what has no likelihood
     #: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.judging`
     verdict: str
-    ids: tuple[str, ...]  #: the records
 
 
-PLAIN = "baseline, no second term"
 ASKED = (
     ("scheduler", "augmenting at random steps regularises (§3.2)", "ω = π/3 against every step",
      "", "ω = 0: every step"),
     ("Gaussian points", "bounded noise, turned by Σ, makes points near the sample (Eq. 7)", "alone, against plain training",
-     "Gaussian points only", PLAIN),
+     "Gaussian points only", PLAIN.label),
     ("dropout points", "deleted features make points that vary more (Eq. 8)", "alone, against plain training",
-     "dropout points only", PLAIN),
+     "dropout points only", PLAIN.label),
     ("soft label", "the raw prediction supervises better than the label (§3.3)", "against the hard label of Eq. 9",
      "", "hard label (Eq. 9)"),
-    ("all together", "SBA lowers the test error", "against plain training", "", PLAIN),
+    ("all together", "SBA lowers the test error", "against plain training", "", PLAIN.label),
 )  # fmt: skip
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
 LITTLE_DATA = {
@@ -62,8 +61,7 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
         found.append((VOTE, voted, None))
     judged = judge_signs([error for _, error, _ in found])
     return [
-        Ingredient(*about, error, nll, said.verdict, error.ids)
-        for (about, error, nll), said in zip(found, judged, strict=True)
+        Ingredient(*about, error, nll, said.verdict) for (about, error, nll), said in zip(found, judged, strict=True)
     ]
 
 
@@ -131,8 +129,9 @@ def little_data(records: Iterable[Record]) -> list[Line]:
 def differences(error: Contrast, nll: Contrast | None) -> list[str]:
     """Write the differences in error and in likelihood with half of their intervals."""
     units = ((error, 2, "points"), (nll, 3, "nats"))
-    told = [f"{c.mean:+.{digits}f} ± {c.half:.{digits}f} {unit}" for c, digits, unit in units if c is not None]
-    return [text.replace("-", "−") for text in told]
+    return [
+        f"{signed(float(c.mean), digits)} ± {c.half:.{digits}f} {unit}" for c, digits, unit in units if c is not None
+    ]
 
 
 def ingredients_markdown(records: Iterable[Record]) -> str:

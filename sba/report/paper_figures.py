@@ -5,11 +5,11 @@ from typing import Any
 
 from sba.core.scheduler import probability
 from sba.methods import SBA
-from sba.models.flops import multiply_adds, share_behind, step_cost
-from sba.models.registry import build
+from sba.models.flops import share_behind, step_cost
 from sba.records.arrivals import Arrivals, arrivals
 from sba.records.compare import Index, Runs, at_seeds
 from sba.records.inference import Contrast, contrast
+from sba.report.price import counted
 from sba.studies.paper import ETA_GRID, stated
 from sba.studies.paper_runs import HOLDOUT, LAYERS, WIDE, eta_parameters, published, row
 
@@ -68,12 +68,12 @@ class Layer:
 def figure3(index: Index, dataset: str, network: str, folds: int = 4, **changes: Any) -> list[Layer]:
     """Find the records of Figure 3 with M points for a row of :data:`sba.studies.paper_runs.LAYERS`, one entry for each of its
     layers, from the input on; ``changes`` are parameters in which all runs differ from the row's, as a smaller number of epochs."""
-    counted = {one.layer: one for one in multiply_adds(build(network, 10, 3, 32))}
+    _, behind = counted(network, 10)
     default, found = SBA(), []
     for layer in LAYERS[dataset, network]:
         at = row(dataset, network, method="sba", layers=(layer,), folds=folds, **changes)
         at |= {"basis": "hadamard"} if layer in WIDE else {}
-        place = counted[layer], counted["input"].behind, at.get("basis", default.basis)
+        place = behind[layer], behind["input"].behind, at.get("basis", default.basis)
         # BA's points are dropout points alone, and none of them goes through Σ
         asked = (("sba", probability(default.omega), default.gaussian_share), ("ba", 1.0, 0.0))
         found.append(

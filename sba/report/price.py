@@ -69,13 +69,8 @@ def speeds(records: Iterable[Record], device: str) -> dict[str, Speed]:
     """Return the fastest that a card, by its maker's name, did with each network; runs that shared it count together. Raise
     :class:`DataError` if no run on such a card has a record."""
     found: dict[str, Speed] = {}
-    for one in records:
-        if (
-            isinstance(one, TrainRecord)
-            and one.device_name == device
-            and one.run.dataset in SIZES
-            and one.processes == 1
-        ):
+    for one in (r for r in records if isinstance(r, TrainRecord)):
+        if one.device_name == device and one.run.dataset in SIZES and one.processes == 1:
             images = size(one.run)[0] * (one.jobs or 1) * steps(one.run) / one.seconds_per_epoch
             _, layers = counted(one.run.network, size(one.run)[1])
             speed = Speed(images, images * layers["input"].behind, one.id)

@@ -14,9 +14,9 @@ from sba.models.registry import build
 from sba.records.compare import Index, indexed
 from sba.records.inference import Contrast, error_floor
 from sba.records.judging import FAILS, HOLDS, MINIMUM, NOT_RUN, OPEN, judge_lowest, judge_signs, judge_sizes
-from sba.records.names import title
+from sba.records.names import signed, title
 from sba.records.schema import Record
-from sba.report.claims import Claim, claims, fresh, points
+from sba.report.claims import Claim, claims, fresh
 from sba.report.html import NOT_RUN as NO_NUMBER
 from sba.report.html import Across, code, table
 from sba.report.ingredients import layer_costs
@@ -60,7 +60,7 @@ def judge(made: Sequence[Claim]) -> list[Verdict]:
             if claim.size is not None and claim.found.n > 1:
                 inside = claim.found.low <= claim.size <= claim.found.high
                 parts.append(
-                    f"the paper's {points(claim.size)} lies {'inside' if inside else 'outside'} the 95 % interval"
+                    f"the paper's {signed(claim.size)} lies {'inside' if inside else 'outside'} the 95 % interval"
                 )
         found.append(
             Verdict(
@@ -159,7 +159,7 @@ def verdicts_html(found: Sequence[Verdict]) -> str:
     for v in found:
         claim = f'<span class="wrapped">{v.claim} ({v.place}){"; trivial" if v.trivial else ""}</span>'
         p = " / ".join(f"{value:.2g}" for value in (v.p, v.p_size) if value is not None)
-        sizes = points(float(v.found.mean)) if v.found else ""
+        sizes = signed(float(v.found.mean)) if v.found else ""
         half = f" ± {v.found.half:.2f}" if v.found and not np.isnan(v.found.half) else ""
         test = (v.found.test or "none", str(v.found.n)) if v.found else ("", "")
         cells = (f"<strong>{v.outcome}</strong>", v.size, claim, sizes + half, *test, v.family, p)

@@ -57,6 +57,7 @@ FEW: dict[str, Any] = {
     "lr": 0.02,
 }
 """A hundred images to learn from and all others to evaluate on: enough is left to learn that regularisation matters."""
+PLAIN = Variant(0, "baseline, no second term", {"method": "erm"})
 COMMON = FEW | {"method": "sba", "eta": 1.0}
 
 GROUPS: tuple[Group, ...] = (
@@ -64,7 +65,7 @@ GROUPS: tuple[Group, ...] = (
         "the default layers",
         COMMON | {"network": "digits"},
         (
-            Variant(0, "baseline, no second term", {"method": "erm"}),
+            PLAIN,
             Variant(1, "λ drawn once an epoch", {"schedule": "epoch"}),
             Variant(2, "ω = 0: every step", {"omega": 0.0}),
             Variant(2, "ω = 5π/12", {"omega": 5 * math.pi / 12}),
@@ -231,7 +232,7 @@ def vote_gain(record: TrainRecord) -> float:
 SUBSETS = tuple(f"digits:{k}" for k in range(1, 6))
 """Five other hundreds of digits, the second factor of ``ON_SUBSETS``: whether a finding was that of one hundred."""
 AGAIN = (
-    "baseline, no second term",
+    PLAIN.label,
     "ω = 0: every step",
     "Gaussian points only",
     "dropout points only",

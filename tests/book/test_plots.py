@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 
 from sba.book import maps, plots, style
 from sba.book.tenths import signs_forest
+from sba.records.names import signed
 from sba.records.schema import parse
 from sba.report.grid import grid
 from sba.report.tenths import SCALE, differences, on_ten_classes
@@ -149,7 +150,7 @@ def test_a_cell_of_the_heat_map_is_the_mean_difference_from_plain_training_at_th
 
 @pytest.mark.parametrize(("value", "text"), [(-1.256, "−1.26"), (0.5, "+0.50"), (-0.001, "+0.00")])
 def test_a_sign_stands_before_every_difference(value, text):
-    assert plots.signed(value) == text
+    assert signed(value) == text
 
 
 def test_a_forest_of_signs_has_every_row_its_verdict_and_no_number_of_the_paper():

@@ -45,7 +45,7 @@ PAIRS = {
 def test_a_difference_is_that_of_the_runs_at_equal_seeds(records, name):
     found = {one.name: one for one in ingredients(records)}[name]
     ours, theirs = (runs(records, **changes) for changes in PAIRS[name])
-    assert found.error.n == len(ours) == len(theirs) >= 5 and len(found.ids) == 2 * len(ours)
+    assert found.error.n == len(ours) == len(theirs) >= 5 and len(found.error.ids) == 2 * len(ours)
     assert found.error.mean == pytest.approx(float(np.mean(ours - theirs)), abs=1e-9)
     assert found.error.p == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, rel=1e-6)
 

@@ -16,7 +16,7 @@ from sba.core.errors import ResultsError
 from sba.records.compare import Runs, at_seeds, indexed
 from sba.records.inference import contrast
 from sba.records.schema import Record
-from sba.studies.ablations import GROUPS, NAME, final_nll
+from sba.studies.ablations import GROUPS, NAME, PLAIN, final_nll
 
 HINT = "Take one ingredient out. Which one takes the gain over plain training with it? What was not run says so."
 ALT = "Differences of error and of test loss with their 95 % intervals, from SBA with all its ingredients and from plain training."
@@ -52,7 +52,7 @@ def combinations(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Return what was run, by a 1 or a 0 for each ingredient; without both kinds of points it is plain training."""
     group = GROUPS[0]
     index = indexed(records, NAME)
-    whole, plain = (at_seeds(index, parameters) for parameters in (group.base, plain_parameters()))
+    whole, plain = (at_seeds(index, parameters) for parameters in (group.base, group.parameters(PLAIN)))
     found = {}
     for inside in itertools.product((True, False), repeat=len(INGREDIENTS)):
         out = [name for name, kept in zip(INGREDIENTS, inside, strict=True) if not kept]
@@ -63,12 +63,6 @@ def combinations(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
         if own and not (bare and len(out) > 2):
             found["".join("1" if kept else "0" for kept in inside)] = answer(own, whole, plain)
     return found
-
-
-def plain_parameters() -> dict[str, Any]:
-    """Return the parameters of plain training in the study."""
-    variant = next(v for v in GROUPS[0].variants if v.changes.get("method") == "erm")
-    return GROUPS[0].parameters(variant)
 
 
 def answer(own: Runs, whole: Runs, plain: Runs) -> dict[str, Any]:
@@ -90,14 +84,8 @@ def ranges(runs: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
     """Return one range for each measure that holds every interval, symmetric about 0."""
     found = {}
     for which, unit in (("error", 0.5), ("loss", 0.02)):
-        ends = [
-            abs(mean) + half
-            for run in runs.values()
-            for key in ("sba", "plain")
-            if key in run
-            for mean, half in [run[key][which]]
-        ]
-        most = math.ceil(max(ends, default=unit) / unit) * unit
+        told = [run[key][which] for run in runs.values() for key in ("sba", "plain") if key in run]
+        most = math.ceil(max((abs(mean) + half for mean, half in told), default=unit) / unit) * unit
         found[which] = [-most, most]
     return found
 
@@ -105,12 +93,10 @@ def ranges(runs: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
 def still(runs: dict[str, dict[str, Any]]) -> Figure:
     """Draw every single ablation for readers without scripts."""
     style.use()
-    singles = {name: runs.get("".join("0" if n == name else "1" for n in INGREDIENTS)) for name in INGREDIENTS}
-    rows = [
-        (f"without {INGREDIENTS[name][0].partition(' (')[0]}", run["plain"]["error"])
-        for name, run in singles.items()
-        if run
-    ]
+    rows = []
+    for name, (what, _) in INGREDIENTS.items():
+        if run := runs.get("".join("0" if n == name else "1" for n in INGREDIENTS)):
+            rows.append((f"without {what.partition(' (')[0]}", run["plain"]["error"]))
     figure, axis = plt.subplots(figsize=(style.WIDTH, 2.8))
     mean, half = np.array([value for _, value in rows]).T
     axis.errorbar(mean, range(len(rows)), xerr=half, fmt="o", color=style.colour("sba"), lw=3)

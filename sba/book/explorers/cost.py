@@ -12,7 +12,7 @@ from sba.book.widgets import Explorer, Picture, choice, slider
 from sba.core.errors import ResultsError
 from sba.core.hyper import definitions
 from sba.core.scheduler import probability
-from sba.methods import SBA, Method
+from sba.methods import SBA
 from sba.models.flops import multiply_adds, share_behind, step_cost
 from sba.models.registry import build
 from sba.records.names import column, title
@@ -94,12 +94,15 @@ def comparable_runs(records: Sequence[Record]) -> tuple[str, tuple[str, ...], in
     Runs are comparable if they differ in the method alone: same network, epochs, regime, seed, precision, test images and
     device. A run of SBA counts if it departs from the defaults in no other field than those of `FREE`.
     """
+    usual = [(name, getattr(SBA(), name)) for name in definitions(SBA) if name not in FREE]
     groups: dict[tuple[Any, ...], dict[str, TrainRecord]] = {}
     for record in records:
         if not isinstance(record, TrainRecord) or record.run.dataset != "cifar10" or record.study:
             continue
         run, method = record.run, column(record.run)
-        if method not in METHODS or (method == "sba" and not usual(run.method)):
+        if method not in METHODS or (
+            isinstance(run.method, SBA) and any(getattr(run.method, k) != v for k, v in usual)
+        ):
             continue
         same = (run.epochs, run.network, plain(run).key, record.evaluated_on, record.device_name)
         groups.setdefault(same, {}).setdefault(method, record)
@@ -109,25 +112,14 @@ def comparable_runs(records: Sequence[Record]) -> tuple[str, tuple[str, ...], in
             f"results: no network has CIFAR-10 runs of {', '.join(METHODS)} that differ in the method alone; train them"
         )
     longest = max(comparable)
-    runs = [
-        {
-            "method": method,
-            "name": title(method),
-            "views": record.run.views,
-            "errors": [epoch.error for epoch in record.epochs],
-            "id": record.id,
-        }
-        for method in METHODS
-        for record in [groups[longest][method]]
-    ]
+    runs = []
+    for method in METHODS:
+        own = groups[longest][method]
+        about = {"method": method, "name": title(method), "views": own.run.views}
+        runs.append(about | {"errors": [epoch.error for epoch in own.epochs], "id": own.id})
     used = groups[longest]["sba"].run
     augmented = getattr(used.method, "layers", ()) or build(used.network, 10, 3, 32).linear_inputs
     return used.network, augmented, used.epochs, runs
-
-
-def usual(method: Method) -> bool:
-    """Return whether a method is SBA with the default of every field but those of `FREE`."""
-    return all(getattr(method, name) == getattr(SBA(), name) for name in definitions(SBA) if name not in FREE)
 
 
 def still(layer: dict[str, Any], runs: list[dict[str, Any]], omega: float) -> Figure:

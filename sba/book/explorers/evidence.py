@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sba.book import style
-from sba.book.explorers.ablate import plain_parameters
 from sba.book.widgets import Explorer, Picture, choice, count
 from sba.core.errors import ResultsError
 from sba.records.compare import at_seeds, indexed
@@ -64,7 +63,7 @@ def of_ablations(records: Sequence[Record]) -> list[dict[str, Any]]:
     group = ablations.GROUPS[0]
     index = indexed(records, ablations.NAME)
     variants = {"SBA": None} | {v.label: v for v in group.variants if v.label in STUDIED}
-    theirs = at_seeds(index, plain_parameters())
+    theirs = at_seeds(index, group.parameters(ablations.PLAIN))
     found = []
     for name, variant in variants.items():
         ours = at_seeds(index, group.parameters(variant))

@@ -27,9 +27,7 @@ ALT = (
 SEEDS, STEPS = 5, 2000
 
 
-def scheduler(
-    omega: float | None = None, folds: int | None = None, network: str = "resnet44", layer: str = "", seed: int = 0
-) -> Explorer:
+def scheduler(omega: float | None = None, folds: int | None = None, network: str = "resnet44") -> Explorer:
     """Explore cos ω, a stream λ(t), its run lengths, and the expected cost of a step against Batch Augmentation (§3.2).
 
     λ(t) is the one that training with this seed draws. Costs are multiply–adds of a forward pass, with the Hadamard basis.
@@ -38,21 +36,18 @@ def scheduler(
         omega: where the slider of ω starts, in radians; None for the default of :class:`sba.SBA`.
         folds: likewise for M.
         network: whose layers can be chosen, on images of CIFAR's size.
-        layer: where the choice of the layer starts; empty for the middle, where both the coin and the layer are seen to save.
-        seed: where the slider of the seed starts, 0 to 4.
     """
     layers = multiply_adds(build(network, 10, 3, 32))
-    names = [one.layer for one in layers]
-    at = names.index(layer) if layer else len(names) // 2
+    # in the middle both the coin and the layer are seen to save
+    middle = len(layers) // 2
     controls = {
         "omega": slider(SBA, "omega", omega),
         "folds": slider(SBA, "folds", folds),
-        "layer": choice("layer k", names, at, "where virtual points are made"),
-        "seed": count("seed", 0, SEEDS - 1, seed, "of the stream λ(t)"),
+        "layer": choice("layer k", [one.layer for one in layers], middle, "where virtual points are made"),
+        "seed": count("seed", 0, SEEDS - 1, 0, "of the stream λ(t)"),
     }
     picture = Picture("scheduler", prepared(layers, network), ALT, HINT, controls)
-    first = {name: controls[name].value for name in ("omega", "folds", "seed")}
-    return Explorer(picture, still(layers[at], layers[0].behind, **first))
+    return Explorer(picture, still(layers[middle], layers[0].behind, controls["omega"].value, controls["folds"].value))
 
 
 def prepared(layers: list[Counted], network: str) -> dict:
@@ -62,10 +57,10 @@ def prepared(layers: list[Counted], network: str) -> dict:
     return {"draws": packed(draws, "float64"), "steps": STEPS, "layers": shown, "network": title(network)}
 
 
-def still(chosen: Counted, whole: float, omega: float, folds: int, seed: int) -> Figure:
+def still(chosen: Counted, whole: float, omega: float, folds: int) -> Figure:
     """Draw the first state for readers without scripts."""
     style.use()
-    p, states = probability(omega), Scheduler(omega).stream(seed, STEPS)
+    p, states = probability(omega), Scheduler(omega).stream(0, STEPS)
     fig, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 4.2), width_ratios=[1, 1.6])
     grid = np.linspace(0, math.pi / 2, 100)
     axes[0, 0].plot(grid, np.cos(grid), color=style.INK)
