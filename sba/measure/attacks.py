@@ -82,12 +82,6 @@ def random_shift(like: Tensor, radius: float, norm: Norm, generator: torch.Gener
     return radius * uniform ** (1 / like[0].numel()) * steepest(normal, "2")
 
 
-def fgsm(predict: Predict, pixels: Tensor, labels: Tensor, radius: float) -> Tensor:
-    """Move each pixel by ±radius, up the gradient's sign (Goodfellow et al., 2015), and back into [0, 1]; arguments and result as
-    for :func:`pgd`."""
-    return (pixels + radius * slope(predict, pixels, labels).sign()).clamp(0, 1)
-
-
 def pgd(
     predict: Predict,
     pixels: Tensor,
@@ -99,7 +93,8 @@ def pgd(
     loss: str = "cross_entropy",
 ) -> Tensor:
     """Climb a loss of :data:`LOSSES` in steps of equal length, projected onto the ball and onto [0, 1] after each (Madry et al.,
-    2018); return images of the same shape, where the last step led.
+    2018); return images of the same shape, where the last step led. One step in the norm "inf" is the fast gradient sign method
+    (Goodfellow et al., 2015): it is longer than the radius, so that each pixel ends ±radius away.
 
     Pixels have shape (N, C, H, W), labels (N,). The radius of the ball counts in units of the pixels' range. ``start``, of the
     pixels' shape (:func:`random_shift`), is added to them before the first step, nothing by default. ``predict`` is in evaluation
@@ -132,7 +127,7 @@ class Attack:
     def __call__(self, predict: Predict, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Attack a batch; arguments as for :func:`pgd`, and a generator on the pixels' device for the start."""
         if not self.steps:
-            return fgsm(predict, pixels, labels, self.radius)
+            return pgd(predict, pixels, labels, self.radius, self.norm, 1)
         start = random_shift(pixels, self.radius, self.norm, generator)
         return pgd(predict, pixels, labels, self.radius, self.norm, self.steps, start, loss=self.loss)
 

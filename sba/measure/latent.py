@@ -1,7 +1,6 @@
 """How a network's answers move when noise is added at a layer: how smooth it is around its data, there."""
 
 import torch
-from torch import Tensor
 
 from sba.core.divergence import kl
 from sba.core.feature_std import batch_variance
@@ -9,12 +8,6 @@ from sba.core.staged import Staged
 from sba.data.datasets import Data
 from sba.models.registry import evaluating
 from sba.training.evaluation import EVALUATION_BATCH
-
-
-def with_noise(h: Tensor, sigma: float, normal: Tensor) -> Tensor:
-    """Add ``sigma`` times standard normal draws to activations, both of shape (B, …), in units of each feature's standard deviation
-    over the batch."""
-    return h + sigma * batch_variance(h).sqrt().view(h.shape[1:]) * normal
 
 
 @torch.no_grad()
@@ -32,9 +25,9 @@ def shaken(network: Staged, data: Data, layer: str, sigma: float, seed: int = 0)
     with evaluating(network):
         for part in test.parts(EVALUATION_BATCH):
             h = network(data.normalised(part.images), until=layer)
-            normal = torch.randn(h.shape, generator=generator, device=h.device)
+            noise = torch.randn(h.shape, generator=generator, device=h.device)
             raw = network(h.clone(), after=layer)  # a stage may work in place
-            moved = network(with_noise(h, sigma, normal), after=layer)
+            moved = network(h + sigma * batch_variance(h).sqrt().view(h.shape[1:]) * noise, after=layer)
             wrong += (moved.argmax(1) != part.labels).sum().item()
             divergence += kl(raw, moved).sum().item()
     return 100 * wrong / len(test), divergence / len(test)

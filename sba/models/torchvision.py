@@ -10,26 +10,19 @@ from sba.models.borrowed import Borrowed
 
 def alexnet(classes: int, channels: int) -> Borrowed:
     """torchvision's AlexNet (Krizhevsky, 2014): five convolutions, a head of 4096-4096 with dropout; 61.1 M parameters."""
-    from torchvision import models
-
-    names = [f"conv{i}" for i in range(1, 6)]
-    return with_head(models.alexnet(weights=None, num_classes=classes), channels, names, (0, 3, 6, 8, 10, 13))
+    return with_head(fresh("alexnet", classes, channels), [f"conv{i}" for i in range(1, 6)], (0, 3, 6, 8, 10, 13))
 
 
 def vgg16(classes: int, channels: int) -> Borrowed:
     """torchvision's VGG-16 without batch normalisation (Simonyan and Zisserman, 2015, configuration D); 138.4 M parameters."""
-    from torchvision import models
-
     names = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
     ends = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31)
-    return with_head(models.vgg16(weights=None, num_classes=classes), channels, names, ends)
+    return with_head(fresh("vgg16", classes, channels), names, ends)
 
 
 def resnet50(classes: int, channels: int) -> Borrowed:
     """torchvision's ResNet-50 (He et al., 2016), whose blocks have their stride in the 3×3 convolution; 25.6 M parameters."""
-    from torchvision import models
-
-    network = rgb_only(models.resnet50(weights=None, num_classes=classes), channels)
+    network = fresh("resnet50", classes, channels)
     depths = {group: len(network.get_submodule(f"layer{group}")) for group in (1, 2, 3, 4)}  # type: ignore[arg-type]
     return Borrowed(
         network,
@@ -42,7 +35,7 @@ def resnet50(classes: int, channels: int) -> Borrowed:
     )
 
 
-def with_head(network: nn.Module, channels: int, names: list[str], ends: tuple[int, ...]) -> Borrowed:
+def with_head(network: nn.Module, names: list[str], ends: tuple[int, ...]) -> Borrowed:
     """Cut a network of ``features`` and ``classifier`` into stages: those of the features begin and end at these indices."""
 
     def stages(container: str, names: list[str], ends: tuple[int, ...]) -> dict[str, tuple[str, ...]]:
@@ -52,11 +45,14 @@ def with_head(network: nn.Module, channels: int, names: list[str], ends: tuple[i
     # the dropout of AlexNet's head stands before the linear layer that it belongs to
     head = stages("classifier", ["fc1", "fc2", "fc3"], (0, 3, 6, 7))
     pool = {"flatten": ("avgpool", nn.Flatten())}
-    return Borrowed(rgb_only(network, channels), {**stages("features", names, ends), **pool, **head})
+    return Borrowed(network, {**stages("features", names, ends), **pool, **head})
 
 
-def rgb_only(network: nn.Module, channels: int) -> nn.Module:
-    """Return the network, or raise :class:`sba.core.errors.ConfigError` if the images do not have its three channels."""
+def fresh(name: str, classes: int, channels: int) -> nn.Module:
+    """Return a network of torchvision's with fresh weights, or raise :class:`sba.core.errors.ConfigError` if the images do not have
+    its three channels."""
+    from torchvision.models import get_model
+
     if channels != 3:
         raise ConfigError(f"network: torchvision's networks take 3 channels, the data has {channels}; give RGB images")
-    return network
+    return get_model(name, weights=None, num_classes=classes)

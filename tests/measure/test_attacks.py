@@ -18,7 +18,6 @@ from sba.measure.attacks import (
     LOSSES,
     Attack,
     attacked,
-    fgsm,
     lengths,
     margin,
     misclassified,
@@ -88,7 +87,7 @@ def test_pgd_is_the_slow_reference(curved, norm, steps, radius, loss):
 def test_fgsm_is_the_slow_reference(curved):
     predict, by_hand = curved
     x = images(4, seed=2)
-    own = fgsm(predict, x, LABELS, 0.07)
+    own = Attack(0.07, steps=0)(predict, x, LABELS, torch.Generator())
     for i, label in enumerate(LABELS.tolist()):
 
         def loss(p, c=label):
@@ -99,11 +98,16 @@ def test_fgsm_is_the_slow_reference(curved):
         assert own[i].flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_fgsm_is_one_step_of_pgd_from_the_image(curved, monkeypatch):
-    predict, _ = curved
-    monkeypatch.setattr(attacks, "STRIDE", 1.0)
-    x = images(4, seed=3)
-    assert torch.equal(fgsm(predict, x, LABELS, 0.1), pgd(predict, x, LABELS, 0.1, "inf", 1))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("radius", [0.0, 1e-9, 2 / 255, 0.1, 0.7])
+def test_fgsm_moves_each_pixel_by_the_radius_up_the_sign_of_the_slope(curved, dtype, radius):
+    x = images(4, seed=3, dtype=dtype)
+
+    def predict(pixels):
+        return curved[0](pixels.double())
+
+    expected = (x + radius * slope(predict, x, LABELS).sign()).clamp(0, 1)
+    assert torch.equal(Attack(radius, steps=0)(predict, x, LABELS, torch.Generator()), expected)
 
 
 # ------------------------------------------------------------------------------------------------- where it is known
@@ -130,7 +134,8 @@ def test_on_two_classes_and_a_linear_network_the_worst_point_of_the_ball_is_foun
     if norm == "inf":
         sign = torch.where(labels == 0, 1.0, -1.0)[:, None] * difference.sign()
         expected = (x.flatten(1) + 0.2 * sign).view_as(x)
-        assert torch.allclose(fgsm(predict, x, labels, 0.2), expected, atol=1e-12)
+        own = Attack(0.2, steps=0)(predict, x, labels, generator)
+        assert torch.allclose(own, expected, atol=1e-12)
 
 
 def test_the_margin_is_above_zero_where_the_label_does_not_win():
@@ -178,7 +183,6 @@ def test_without_a_radius_or_without_steps_images_stay_as_they_are(curved, norm)
     start = random_shift(x, 0.0, norm, torch.Generator().manual_seed(0))
     assert torch.equal(pgd(predict, x, LABELS, 0.0, norm, 5, start), x)
     assert torch.equal(pgd(predict, x, LABELS, 0.3, norm, 0), x)
-    assert torch.equal(fgsm(predict, x, LABELS, 0.0), x)
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
