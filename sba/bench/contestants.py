@@ -46,8 +46,10 @@ RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
     "ba, chunked": ({"views": 4, "chunked": True}, None),
 }
 """What is compared with a plain step: its parameters, and what it should cost at most on ResNet-44."""
-LIMITS = {"sba": 1.03, "implicit-sba": 1.01}
-"""What a step of Table 1's SBA and of its limit should cost at most on ResNet-44, in plain ones."""
+LIMITED = "resnet44"
+"""The network that limits are for."""
+LIMITS = {("step", "sba"): 1.03, ("step", "implicit-sba"): 1.01}
+"""What a step of Table 1's SBA and of its limit should cost at most there, in plain ones."""
 FOLDS = (1, 2, 4, 8, 16, 40, 80)
 LAYERS = {
     "alexnet": ("conv1", "conv2", "conv3", "conv4", "flatten"),
@@ -58,17 +60,11 @@ LAYERS = {
 
 
 def augmented(
-    network: str,
-    family: str,
-    entrants: dict[str, dict[str, Any]],
-    pairs: int,
-    omega: float = 0.0,
-    batch: int = BATCH,
-    limits: dict[str, float] | None = None,
+    network: str, family: str, entrants: dict[str, dict[str, Any]], pairs: int, omega: float = 0.0, batch: int = BATCH
 ) -> list[Ratio]:
     """Compare steps of entrants, name → parameters of the run, with plain ones, on random images of CIFAR's shape.
 
-    Each is timed ``pairs`` times, always augmented, and its cost is the one expected at ω, held against ``limits`` by method.
+    Each is timed ``pairs`` times, always augmented, and its cost is the one expected at ω, held against :data:`LIMITS`.
     """
     plain, times = step_costs(network, {name: ALWAYS | given for name, given in entrants.items()}, pairs, batch)
     found = []
@@ -77,12 +73,12 @@ def augmented(
         about |= {"variant": "bound"} if given.get("expectation") == "bound" else {}
         if "folds" in given:
             about |= {"layer": given["layers"][0], "folds": given["folds"], "basis": given.get("basis", SBA().basis)}
-        about["limit"] = (limits or {}).get(given["method"])
+        about["limit"] = LIMITS.get((family, given["method"])) if network == LIMITED else None
         found.append(expected_cost(f"{network}: {name}", times[name], plain, omega, **about))
     return found
 
 
-def at_last_layer(network: str, folds: int, pairs: int, limits: dict[str, float] | None = None) -> list[Ratio]:
+def at_last_layer(network: str, folds: int, pairs: int) -> list[Ratio]:
     """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer, at ω = π/3."""
     last = build(network, 10, 3, 32).linear_inputs[-1]
     entrants: dict[str, dict[str, Any]] = {
@@ -90,7 +86,7 @@ def at_last_layer(network: str, folds: int, pairs: int, limits: dict[str, float]
         "SBA step (M → ∞, second order)": {"method": "implicit-sba", "expectation": "second_order"},
         "SBA step (M → ∞, bound)": {"method": "implicit-sba", "expectation": "bound"},
     }
-    return augmented(network, "step", entrants, pairs, math.pi / 3, limits=limits)
+    return augmented(network, "step", entrants, pairs, math.pi / 3)
 
 
 def against_folds(network: str, pairs: int) -> list[Ratio]:
@@ -107,9 +103,8 @@ def against_layers(network: str, pairs: int) -> list[Ratio]:
     return [one for entrant in entrants for one in augmented(network, "layers", entrant, pairs, batch=32)]
 
 
-def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -> list[Ratio]:
-    """Cost of a step of each relative with its defaults, held against its limit, which is for ResNet-44, if ``limited``; ``isda``
-    are settings of the methods that keep covariances."""
+def of_relatives(network: str, pairs: int, **isda: Any) -> list[Ratio]:
+    """Cost of a step of each relative with its defaults; ``isda`` are settings of the methods that keep covariances."""
     contestants = {name: given | (isda if "isda" in name else {}) for name, (given, _) in RELATIVES.items()}
     plain, times = step_costs(network, contestants, pairs)
     details = {"plain ms": 1e3 * statistics.median(plain)}
@@ -118,7 +113,7 @@ def of_relatives(network: str, pairs: int, limited: bool = False, **isda: Any) -
         method, _, variant = name.partition(", ")
         about = {"family": "relatives", "network": network, "method": method, "variant": variant}
         title = f"{network}: {name} step over a plain step"
-        found.append(ratio(title, times[name], plain, details, limit if limited else None, **about))
+        found.append(ratio(title, times[name], plain, details, limit if network == LIMITED else None, **about))
     return found
 
 
@@ -195,14 +190,14 @@ def run_benchmarks(
     comparisons: dict[str, Callable[[], list[Ratio]]] = {
         "loop": lambda: [against_loader(n, rounds, steps * k, amp) for n, k in (("resnet44", 1), ("alexnet", 4))],
         "step": lambda: [
-            *at_last_layer("resnet44", 40, pairs, LIMITS),
+            *at_last_layer("resnet44", 40, pairs),
             *at_last_layer("alexnet", 32, 4 * pairs),
             *at_last_layer("vgg16", 32, few),
         ],
         "folds": lambda: [*against_folds("resnet44", pairs // 2 or 1), *against_folds("alexnet", 2 * pairs)],
         "layers": lambda: [one for n in LAYERS for one in against_layers(n, few * (4 if n == "alexnet" else 1))],
         "relatives": lambda: [
-            *of_relatives("resnet44", pairs // 2 or 1, limited=True),
+            *of_relatives("resnet44", pairs // 2 or 1),
             *of_relatives("alexnet", pairs),
             # the full covariances of 4096 features would fill the memory
             *of_relatives("vgg16", few, form="diagonal"),

@@ -45,14 +45,14 @@ class HeadLoss(Stepping):
         self.step, self.terms = 0, dict[str, Tensor]()
         self.memory = method.memory(chain(nn.Linear(features, classes, device="meta")))
 
-    def loss(self, features: Tensor, head: nn.Linear, labels: Tensor, progress: float | None) -> Tensor:
-        """Return the loss of a batch, a scalar.
+    def forward(self, features: Tensor, head: nn.Linear, labels: Tensor, progress: float | None = None) -> Tensor:
+        """Return the loss of a batch, a scalar, and take the batch into what the method remembers.
 
         Args:
             features: of shape (B, Q).
             head: the linear layer that reads them.
             labels: classes of shape (B,), or probabilities of shape (B, C) if the method takes them.
-            progress: share t/T of the training that is done, in [0, 1], for methods whose strength grows with it.
+            progress: share t/T of the training that is done, in [0, 1]; ISDA's strength grows with it.
 
         Raises:
             ConfigError: an argument does not fit.
@@ -97,10 +97,6 @@ class ISDALoss(HeadLoss):
     def __init__(self, classes: int, features: int, lambda0: float = 0.5, form: Form = "full"):
         super().__init__(ISDA(lambda0=lambda0, form=form), classes, features)
 
-    def forward(self, features: Tensor, head: nn.Linear, labels: Tensor, progress: float) -> Tensor:
-        """Take a batch into the covariances, and return its loss, a scalar; arguments and errors as for :meth:`HeadLoss.loss`."""
-        return self.loss(features, head, labels, progress)
-
 
 class ClosedFormSBA(HeadLoss):
     """Cross-entropy and, when λ(t) = 1, SBA's expected divergence over the vicinity of the features: M → ∞.
@@ -121,10 +117,6 @@ class ClosedFormSBA(HeadLoss):
         if loop := sorted({"update", "schedule"} & set(settings)):
             raise ConfigError(f"{loop[0]}: it belongs to the loop, not to its loss; leave it out")
         super().__init__(ImplicitSBA(**settings), classes, features, seed)
-
-    def forward(self, features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
-        """Return the loss of a batch, a scalar; arguments and errors as for :meth:`HeadLoss.loss`."""
-        return self.loss(features, head, labels, None)
 
 
 class DecoupledLoss(nn.Module):

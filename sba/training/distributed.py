@@ -12,14 +12,14 @@ from sba.core.errors import ConfigError
 from sba.core.ranks import rank, world
 
 
-def share(n: int, name: str) -> slice:
-    """Return this rank's part of n rows, or raise :class:`ConfigError`, which has the parameter's ``name``, if the ranks cannot
-    have equal parts."""
-    if n % world():
+def share(batch_size: int) -> slice:
+    """Return this rank's rows of a batch, or raise :class:`ConfigError` if the ranks cannot have equal parts."""
+    if batch_size % world():
         raise ConfigError(
-            f"{name}: {n} cannot be shared equally by {world()} processes; give a multiple of {world()}, or other processes"
+            f"batch_size: {batch_size} cannot be shared equally by {world()} processes; give a multiple of {world()}, or other "
+            "processes"
         )
-    part = n // world()
+    part = batch_size // world()
     return slice(rank() * part, (rank() + 1) * part)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sba.core.errors import SBAError
+from sba.core.errors import ConfigError, SBAError
+from sba.core.hyper import definitions, suggestion
 from sba.core.rng import Step, fold_in
 from sba.core.updates import Terms
 from sba.data.datasets import Data
@@ -23,7 +24,7 @@ from sba.training import checkpoint, distributed
 from sba.training.epoch import EpochRecord, Tally, tally_from
 from sba.training.evaluation import Evaluation, evaluate
 from sba.training.graphs import Graphs
-from sba.training.machine import HERE, Machine, machine_of
+from sba.training.machine import HERE, Machine
 from sba.training.run import Run
 from sba.training.setup import (
     autotuned,
@@ -32,7 +33,6 @@ from sba.training.setup import (
     data_of,
     objective_of,
     own_randomness,
-    share_of,
     update_of,
 )
 
@@ -91,7 +91,8 @@ class Training:
         self.objective = objective_of(run, self.data, machine, self.device)
         self.network = self.objective.network
         self.compiled = bool(self.network.through)
-        self.share = share_of(run)
+        self.share = distributed.share(run.batch_size)
+        run.method.check_batch(run.batch_size // distributed.world(), 1 if run.chunked else run.views)
         check_views(run, self.data, self.network)
         self.model, self.update = update_of(run, self.objective, self.device)
         capturing = captured(run, self.data, self.device, machine.graphs)
@@ -274,14 +275,22 @@ def train(
     """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`.
 
     Args:
-        given: fields of :class:`sba.training.machine.Machine`, as ``device="cuda"``, in place of ``machine``.
+        given: fields of :class:`sba.training.machine.Machine`, as ``device="cuda"``, in place of ``machine``; a ``device`` may be
+            torch's.
 
     Raises:
-        ConfigError: both are given; likewise what :class:`Training` raises.
+        ConfigError: both are given, or a field is unknown or out of range; likewise what :class:`Training` raises.
 
     >>> from sba import make_run, train
     >>> training = train(make_run("moons", method="sba", epochs=2))
     >>> [(record.epoch, sorted(record.terms), record.counts["virtual"]) for record in training]
     [(1, ['cross_entropy', 'virtual'], 2), (2, ['cross_entropy', 'virtual'], 1)]
     """
-    return Training(run, data, machine_of(machine, **given), folder=folder, budget=budget, stop=stop)
+    if strangers := [name for name in given if name not in definitions(Machine)]:
+        options = [*definitions(Machine), "folder", "budget", "stop"]
+        raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")
+    if machine is None:
+        machine = Machine(**given | {"device": str(given.get("device", HERE.device))})
+    elif given:
+        raise ConfigError(f"machine: it is given beside {', '.join(given)}; give one or the other")
+    return Training(run, data, machine, folder=folder, budget=budget, stop=stop)

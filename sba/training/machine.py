@@ -1,12 +1,11 @@
 """What a run is done with. Nothing of it is part of the run, so a record counts wherever it was made."""
 
 import pathlib
-from typing import Any
 
 import torch
 
 from sba.core.errors import ConfigError
-from sba.core.hyper import configuration, definitions, hyper, suggestion
+from sba.core.hyper import configuration, hyper
 
 
 @configuration
@@ -43,16 +42,3 @@ class Machine:
 
 HERE = Machine()
 """This machine's processor, and nothing that is not the default."""
-
-
-def machine_of(machine: Machine | None = None, **given: Any) -> Machine:
-    """Return the machine that :func:`sba.training.loop.train` is given, whole or by its fields; a ``device`` may be torch's. Raise
-    :class:`ConfigError` if both are given, or a field is unknown or out of range."""
-    if strangers := [name for name in given if name not in definitions(Machine)]:
-        options = [*definitions(Machine), "folder", "budget", "stop"]
-        raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")
-    if machine is None:
-        return Machine(**given | {"device": str(given["device"])} if "device" in given else given)
-    if given:
-        raise ConfigError(f"machine: it is given beside {', '.join(given)}; give one or the other")
-    return machine

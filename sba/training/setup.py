@@ -20,7 +20,6 @@ from sba.data.datasets import Data, load
 from sba.data.in_files import Stream
 from sba.methods import Method
 from sba.models.registry import build, to_device
-from sba.training import distributed
 from sba.training.adapted import adapted
 from sba.training.compiled import compile_stages
 from sba.training.machine import Machine
@@ -91,13 +90,6 @@ def objective_of(run: Run, data: Data, machine: Machine, device: torch.device) -
         if machine.compiled:
             compile_stages(network)
         return Objective(network, run.method).to(device)
-
-
-def share_of(run: Run) -> slice:
-    """Return this process's rows of a batch; raise :class:`ConfigError` if no equal shares exist, or are too few for the method."""
-    share = distributed.share(run.batch_size, "batch_size")
-    run.method.check_batch(len(range(run.batch_size)[share]), 1 if run.chunked else run.views)
-    return share
 
 
 def check_views(run: Run, data: Data, network: Staged) -> None:

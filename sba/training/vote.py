@@ -35,7 +35,7 @@ LIMIT = 2**27
 
 
 @torch.no_grad()
-def majority_vote(network: Staged, data: Data, method: SBA, seed: int = 0, batch: int | None = None) -> Evaluation:
+def majority_vote(network: Staged, data: Data, method: SBA, seed: int = 0) -> Evaluation:
     """Evaluate by the vote of 1 + M predictions per image; for each batch of images a layer is drawn from S, as in training. The
     error is that of the vote, the likelihood that of the mean of the 1 + M distributions.
 
@@ -44,12 +44,11 @@ def majority_vote(network: Staged, data: Data, method: SBA, seed: int = 0, batch
         data: whose ``test`` is evaluated on.
         method: whose vicinity and layers are used (:meth:`sba.core.method.Method.voting_vicinity`); η and ω play no part.
         seed: of the virtual points.
-        batch: images per pass of the raw points, whose standard deviation is the unit of σ; by default as many as evaluation
-            takes, or fewer if their virtual points do not fit into :data:`LIMIT`.
     """
     layers = method.eligible(network)
     widest = max(math.prod(network.shape(layer)) for layer in layers) if network.input_shape else 1
-    batch = batch or max(1, min(EVALUATION_BATCH, LIMIT // (method.folds * widest)))
+    # the standard deviation over such a batch is the unit of σ
+    batch = max(1, min(EVALUATION_BATCH, LIMIT // (method.folds * widest)))
     wrong, nll, n, skipped = 0.0, 0.0, 0, 0
     parts: Iterable[Split | Views] = data.test.parts(batch)
     with evaluating(network):

@@ -76,7 +76,7 @@ def test_limits_are_for_one_network_and_forms_for_those_that_have_covariances(mo
         return [1.0], {name: [2.0] for name in contestants}
 
     monkeypatch.setattr(contestants, "step_costs", once)
-    strict = contestants.of_relatives("resnet44", 1, limited=True)
+    strict = contestants.of_relatives("resnet44", 1)
     loose = contestants.of_relatives("vgg16", 1, form="diagonal")
     assert {r.limit for r in strict} == {None, 1.05} and {r.limit for r in loose} == {None}
     assert {name for name, given in asked["vgg16"].items() if given.get("form") == "diagonal"} == {"isda", "sba+isda"}

@@ -209,7 +209,7 @@ H, Y = torch.randn(8, 4), torch.arange(8) % 3
         (lambda: ISDALoss(3, 4, form="low"), "form: 'low' is not allowed; give one of full, diagonal"),
         (lambda: ISDALoss(100, 4096), "form: 'full' needs 6.2 GiB for 100 classes and 4096 features"),
         (lambda: ISDALoss(3, 4, -1.0), "lambda0 (λ₀): -1.0 is not allowed"),
-        (lambda: ISDALoss(3, 4)(H, nn.Linear(4, 3), Y, None), "progress: None would leave ISDA plain"),
+        (lambda: ISDALoss(3, 4)(H, nn.Linear(4, 3), Y), "progress: None would leave ISDA plain"),
         (lambda: ISDALoss(3, 4)(H, nn.Linear(4, 3), Y, 1.5), "progress: 1.5 is not allowed; give a number in [0, 1]"),
         (lambda: ISDALoss(3, 4)(H, nn.Linear(5, 3), Y, 0.5), "give the nn.Linear from 4 features to 3 classes"),
         (lambda: ISDALoss(3, 4)(H, nn.Identity(), Y, 0.5), "head: Identity() is not allowed"),

@@ -162,7 +162,7 @@ def rows_to_match():
 
 def match():
     """How much closer k-mixup's partners are, by this rank's rows and by all; and each λ of a training that depends on it."""
-    half = rows_to_match()[distributed.share(32, "rows")]
+    half = rows_to_match()[distributed.share(32)]
     order = torch.arange(16).roll(4)
     partners = pairs(half, order, 4)
     weights = []
@@ -251,9 +251,9 @@ def test_what_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 3)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
-    assert distributed.share(9, "batch_size") == slice(3, 6)
+    assert distributed.share(9) == slice(3, 6)
     with pytest.raises(ConfigError, match="batch_size: 16 cannot be shared equally by 3 processes"):
-        distributed.share(16, "batch_size")
+        distributed.share(16)
 
 
 def test_one_card_cannot_serve_several_processes(monkeypatch):

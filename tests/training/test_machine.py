@@ -12,7 +12,7 @@ from sba.cli.commands import main
 from sba.core.errors import ConfigError
 from sba.core.hyper import definitions
 from sba.data.datasets import DataCache
-from sba.training.machine import Machine, machine_of
+from sba.training.machine import Machine
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,8 @@ def test_a_device_that_is_none_is_refused_before_the_data_are_loaded(run, name):
 
 
 def test_keywords_and_a_machine_are_two_ways_to_say_the_same(run, small):
-    assert machine_of(device=torch.device("cpu"), data_root="there") == Machine(data_root=Path("there"))
-    assert machine_of(Machine(workers=2)) == machine_of(workers=2)
-    ways = [train(run(), small, **w) for w in ({}, {"device": "cpu", "workers": 1}, {"machine": Machine(workers=1)})]
+    given = ({}, {"device": torch.device("cpu")}, {"device": "cpu", "workers": 1}, {"machine": Machine(workers=1)})
+    ways = [train(run(), small, **way) for way in given]
     assert len({tuple(r.nll for r in training) for training in ways}) == 1
     with pytest.raises(ConfigError, match="machine: it is given beside device; give one or the other"):
         train(run(), small, machine=Machine(), device="cpu")

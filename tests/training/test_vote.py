@@ -69,10 +69,11 @@ def test_among_equals_the_highest_mean_probability_decides():
 # -------------------------------------------------------------------------------------------------------------- the vote
 
 
-def test_the_vote_against_the_loop(small, network):
+def test_the_vote_against_the_loop(small, network, monkeypatch):
     """Virtual points by hand in evaluation mode, votes and mean likelihood image by image, in two batches."""
     method = SBA(folds=4, sigma=0.5, layers=("flatten", "fc1"))
-    result = majority_vote(network, small, method, seed=3, batch=40)
+    monkeypatch.setattr("sba.training.vote.EVALUATION_BATCH", 40)
+    result = majority_vote(network, small, method, seed=3)
     network.eval()
     wrong, nll = 0, 0.0
     for step, (images, labels) in enumerate(zip(small.test.images.split(40), small.test.labels.split(40), strict=True)):
