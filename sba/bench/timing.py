@@ -22,8 +22,10 @@ from sba.data.in_memory import Split
 from sba.records.comparison import Comparison
 from sba.training.loop import Training
 from sba.training.run import make_run
+from sba.training.setup import synchronise
 
 BATCH = 128
+PROCESSOR = torch.device("cpu")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -93,18 +95,13 @@ def on_device(images: RandomImages) -> Data:
     return Data("cifar10", split, split[:1000], "test", tuple("0123456789"), MEAN, STD, "random")
 
 
-def timed(step: Callable[[], Any], n: int, device: torch.device | None = None) -> float:
-    """Return seconds per call over n calls, until the device has finished them; the processor by default."""
-
-    def finish() -> None:
-        if device and device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    finish()
+def timed(step: Callable[[], Any], n: int, device: torch.device = PROCESSOR) -> float:
+    """Return seconds per call over n calls, until the device has finished them."""
+    synchronise(device)
     start = time.perf_counter()
     for _ in range(n):
         step()
-    finish()
+    synchronise(device)
     return (time.perf_counter() - start) / n
 
 

@@ -56,17 +56,17 @@ def option(name: str, field: Any, about: str) -> Callable:
     kind = field.annotation
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if choices(field):
-        return click.option(flag, name, type=click.Choice(choices(field)), help=about)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=about)
-    if name == "cutout":
-        return click.option(flag, name, type=Auto(), help=f"{about}; auto for the side that its authors use")
-    if kind in (int, float, str):
-        return click.option(flag, name, type=kind, help=about)
-    if kind is pathlib.Path:
-        return click.option(flag, name, type=PATH, help=about)
-    return click.option(flag, name, type=Comma(int if name == "milestones" else str), help=about)
+    if choices(field):
+        kind = click.Choice(choices(field))
+    elif name == "cutout":
+        kind, about = Auto(), f"{about}; auto for the side that its authors use"
+    elif kind is pathlib.Path:
+        kind = PATH
+    elif kind not in (int, float, str):
+        kind = Comma(int if name == "milestones" else str)
+    return click.option(flag, name, type=kind, help=about)
 
 
 def hyper_options(command: Callable) -> Callable:

@@ -174,7 +174,7 @@ class Stream:
 
 
 class Supply:
-    """Batches of random crops, each given once, in the order of a plan. A batch is named by its number in the epoch.
+    """Batches of random crops, each given once, in the order of a plan. A batch is named by its number there.
 
     Its workers live as long as it does.
     """
@@ -187,12 +187,10 @@ class Supply:
         self.iterator: Iterator[list[Got]] = iter(())
         self.next = 0
 
-    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[int]:
+    def plan(self, batches: Sequence[Tensor], now: Step, views: int) -> Sequence[int]:
         """Begin to read an epoch; arguments as for :meth:`sba.data.in_memory.Split.plan`."""
-        self.batches[:] = [
-            [Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in list(batches)[start:]
-        ]
-        self.iterator, self.next = iter(self.loader), start
+        self.batches[:] = [[Wanted(row, now.seed, now.epoch, views) for row in rows.tolist()] for rows in batches]
+        self.iterator, self.next = iter(self.loader), 0
         return range(len(batches))
 
     def __getitem__(self, number: int) -> Views:

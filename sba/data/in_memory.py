@@ -46,9 +46,9 @@ class Split:
         """Return what training draws its batches from: itself, by their rows, which a captured step may read."""
         return self
 
-    def plan(self, batches: Sequence[Tensor], start: int, now: Step, views: int) -> Sequence[Tensor]:
-        """Return what names each batch of an epoch: rows on the device, given on the host. ``start`` is the first that will be
-        asked for, ``now`` a step of the epoch, and ``views`` are the augmented copies of each image in a step."""
+    def plan(self, batches: Sequence[Tensor], now: Step, views: int) -> Sequence[Tensor]:
+        """Return what names each of an epoch's batches that are left: rows on the device, given on the host. ``now`` is the step of
+        the first, and ``views`` are the augmented copies of each image in a step."""
         return torch.cat(list(batches)).to(self.labels.device).split([len(rows) for rows in batches])
 
     def parts(self, size: int) -> Iterator["Split"]:

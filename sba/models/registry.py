@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -29,18 +30,16 @@ class Architecture:
 NETWORKS: dict[str, Architecture] = {
     "mlp": Architecture(small.mlp, 1),
     "digits": Architecture(small.digits_net, 8),
-    "digits_dropout": Architecture(lambda classes, channels: small.digits_net(classes, channels, 0.5), 8),
+    "digits_dropout": Architecture(partial(small.digits_net, dropout=0.5), 8),
     "alexnet": Architecture(cifar.alexnet, 32),
-    "alexnet_fc": Architecture(lambda classes, channels: cifar.alexnet(classes, channels, (4096, 4096)), 32),
+    "alexnet_fc": Architecture(partial(cifar.alexnet, hidden=(4096, 4096)), 32),
     "vgg16": Architecture(cifar.vgg16, 32),
-    "vgg16_512": Architecture(lambda classes, channels: cifar.vgg16(classes, channels, (512, 512)), 32),
-    "vgg16_linear": Architecture(lambda classes, channels: cifar.vgg16(classes, channels, ()), 32),
-    "vgg16_plain": Architecture(
-        lambda classes, channels: cifar.vgg16(classes, channels, convolution=cifar.conv_relu), 32
-    ),
-    "resnet20": Architecture(lambda classes, channels: cifar.resnet(classes, channels, 20), 32, 1),
+    "vgg16_512": Architecture(partial(cifar.vgg16, hidden=(512, 512)), 32),
+    "vgg16_linear": Architecture(partial(cifar.vgg16, hidden=()), 32),
+    "vgg16_plain": Architecture(partial(cifar.vgg16, convolution=cifar.conv_relu), 32),
+    "resnet20": Architecture(partial(cifar.resnet, depth=20), 32, 1),
     "resnet44": Architecture(cifar.resnet, 32, 1),
-    "resnet44_b": Architecture(lambda classes, channels: cifar.resnet(classes, channels, shortcut="B"), 32, 1),
+    "resnet44_b": Architecture(partial(cifar.resnet, shortcut="B"), 32, 1),
     "alexnet_imagenet": Architecture(torchvision.alexnet, 224, 64),
     "vgg16_imagenet": Architecture(torchvision.vgg16, 224, 32),
     "resnet50": Architecture(torchvision.resnet50, 224, 32),

@@ -33,6 +33,7 @@ from sba.training.setup import (
     data_of,
     objective_of,
     own_randomness,
+    synchronise,
     update_of,
 )
 
@@ -130,27 +131,25 @@ class Training:
 
     def run_epoch(self, deadline: float) -> bool:
         """Do the steps that this epoch still lacks; return false if the deadline or ``stop`` came first."""
-        epoch = self.step // self.steps_per_epoch
+        epoch, done = divmod(self.step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(fold_in(self.run.seed, "order", epoch))
         order = torch.randperm(len(self.data.train), generator=generator).split(self.run.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.rate(epoch)
         self.objective.train()
-        self.synchronise()
+        synchronise(self.device)
         start = time.perf_counter()
-        shares = [rows[self.share] for rows in order[: self.steps_per_epoch]]
-        batches = self.supply.plan(shares, self.step % self.steps_per_epoch, self.now(), self.run.views)
-        complete = True
+        shares = [rows[self.share] for rows in order[done : self.steps_per_epoch]]
+        batches = self.supply.plan(shares, self.now(), self.run.views)
         capturing = self.graphs.running(self.run.rate(epoch)) if self.graphs else nullcontext()
         with own_randomness(self.device), autotuned(self.device), capturing:
-            for i in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
+            for rows in batches:
                 if self.must_stop(deadline):
-                    complete = False
                     break
-                self.run_step(batches[i])
-        self.synchronise()
+                self.run_step(rows)
+        synchronise(self.device)
         self.tally.seconds += time.perf_counter() - start
-        return complete
+        return self.step == (epoch + 1) * self.steps_per_epoch
 
     def must_stop(self, deadline: float) -> bool:
         """Say whether to stop before the next step; all processes give the same answer."""
@@ -229,10 +228,6 @@ class Training:
         )
         self.tally = Tally()
         return record
-
-    def synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def save(self) -> None:
         """Write a checkpoint if there is a folder for it; of several processes the first one writes."""

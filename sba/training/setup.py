@@ -50,21 +50,17 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
     data = data or load(run.dataset, machine.data_root, machine.download, run.holdout, run.side, run.draw)
     if len(data.classes) < 2:
         raise DataError(f"dataset: {data.name!r} has only the class {', '.join(data.classes)}; give two or more")
-    if data.name != run.dataset:
-        raise ConfigError(f"data: {data.name!r} was given to a run on {run.dataset!r}; load that, or change the run")
-    if run.side and data.side != run.side:
-        raise ConfigError(
-            f"side: the data has images of side {data.side}, the run says {run.side}; give load() the same side"
-        )
-    if (data.evaluated_on == "holdout") != bool(run.holdout):
-        raise ConfigError(
-            f"data: it was loaded to be evaluated on the {data.evaluated_on} set, the run holds out {run.holdout} "
-            "images; give load() the same holdout"
-        )
-    if data.draw != run.draw:
-        raise ConfigError(
-            f"data: it was loaded with draw {data.draw}, the run asks for {run.draw}; give data.drawn(run.draw)"
-        )
+    held_out = len(data.test) if data.evaluated_on == "holdout" else 0
+    for name, found, asked in (
+        ("dataset", data.name, run.dataset),
+        ("side", data.side, run.side or data.side),
+        ("holdout", held_out, run.holdout),
+        ("draw", data.draw, run.draw),
+    ):
+        if found != asked:
+            raise ConfigError(
+                f"data: {name} is {found!r}, the run asks for {asked!r}; give load() that, or change the run"
+            )
     if run.batch_size > len(data.train):
         raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(data.train)} training images; give fewer")
     if run.cutout > data.side:
@@ -132,6 +128,12 @@ def captured(run: Run, data: Data, device: torch.device, wanted: bool | None) ->
 def own_randomness(device: torch.device) -> AbstractContextManager[None]:
     """Leave torch's global generators as they were: initialisation and dropout layers draw from them, seeded at every step."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @contextmanager

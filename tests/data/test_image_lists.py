@@ -84,7 +84,7 @@ def test_images_with_a_side_of_their_own_cannot_be_given_another():
 
 
 def test_data_of_another_side_is_refused(photographs):
-    with pytest.raises(ConfigError, match="side: the data has images of side 16, the run says 8"):
+    with pytest.raises(ConfigError, match="data: side is 16, the run asks for 8"):
         train(file_run(), load("imagenette", photographs, side=16))
 
 

@@ -38,7 +38,7 @@ def test_the_seed_draws_the_subset():
 
 def test_data_drawn_otherwise_are_refused():
     for draw in (None, Draw(subset=100, number=3), Draw(subset=100, label_noise=0.2, number=4)):
-        with pytest.raises(ConfigError, match="data: it was loaded with draw"):
+        with pytest.raises(ConfigError, match="data: draw is "):
             sba.train(run_of(), sba.load("digits", draw=draw))
 
 

@@ -219,12 +219,12 @@ def test_wrong_options_are_refused_by_name(small):
 
 
 def test_data_that_is_not_what_the_run_says_is_refused(run, small):
-    with pytest.raises(ConfigError, match="data: 'other' was given to a run on"):
+    with pytest.raises(ConfigError, match="data: dataset is 'other', the run asks for 'digits'; give load"):
         train(run(), dataclasses.replace(small, name="other"))
-    with pytest.raises(
-        ConfigError, match="data: it was loaded to be evaluated on the holdout set, the run holds out 0 images"
-    ):
+    with pytest.raises(ConfigError, match="data: holdout is 60, the run asks for 0; give load"):
         train(run(), dataclasses.replace(small, evaluated_on="holdout"))
+    with pytest.raises(ConfigError, match="data: holdout is 60, the run asks for 50; give load"):
+        train(run(holdout=50), dataclasses.replace(small, evaluated_on="holdout"))
 
 
 @pytest.mark.parametrize("amp", ["none", "bf16"])
