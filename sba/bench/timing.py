@@ -44,9 +44,8 @@ class Ratio:
 
     def __str__(self) -> str:
         details = ", ".join(f"{k} {v:.4g}" for k, v in self.details.items())
-        verdict = ""
-        if self.limit is not None:
-            verdict = f", limit {self.limit} {'kept' if self.value <= self.limit else 'MISSED'}"
+        kept = self.limit is None or self.value <= self.limit
+        verdict = "" if self.limit is None else f", limit {self.limit} {'kept' if kept else 'MISSED'}"
         return f"{self.name}: {self.value:.3f}{verdict} ({self.low:.3f} … {self.high:.3f} over {self.rounds} rounds; {details})"
 
 

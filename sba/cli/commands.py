@@ -205,6 +205,3 @@ def bench(
 
 
 main.add_command(sweep)
-
-if __name__ == "__main__":
-    main(prog_name="python -m sba")

@@ -3,18 +3,13 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from sba.core.errors import ConfigError
-from sba.core.hyper import check_choice
 from sba.core.method import Method
 from sba.core.staged import Staged
-
-Form = Literal["full", "diagonal"]
-LIMIT = 2**30
-"""Most bytes of the class covariances."""
 
 
 def checked(cls: type[Method]) -> type[Method]:
@@ -68,20 +63,4 @@ def check_linear_end(name: str, network: Staged) -> None:
     if not fits:
         raise ConfigError(
             f"method: {name!r} needs a network that ends in a linear layer, this one ends in {network.stages[-1]!r}; give sba"
-        )
-
-
-def check_covariances(form: Form, classes: int, features: int, layer: str = "") -> None:
-    """Raise :class:`ConfigError` for what does not exist or does not fit; arguments as for
-    :class:`sba.methods.isda.ClassCovariances`.
-
-    The full form needs C·Q² numbers, and for its table C²·Q; the larger of the two counts.
-    """
-    check_choice("form", form, Form)
-    needed = 4 * classes * features * max(classes, features)
-    if form == "full" and needed > LIMIT:
-        room = LIMIT // 4 // classes
-        raise ConfigError(
-            f"form: 'full' needs {needed / 2**30:.1f} GiB for {classes} classes and {features} features of "
-            f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} features"
         )

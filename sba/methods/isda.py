@@ -11,7 +11,7 @@ its label: it is an entry of one table of C×C numbers.
 
 import math
 import warnings
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,16 @@ from torch.autograd.function import once_differentiable
 
 from sba.core.divergence import check_labels, full_precision, sba_objective
 from sba.core.errors import ConfigError
-from sba.core.hyper import configuration, hyper
+from sba.core.hyper import check_choice, configuration, hyper
 from sba.core.method import Method
 from sba.core.ranks import total
 from sba.core.rng import Step
 from sba.core.staged import Staged
-from sba.methods.checks import Form, check_covariances, check_linear_end, check_range
+from sba.methods.checks import check_linear_end, check_range
+
+Form = Literal["full", "diagonal"]
+LIMIT = 2**30
+"""Most bytes of the class covariances."""
 
 
 class Moments(NamedTuple):
@@ -96,7 +100,8 @@ class ClassCovariances(nn.Module):
     """The mean and covariance of each class over all batches since the start: never decayed, never reset.
 
     The buffers are those of :class:`Moments`; the form "diagonal" keeps the variances alone, as the authors do on ImageNet.
-    ``layer`` is the one whose features they are, for the :class:`ConfigError` of :func:`sba.methods.checks.check_covariances`.
+    The full form needs C·Q² numbers, and for its table C²·Q: if the larger of the two exceeds :data:`LIMIT`, a
+    :class:`ConfigError` says so, and names the ``layer`` whose features they are.
     """
 
     count: Tensor
@@ -105,7 +110,15 @@ class ClassCovariances(nn.Module):
 
     def __init__(self, classes: int, features: int, form: Form = "full", layer: str = ""):
         super().__init__()
-        check_covariances(form, classes, features, layer)
+        check_choice("form", form, Form)
+        needed = 4 * classes * features * max(classes, features)
+        if form == "full" and needed > LIMIT:
+            room = LIMIT // 4 // classes
+            raise ConfigError(
+                f"form: 'full' needs {needed / 2**30:.1f} GiB for {classes} classes and {features} features of "
+                f"{layer or 'a layer'}; give form 'diagonal', or a layer of at most {min(math.isqrt(room), room // classes)} "
+                "features"
+            )
         self.form = form
         shape = (classes, features, features) if form == "full" else (classes, features)
         self.register_buffer("count", torch.zeros(classes, dtype=torch.int64))
@@ -214,8 +227,6 @@ class ISDA(Method):
 
     def check(self, network: Staged) -> None:
         check_linear_end(self.name, network)
-        last = network.last_linear
-        check_covariances(self.form, last.out_features, last.in_features, layer=network.stages[-2])
 
     def terms(self, network: Staged, x: Tensor, y: Tensor, now: Step, memory: nn.Module | None) -> dict[str, Tensor]:
         h = network(x, until=network.stages[-2])

@@ -14,10 +14,9 @@ from sba.core.method import Method, Stepping
 from sba.core.rng import Step
 from sba.core.staged import Staged
 from sba.core.updates import total
-from sba.methods.checks import Form
 from sba.methods.decoupled import DecoupledMixup, Mode
 from sba.methods.implicit import ImplicitSBA
-from sba.methods.isda import ISDA
+from sba.methods.isda import ISDA, Form
 
 
 class HeadLoss(Stepping):
@@ -28,8 +27,7 @@ class HeadLoss(Stepping):
 
     Args:
         method: whose loss.
-        classes: C.
-        features: Q.
+        classes, features: C and Q.
         seed: of the method's random streams.
 
     Attributes:
@@ -84,8 +82,7 @@ class ISDALoss(HeadLoss):
     """ISDA's bound of the expected cross-entropy; the covariances of the classes are its buffers.
 
     Args:
-        classes: C.
-        features: Q.
+        classes, features: C and Q.
         lambda0: λ₀ of the strength λ₀·t/T.
         form: "full" covariances, or "diagonal".
 
@@ -102,8 +99,7 @@ class ClosedFormSBA(HeadLoss):
     """Cross-entropy and, when λ(t) = 1, SBA's expected divergence over the vicinity of the features: M → ∞.
 
     Args:
-        classes: C.
-        features: Q.
+        classes, features: C and Q.
         seed: of λ(t), which is drawn anew at each call.
         settings: hyper-parameters of :class:`sba.methods.implicit.ImplicitSBA` by name, such as η and σ; ``omega=0`` for
             λ(t) = 1 at every call.

@@ -12,8 +12,7 @@ from sba.core.rng import Step
 from sba.core.sba import SBA
 from sba.core.staged import Staged
 from sba.core.tail import Tail
-from sba.methods.checks import Form
-from sba.methods.isda import ISDA
+from sba.methods.isda import ISDA, Form
 
 
 @configuration

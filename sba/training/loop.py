@@ -24,7 +24,7 @@ from sba.training import checkpoint, distributed
 from sba.training.epoch import EpochRecord, Tally, tally_from
 from sba.training.evaluation import Evaluation, evaluate
 from sba.training.graphs import Graphs
-from sba.training.machine import HERE, Machine
+from sba.training.machine import Machine
 from sba.training.run import Run
 from sba.training.setup import (
     autotuned,
@@ -55,10 +55,12 @@ class Training:
     Args:
         run: what to do.
         data: the data, if it is loaded already; else it is loaded from the machine's ``data_root``.
-        machine: the device, and how this machine is used.
+        machine: the device, and how this machine is used; the processor, and nothing that is not the default, if it is not given.
         folder: where checkpoints are kept; None for none. A checkpoint of the same run there is resumed.
         budget: seconds after which training stops with a checkpoint, between two steps.
         stop: called between steps; training stops likewise when it returns true.
+        given: fields of :class:`sba.training.machine.Machine`, as ``device="cuda"``, in place of ``machine``; a ``device`` may be
+            torch's.
 
     Attributes:
         network: as trained so far.
@@ -67,7 +69,8 @@ class Training:
         finished: whether all epochs are done.
 
     Raises:
-        ConfigError: the run does not fit the data, the network or the machine.
+        ConfigError: the run does not fit the data, the network or the machine; a machine is given beside its fields, or a field is
+            unknown or out of range.
         DataError: the data is missing or corrupted.
         CheckpointError: the folder holds something else.
     """
@@ -76,12 +79,19 @@ class Training:
         self,
         run: Run,
         data: Data | None = None,
-        machine: Machine = HERE,
+        machine: Machine | None = None,
         *,
         folder: str | pathlib.Path | None = None,
         budget: float | None = None,
         stop: Callable[[], bool] = lambda: False,
+        **given: Any,
     ):
+        if strangers := [name for name in given if name not in definitions(Machine)]:
+            options = [*definitions(Machine), "folder", "budget", "stop"]
+            raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")
+        if machine and given:
+            raise ConfigError(f"machine: it is given beside {', '.join(given)}; give one or the other")
+        machine = machine or Machine(**given | {"device": str(given.get("device", "cpu"))})
         self.run, self.budget, self.stop = run, budget, stop
         self.evaluated_from = run.epochs - (machine.evaluate_last or run.epochs)
         self.device = machine.prepare()
@@ -257,35 +267,12 @@ class Training:
         self.step, self.tally = state["step"], tally_from(state, self.device)
 
 
-def train(
-    run: Run,
-    data: Data | None = None,
-    *,
-    machine: Machine | None = None,
-    folder: str | pathlib.Path | None = None,
-    budget: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    **given: Any,
-) -> Training:
-    """Train a network: ``for record in train(run): …``. Arguments as for :class:`Training`.
-
-    Args:
-        given: fields of :class:`sba.training.machine.Machine`, as ``device="cuda"``, in place of ``machine``; a ``device`` may be
-            torch's.
-
-    Raises:
-        ConfigError: both are given, or a field is unknown or out of range; likewise what :class:`Training` raises.
+def train(run: Run, data: Data | None = None, **options: Any) -> Training:
+    """Train a network: ``for record in train(run): …``. Arguments, options and errors are those of :class:`Training`.
 
     >>> from sba import make_run, train
     >>> training = train(make_run("moons", method="sba", epochs=2))
     >>> [(record.epoch, sorted(record.terms), record.counts["virtual"]) for record in training]
     [(1, ['cross_entropy', 'virtual'], 2), (2, ['cross_entropy', 'virtual'], 1)]
     """
-    if strangers := [name for name in given if name not in definitions(Machine)]:
-        options = [*definitions(Machine), "folder", "budget", "stop"]
-        raise ConfigError(f"{strangers[0]}: train() has no such option; {suggestion(strangers[0], options)}")
-    if machine is None:
-        machine = Machine(**given | {"device": str(given.get("device", HERE.device))})
-    elif given:
-        raise ConfigError(f"machine: it is given beside {', '.join(given)}; give one or the other")
-    return Training(run, data, machine, folder=folder, budget=budget, stop=stop)
+    return Training(run, data, **options)
