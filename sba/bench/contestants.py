@@ -19,8 +19,7 @@ from scipy.spatial import distance_matrix
 from torch import Tensor
 
 from sba.bench.attached import against_chain
-from sba.bench.epochs import WANTED, epochs
-from sba.bench.loop import against_loader
+from sba.bench.loop import WANTED, against_loader, epochs
 from sba.bench.packed import against_packed
 from sba.bench.threads import against_threads
 from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, rounds_of, step_costs
@@ -28,7 +27,6 @@ from sba.core.errors import ConfigError
 from sba.methods import METHODS, SBA
 from sba.methods.isda import isda_logits, quadratic_table
 from sba.methods.kmixup import pairs
-from sba.models.registry import build
 from sba.records.comparison import FAMILIES
 from sba.records.file import append
 from sba.records.record import identified, provenance
@@ -80,7 +78,7 @@ def augmented(
 
 def at_last_layer(network: str, folds: int, pairs: int) -> list[Ratio]:
     """Cost of a step of SBA and of its limit M → ∞ at the last fully connected layer, at ω = π/3."""
-    last = build(network, 10, 3, 32).linear_inputs[-1]
+    last = LAYERS[network][-1]
     entrants: dict[str, dict[str, Any]] = {
         f"SBA step (M={folds}, layer {last})": {"method": "sba", "folds": folds, "layers": (last,)},
         "SBA step (M → ∞, second order)": {"method": "implicit-sba", "expectation": "second_order"},
@@ -91,7 +89,7 @@ def at_last_layer(network: str, folds: int, pairs: int) -> list[Ratio]:
 
 def against_folds(network: str, pairs: int) -> list[Ratio]:
     """Cost of an augmented step at the last fully connected layer against M."""
-    last = build(network, 10, 3, 32).linear_inputs[-1]
+    last = LAYERS[network][-1]
     entrants = {f"cost, M={m}, layer {last}": {"method": "sba", "folds": m, "layers": (last,)} for m in FOLDS}
     return augmented(network, "folds", entrants, pairs)
 

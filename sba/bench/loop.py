@@ -1,5 +1,8 @@
-"""How fast this project's loop is on a processor, beside a plain loop with a DataLoader."""
+"""How fast this project's loop is beside a plain loop with a DataLoader: on a processor, and how long an epoch takes on a GPU, with
+steps captured, compiled, or launched one by one."""
 
+import functools
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterator
@@ -7,16 +10,28 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio, steps_of, timed
+from sba.bench.timing import BATCH, RandomImages, Ratio, on_device, ratio, rounds_of, steps_of, timed
 from sba.models.registry import build
 from sba.training.loop import Training
+from sba.training.machine import Machine
 from sba.training.run import make_run
+from sba.training.setup import autotuned
 
 PREFETCHED = 4
 """Batches that two loader workers have ready before a round begins: they are used up outside the timed part."""
+STEPS, EPOCH_STEPS = 100, 390
+"""Steps that are timed, and those of an epoch of CIFAR at batch 128: seconds are given for the latter."""
+IMAGES = EPOCH_STEPS * BATCH
+"""Images of such an epoch: the last incomplete batch is dropped."""
+PROFILED = 5
+"""Steps whose kernels are counted."""
+WANTED = {"resnet44": 0.5, "vgg16": 0.7, "alexnet": 0.12}
+"""Seconds that an epoch of CIFAR should take at most on one H200, at batch 128."""
+WORKERS = 8
 
 
 def plain_loop(
@@ -77,3 +92,63 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
     }
     name = f"{network} ({amp}): speed of our loop over a plain loop with 2 workers"
     return ratio(name, slow, fast, details, family="loop", network=network, method="erm", amp=amp)
+
+
+def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
+    """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
+    first = training.step
+    training.stop = lambda: training.step >= first + PROFILED
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        training.run_epoch(math.inf)
+        torch.cuda.synchronize(device)
+    training.stop = lambda: False
+    events = seen.key_averages()
+    microseconds = sum(event.self_device_time_total for event in events)
+    return sum(event.count for event in events) / PROFILED, microseconds / 1e6 / PROFILED * EPOCH_STEPS
+
+
+def epochs(network: str, rounds: int, device: torch.device, amp: str) -> list[Ratio]:
+    """Compare epochs of random images of CIFAR's shape on a GPU, ours at the precision ``amp``; everything that differs counts
+    together.
+
+    Return the speed of an epoch over the DataLoader loop's, captured and compiled as well, and the cost of SBA. Seconds are in the
+    details, with the number of kernels of a step and the time they take: what is missing to the epoch's is spent between them.
+    """
+    images = RandomImages(STEPS * BATCH)
+    data = on_device(images).to(device)
+    steps = plain_loop(images, network, WORKERS, device)
+
+    def loader() -> None:
+        with autotuned(device):
+            for _ in range(STEPS):
+                next(steps)
+
+    contestants: dict[str, Callable[[], Any]] = {"loader": loader}
+    trainings: dict[str, Training] = {}
+    kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("plain, eager", {}, {"graphs": False}),
+        ("plain", {}, {"graphs": True}),
+        ("plain, compiled", {}, {"graphs": True, "compiled": True}),
+        ("SBA", {"method": "sba"}, {"graphs": True}),
+    ]
+    for name, parameters, options in kinds:
+        run = make_run("cifar10", network, batch_size=BATCH, amp=amp, **parameters)
+        trainings[name] = Training(run, data, Machine(device=str(device), **options))
+        contestants[name] = functools.partial(trainings[name].run_epoch, math.inf)
+    measured = {name: functools.partial(timed, epoch, 1, device) for name, epoch in contestants.items()}
+    times = rounds_of(measured, rounds)
+    details = {f"{name} s": statistics.median(taken) / STEPS * EPOCH_STEPS for name, taken in times.items()}
+    details["wanted s"] = WANTED[network]
+    for name in ("plain", "plain, compiled"):
+        details[f"{name}: kernels"], details[f"{name}: kernels s"] = kernels_of(trainings[name], device)
+    where = f"{network} ({amp}), an epoch on {torch.cuda.get_device_name(device)}"
+    comparisons: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        (f"speed over a plain loop with {WORKERS} workers", "loader", "plain", {"method": "erm"}),
+        ("speed of the compiled one over it", "plain", "plain, compiled", {"method": "erm", "variant": "compiled"}),
+        ("SBA over plain", "SBA", "plain", {"method": "sba"}),
+    )
+    shared: dict[str, Any] = {"family": "epochs", "network": network, "amp": amp}
+    return [
+        ratio(f"{where}: {name}", times[top], times[bottom], details, **shared, **about)
+        for name, top, bottom, about in comparisons
+    ]

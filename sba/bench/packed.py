@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sba.bench.epochs import EPOCH_STEPS
+from sba.bench.loop import EPOCH_STEPS
 from sba.bench.timing import BATCH, Ratio, ratio, rounds_of, timed
 from sba.core.errors import ConfigError
 from sba.core.staged import Staged

@@ -159,7 +159,12 @@ class DecoupledMixup(Method):
         layer = sample_layer(self.layers, now)
         h = network(x, until=layer)
         partners, lam = draw_mixture(h, now, self.alpha)
-        h, lam = self.mixed(h, partners, lam, now)
+        if self.mixer == "mixup":
+            h = mix(h, partners, lam)
+        else:
+            height, width = h.shape[-2:]
+            box = cutmix_box(lam, height, width, now.index("box row", height), now.index("box column", width))
+            h, lam = cutmix(h, partners, box)
         logits = network(h, after=layer)
         check_labels(y, logits, self.soft)
         # α = 0 is plain training; an empty box of CutMix, λ = 1, is not: its loss is of the same kind as its neighbours'
@@ -176,11 +181,3 @@ class DecoupledMixup(Method):
         if self.eta and (isinstance(lam, Tensor) or 0 < lam < 1):
             terms["decoupled"] = self.eta * decoupled_loss(logits, labels, partner_labels, lam, self.mode, self.power)
         return terms
-
-    def mixed(self, h: Tensor, partners: Tensor, lam: float, now: Step) -> tuple[Tensor, float]:
-        """Mix, and return the mixture and the share of the first sample in it."""
-        if self.mixer == "mixup":
-            return mix(h, partners, lam), lam
-        height, width = h.shape[-2:]
-        row, column = now.index("box row", height), now.index("box column", width)
-        return cutmix(h, partners, cutmix_box(lam, height, width, row, column))

@@ -112,19 +112,15 @@ def mean_squared_step(alpha: float) -> float:
 
 
 def alpha_for(alpha: float, shrinkage: float) -> float:
-    """Return α_k, for which k-mixup moves points as far as mixup does with α, in the mean square.
+    """Return α_k, for which k-mixup moves points as far as mixup does with α ≥ 0, in the mean square.
 
-    Matched partners are closer, so the same λ moves less. α_k solves E_{α_k} min(λ, 1 − λ)² · shrinkage = E_α min(λ, 1 − λ)². The
-    abstract of the paper does not give this correction; it is derived from the comment in the authors' code, "squared match
-    distances correspond to k = 1". That code searches for the square root of the ratio instead, and trains without the result.
+    Matched partners are closer, by the ratio that :func:`shrinkage` returns, so the same λ moves less. α_k solves
+    E_{α_k} min(λ, 1 − λ)² · shrinkage = E_α min(λ, 1 − λ)². The abstract of the paper does not give this correction; it is derived
+    from the comment in the authors' code, "squared match distances correspond to k = 1". That code searches for the square root of
+    the ratio instead, and trains without the result.
 
-    Args:
-        alpha: α ≥ 0 of ordinary mixup.
-        shrinkage: from :func:`shrinkage`; it depends on data and k.
-
-    Returns:
-        α_k ≥ α; α itself if the shrinkage is 1 or more, :data:`LARGEST` if no α_k below it moves points far enough: the left side
-        is below ¼ for all α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for.
+    α_k is α itself if the shrinkage is 1 or more, and :data:`LARGEST` if no α_k below it moves points far enough: the left side is
+    below ¼ for all α_k, so from α = 1 a shrinkage below ⅓ cannot be made up for.
     """
     from scipy.optimize import brentq
 

@@ -12,7 +12,7 @@ from sba.core.updates import Terms
 from sba.training import distributed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """What one epoch gave."""
 
@@ -22,8 +22,8 @@ class EpochRecord:
     counts: dict[str, int]  #: number of steps that had it. "virtual" counts the steps with λ(t) = 1
     #: misclassified test (or held-out) images in per cent, one plain pass in evaluation mode; NaN if the machine leaves
     #: this epoch's evaluation out
-    error: float
-    nll: float  #: their mean negative log-likelihood in nats; likewise
+    error: float = math.nan
+    nll: float = math.nan  #: their mean negative log-likelihood in nats; likewise
     seconds: float  #: time of the training steps alone: no evaluation, no checkpoint
     images: int  #: raw images trained on
     #: images in per cent whose label is not among the five likeliest; None if it is not reported
@@ -32,15 +32,10 @@ class EpochRecord:
     skipped_test: int = 0  #: likewise of the images evaluated on
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them, without those that say nothing."""
-        silent: dict[str, Any] = {"error_top5": None, "skipped": 0, "skipped_test": 0}
-        said = {k: v for k, v in dataclasses.asdict(self).items() if k not in silent or v != silent[k]}
-        return {k: v for k, v in said.items() if k not in ("error", "nll") or not math.isnan(v)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "EpochRecord":
-        """Read what :meth:`as_json` wrote."""
-        return cls(**{"error": math.nan, "nll": math.nan, **content})
+        """Return the fields as JSON holds them, without those that say nothing: they have their defaults."""
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        # NaN differs from itself
+        return {k: v for k, v in dataclasses.asdict(self).items() if v == v and v != default[k]}
 
 
 @dataclasses.dataclass

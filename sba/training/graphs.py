@@ -86,8 +86,8 @@ class Graphs:
     def __call__(self, rows: Tensor, now: Step, branch: Hashable) -> Terms:
         """Do a step on rows of the training set, always as many, and return the terms of the loss, which the next step overwrites.
 
-        ``branch`` is what the host decides in it, equal for steps that launch the same; None if that is unknown: then the step is
-        done as usual, and so are all steps of a branch that could not be captured.
+        ``branch`` is that of :meth:`sba.core.method.Method.branch`. Without one a step is done as usual, and so it is if its branch
+        could not be captured.
         """
         if branch is None or branch in self.failed:
             return self.step(rows, now)

@@ -263,7 +263,7 @@ class Training:
             return
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = [EpochRecord.from_json(record) for record in json.loads(state["history"])]
+        self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
         self.step, self.tally = state["step"], tally_from(state, self.device)
 
 

@@ -88,7 +88,7 @@ def test_limits_are_for_one_network_and_forms_for_those_that_have_covariances(mo
 @pytest.mark.parametrize(("network", "layers"), contestants.LAYERS.items())
 def test_the_layers_that_are_measured_exist_and_have_a_successor(network, layers):
     stages = build(network, 10, 3, 32).stages
-    assert set(layers) <= set(stages[:-1])
+    assert set(layers) <= set(stages[:-1]) and layers[-1] == build(network, 10, 3, 32).linear_inputs[-1]
 
 
 def test_the_forms_that_are_compared_compute_the_same(monkeypatch):
