@@ -189,7 +189,7 @@ def put_together(
 
 
 class DataCache:
-    """The data sets that a process has loaded, each once for all that ask for it. Another process gets an empty one."""
+    """The data sets that a process has loaded, each once for all that ask for it."""
 
     def __init__(self, root: pathlib.Path | None = None, download: bool = False):
         self.root, self.download = root, download
@@ -202,9 +202,6 @@ class DataCache:
             whole = None if draw is None else self(name, holdout, side)
             self.loaded[key] = whole.drawn(draw) if whole else load(name, self.root, self.download, holdout, side)
         return self.loaded[key]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.download)
 
 
 def channel_mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -28,19 +28,6 @@ LARGEST = 100.0
 """Bound of α_k: that of the authors' code."""
 
 
-def mismatches(x: Tensor, y: Tensor) -> Tensor:
-    """Return −x_iᵀy_j within each block: half the squared distance, but for terms that are the same in every assignment.
-
-    The sum of ‖x_i − y_j‖² over matched rows is the sum of all ‖x_i‖² and ‖y_j‖², whatever the matching, minus that of 2x_iᵀy_j.
-    For the same reason both sides may be shifted by constants. The norms would take two more passes over the batch.
-
-    Both have shape (blocks, k, D), the result (blocks, k, k), in float32 at least, under autocast too. Rounding is least if the
-    mean of y is 0.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.bmm(full_precision(x), full_precision(y).mT).neg_()
-
-
 def assign(mismatch: Tensor) -> Tensor:
     """Return the permutations whose sums are least, column j for each row i: from shape (blocks, k, k) to integers (blocks, k).
 
@@ -81,8 +68,12 @@ def pairs(x: Tensor, order: Tensor, k: int) -> Tensor:
     for rows, size in ((slice(0, whole), k), (slice(whole, len(x)), len(x) - whole)):
         if rows.start < rows.stop:
             targets = points.index_select(0, order[rows])
+            # rounding is least then, and a shift of one side by a constant adds the same to every assignment
             targets -= targets.mean(0)
-            columns = assign(mismatches(*(side.unflatten(0, (-1, size)) for side in (points[rows], targets))))
+            left, right = (side.unflatten(0, (-1, size)) for side in (points[rows], targets))
+            # half the squared distance is −x_iᵀy_j and two norms, whose sum is that of every assignment, too
+            with torch.autocast(x.device.type, enabled=False):
+                columns = assign(torch.bmm(left, right.mT).neg_())
             partners.append(order[rows].unflatten(0, (-1, size)).gather(1, columns).flatten())
     return torch.cat(partners)
 

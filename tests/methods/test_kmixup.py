@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from sba.core.errors import ConfigError
-from sba.methods.kmixup import KMixup, alpha_for, assign, mean_squared_step, mismatches, pairs, shrinkage
+from sba.methods.kmixup import KMixup, alpha_for, assign, mean_squared_step, pairs, shrinkage
 from sba.methods.mixup import mix
 
 
@@ -40,39 +40,6 @@ def matched_by_brute_force(x, order, k):
     return partners
 
 
-# ------------------------------------------------------------------------------------------------------------------- costs
-
-
-def centred(matrices):
-    """Take out of each matrix what is added to whole rows and columns: no assignment depends on it."""
-    return (
-        matrices
-        - matrices.mean(-1, keepdims=True)
-        - matrices.mean(-2, keepdims=True)
-        + matrices.mean((-2, -1), keepdims=True)
-    )
-
-
-def test_costs_are_half_the_squared_distances_up_to_rows_and_columns():
-    x, y = (torch.randn(3, 5, 11, generator=generator(seed), dtype=torch.float64) for seed in (0, 1))
-    squared = np.stack([cdist(*block, "sqeuclidean") for block in zip(x, y, strict=True)])
-    np.testing.assert_allclose(centred(2 * mismatches(x, y).numpy()), centred(squared), atol=1e-12)
-    for order in itertools.permutations(range(5)):
-        shift = 2 * mismatches(x, y)[:, range(5), order].sum(1).numpy() - squared[:, range(5), order].sum(1)
-        np.testing.assert_allclose(shift, -(x.square().sum((1, 2)) + y.square().sum((1, 2))), rtol=1e-12)
-
-
-def test_costs_are_in_float32_under_autocast():
-    x, y = (torch.randn(2, 4, 500, generator=generator(seed)) for seed in (0, 1))
-    with torch.autocast("cpu", torch.bfloat16):
-        full, low = mismatches(x, y), mismatches(x.bfloat16(), y.bfloat16())
-    assert full.dtype == low.dtype == torch.float32
-    torch.testing.assert_close(full.double(), mismatches(x.double(), y.double()), rtol=0, atol=1e-4)
-    torch.testing.assert_close(
-        low.double(), mismatches(x.bfloat16().double(), y.bfloat16().double()), rtol=0, atol=1e-4
-    )
-
-
 # -------------------------------------------------------------------------------------------------------------- assignment
 
 
@@ -98,6 +65,15 @@ def test_assignment_of_a_diverged_network_is_a_permutation():
 def test_pairs_are_brute_forces(k, rows):
     x, order = batch(rows, seed=k)
     assert pairs(x, order, k).tolist() == matched_by_brute_force(x, order, k)
+
+
+def test_pairs_are_found_in_float32_under_autocast():
+    """In bfloat16 these rows would all be equal."""
+    x, order = batch(24)
+    x = 1000 + x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pairs(x, order, 4)
+    assert torch.equal(found, pairs(x.double(), order, 4))
 
 
 def test_pairs_of_blocks_of_one_are_ordinary_mixups():

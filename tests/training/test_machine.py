@@ -1,6 +1,5 @@
 """What a run is done with: told once, refused by name, and no part of the run."""
 
-import pickle
 from pathlib import Path
 
 import pytest
@@ -88,5 +87,3 @@ def test_options_reach_the_machine(monkeypatch):
 def test_data_are_loaded_once_in_a_process():
     cache = DataCache(Path("there"))
     assert cache("digits") is cache("digits") is not cache("digits", 10)
-    sent = pickle.loads(pickle.dumps(cache))
-    assert sent.root == Path("there") and cache.loaded and not sent.loaded
