@@ -267,12 +267,21 @@ class Training:
         self.step, self.tally = state["step"], tally_from(state, self.device)
 
 
-def train(run: Run, data: Data | None = None, **options: Any) -> Training:
-    """Train a network: ``for record in train(run): …``. Arguments, options and errors are those of :class:`Training`.
+def train(
+    run: Run,
+    data: Data | None = None,
+    machine: Machine | None = None,
+    *,
+    folder: str | pathlib.Path | None = None,
+    budget: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    **given: Any,
+) -> Training:
+    """Train a network: ``for record in train(run): …``. Arguments and errors are those of :class:`Training`.
 
     >>> from sba import make_run, train
     >>> training = train(make_run("moons", method="sba", epochs=2))
     >>> [(record.epoch, sorted(record.terms), record.counts["virtual"]) for record in training]
     [(1, ['cross_entropy', 'virtual'], 2), (2, ['cross_entropy', 'virtual'], 1)]
     """
-    return Training(run, data, **options)
+    return Training(run, data, machine, folder=folder, budget=budget, stop=stop, **given)
