@@ -28,7 +28,9 @@ CELLS = planned_runs(TINY, [0, 1])
 
 
 def store(folder, **options):
-    return Store(Path(folder), "tiny", beside=[], **options)
+    made = Store(Path(folder), "tiny", **options)
+    made.beside = []
+    return made
 
 
 def swept(own, planned=CELLS, study=TINY, *, executor=None, stop=lambda: False, **options):

@@ -28,7 +28,7 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
     """List the differences from plain training: full runs on CIFAR-10, tuned contenders on little of it, and the ingredients on
     a hundred digits."""
     records = list(records)
-    known = list(evidence(records))
+    known = evidence(records)
     index, rows = indexed(known), []
     for one in averages(known):
         part, found = over_part(index, one.run) or ("", None)

@@ -89,17 +89,16 @@ def execute(
             for future in as_completed(running):
                 bar.set_postfix_str(running[future].stem)
                 bar.update()
-                if error := future.exception():
-                    failures.append(error)
+                try:
+                    future.result()
+                except NotebookError as error:
+                    failures.append(str(error))
         except KeyboardInterrupt:
             bar.write("stopping: waiting for the notebooks that are running")
             pool.shutdown(cancel_futures=True)
             raise
-    for error in failures:
-        if not isinstance(error, NotebookError):
-            raise error
     if failures:
-        raise NotebookError("\n\n".join(map(str, failures)))
+        raise NotebookError("\n\n".join(failures))
     return [stage / "notebooks" / source.name for source in stale]
 
 

@@ -22,7 +22,7 @@ from sba.report.averages import Average, average, over_part
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import TABLE1
-from sba.training.run import Run, make_run
+from sba.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def forest(axes: Axes, rows: Sequence[Row]) -> None:
 
 def of_row(index: Index, dataset: str, network: str) -> list[tuple[Run, Runs]]:
     """List the settings of a row of Table 1 in its order, each with its runs of the full regime, all seeds."""
-    made = [make_run(**setting.parameters) for setting in TABLE1.settings()]
-    own = [run for run in made if (run.dataset, run.network) == (dataset, network)]
+    own = [setting.run for setting in TABLE1.settings() if setting.where == f"{dataset}/{network}"]
     return [(run, index.get(setting_of(run), {})) for run in own]
 
 

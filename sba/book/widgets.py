@@ -119,12 +119,8 @@ class Explorer(ipywidgets.VBox):
         row = ipywidgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
         super().__init__([row, picture, *([kernel] if kernel else [])])
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        (bundle[0] if isinstance(bundle, tuple) else bundle).update(
-            {"image/png": self.still, "text/plain": self.picture.alt}
-        )
-        return bundle
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return super()._repr_mimebundle_(**kwargs) | {"image/png": self.still, "text/plain": self.picture.alt}
 
 
 def slider(cls: type, name: str, value: float | None = None) -> ipywidgets.Widget:

@@ -10,8 +10,7 @@ def half_width(values: np.ndarray) -> np.ndarray:
     """Return half the width of the 95 % interval of a mean (Student's t) over the first axis of values of shape (n, …), without
     those that are NaN: of shape (…), NaN for fewer than two values."""
     n = (~np.isnan(values)).sum(0)
-    deviations = np.where(np.isnan(values), 0.0, values - mean(values))
-    deviation = np.sqrt((deviations**2).sum(0) / np.maximum(n - 1, 1))
+    deviation = np.sqrt(np.nansum((values - mean(values)) ** 2, 0) / np.maximum(n - 1, 1))
     half = scipy.stats.t.ppf(0.975, np.maximum(n - 1, 1)) * deviation / np.sqrt(np.maximum(n, 1))
     return np.where(n > 1, half, np.nan)
 

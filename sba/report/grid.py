@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,6 @@ class Grid:
     decision: np.ndarray | None
     extent: tuple[float, ...] | None  #: left, right, lower and upper edge of that picture, or None
     ids: np.ndarray  #: of the records, of shape (S, Ω, H); "" if there is none
-
-    @property
-    def n(self) -> np.ndarray:
-        """The number of finished runs at each pair, of shape (Ω, H)."""
-        return (~np.isnan(self.scores["ece"])).sum(0)
 
     def nearest(self, omega: float, eta: float) -> tuple[int, int]:
         """Return row and column of the pair nearest to another: ω by angle, η by ratio; η below half of the smallest positive one
@@ -93,24 +88,21 @@ def grid(records: Iterable[Record], dataset: str) -> Grid:
     for at, found in places.items():
         ids[at] = found.id
 
-    def collect(read: Callable[[TrainRecord], Any]) -> np.ndarray:
-        values = np.full(shape + np.shape(read(one)), np.nan)
-        for at, record in finished.items():
-            values[at] = read(record)
+    def filled(found: list[Any]) -> np.ndarray:
+        values = np.full(shape + np.shape(found[0]), np.nan)
+        for at, value in zip(finished, found, strict=True):
+            values[at] = value
         return values
-
-    def of(part: str, name: str) -> Callable[[TrainRecord], Any]:
-        return lambda record: getattr(record, part)[name]
 
     return Grid(
         problem=f"{problem['dataset']}/{problem['network']}",
         seeds=seeds,
         omegas=OMEGAS,
         etas=ETAS,
-        curves={k: collect(of("curve", k)) for k in CURVES},
-        scores={k: collect(of("calibration", k)) for k in SCORES},
-        bins={k: collect(of("calibration", k)) for k in BINS},
-        decision=collect(picture) if one.decision else None,
+        curves={k: filled([r.curve[k] for r in finished.values()]) for k in CURVES},
+        scores={k: filled([r.calibration[k] for r in finished.values()]) for k in SCORES},
+        bins={k: filled([r.calibration[k] for r in finished.values()]) for k in BINS},
+        decision=filled([*map(picture, finished.values())]) if one.decision else None,
         extent=tuple(one.decision["extent"]) if one.decision else None,
         ids=ids,
     )

@@ -1,7 +1,7 @@
 """What each ingredient of SBA does by itself: one table for a reader who reads only one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sba.records.compare import at_seeds, indexed
@@ -24,7 +24,7 @@ class Ingredient:
     error: Contrast  #: difference in percentage points
     nll: Contrast | None  #: difference in nats per image, None for what has no likelihood
     #: on the claim that it lowers the error, corrected among all of the table (Holm): :mod:`sba.records.judging`
-    verdict: str
+    verdict: str = ""
 
 
 ASKED = (
@@ -52,17 +52,15 @@ def ingredients(records: Iterable[Record]) -> list[Ingredient]:
     group = GROUPS[0]
     index = indexed(records, NAME)
     settings: Mapping[str, Variant | None] = {"": None, **{v.label: v for v in group.variants}}
-    found: list[tuple[tuple[str, str, str], Contrast, Contrast | None]] = []
-    for *about, own, other in ASKED:
+    found = []
+    for name, claim, against, own, other in ASKED:
         ours, theirs = (at_seeds(index, group.parameters(settings[label])) for label in (own, other))
         if (error := contrast(ours, theirs)) and error.n > 1:
-            found.append(((about[0], about[1], about[2]), error, contrast(ours, theirs, final_nll)))
+            found.append(Ingredient(name, claim, against, error, contrast(ours, theirs, final_nll)))
     if voted := vote_effect(at_seeds(index, group.parameters(None))):
-        found.append((VOTE, voted, None))
-    judged = judge_signs([error for _, error, _ in found])
-    return [
-        Ingredient(*about, error, nll, said.verdict) for (about, error, nll), said in zip(found, judged, strict=True)
-    ]
+        found.append(Ingredient(*VOTE, voted, None))
+    judged = judge_signs([one.error for one in found])
+    return [replace(one, verdict=said.verdict) for one, said in zip(found, judged, strict=True)]
 
 
 def layer_costs(records: Iterable[Record]) -> tuple[BenchRecord, BenchRecord] | None:

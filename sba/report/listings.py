@@ -20,14 +20,9 @@ def provenance_html(records: Iterable[Record]) -> str:
     first, machine, versions, code, data, and file.
     """
     records = list(records)
-    runs = [r for r in records if isinstance(r, RunRecord)]
-    own = [r for r in runs if not r.study]
-    parts = {TABLES: [r for r in own if not r.reduced], SHORT: [r for r in own if r.reduced]}
-    parts |= {
-        name: [r for r in runs if r.study == name]
-        for name in dict.fromkeys([*STUDIES, *(r.study for r in runs)])
-        if name
-    }
+    parts: dict[str, list[RunRecord]] = {name: [] for name in (TABLES, SHORT, *STUDIES)}
+    for r in (r for r in records if isinstance(r, RunRecord)):
+        parts.setdefault(r.study or (SHORT if r.reduced else TABLES), []).append(r)
     found = [
         folded(name, len(part), runs_html(part, f"The runs of {name} and their records."))
         for name, part in parts.items()
@@ -46,15 +41,15 @@ def folded(name: str, count: int, html: str) -> str:
 
 def runs_html(records: Sequence[RunRecord], caption: str = "") -> str:
     """List runs under their network and data: method, number of epochs, and the error and the record of each seed."""
-    alike: dict[tuple[object, ...], list[RunRecord]] = {}
+    alike: dict[tuple[str, str], list[RunRecord]] = {}
     for r in sorted(records, key=lambda r: (r.run.dataset, r.run.network, *rank(r.run), r.run.epochs, r.seed)):
-        alike.setdefault((r.run.dataset, r.run.network, r.setting, how(r)), []).append(r)
+        alike.setdefault((r.setting, how(r)), []).append(r)
     rows: list[list[str] | Across] = []
-    for (dataset, network, *_), group in alike.items():
-        heading = Across(f"{title(str(network))} on {title(str(dataset))}", heading=True)
+    for group in alike.values():
+        first = group[0]
+        heading = Across(f"{title(first.run.network)} on {title(first.run.dataset)}", heading=True)
         if heading not in rows:
             rows.append(heading)
-        first = group[0]
         rows.append(
             [
                 f'<span class="wrapped">{escape(labelled(first.run))}</span>',

@@ -36,7 +36,6 @@ class Layer:
     """One layer of Figure 3, with M virtual points of SBA and of Batch Augmentation in latent space."""
 
     layer: str  #: its name
-    folds: int  #: M
     #: expected forward cost of a step in plain steps, by count (:func:`sba.models.flops.step_cost`): of "sba", of "ba"
     cost: dict[str, float]
     sba: Runs  #: records of SBA there
@@ -79,7 +78,6 @@ def figure3(index: Index, dataset: str, network: str, folds: int = 4, **changes:
         found.append(
             Layer(
                 layer,
-                folds,
                 {name: step_cost(p, folds, share_behind(*place, share)) for name, p, share in asked},
                 at_seeds(index, at | {"eta": published(dataset, network)["eta"]}),
                 at_seeds(index, at | {"preset": "latent-ba"}),

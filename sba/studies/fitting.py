@@ -24,7 +24,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fitting(run: Run, machine: Machine, seconds: float = 3.0, method: str = "spawn") -> dict[tuple[int, int], float]:
+def fitting(run: Run, machine: Machine, seconds: float = 3.0) -> dict[tuple[int, int], float]:
     """Measure every way to share the processors out equally: (runs side by side, threads of each) → raw images a second of all, the
     fastest first. Raise :class:`ConfigError` if the device is no processor.
 
@@ -32,11 +32,10 @@ def fitting(run: Run, machine: Machine, seconds: float = 3.0, method: str = "spa
         run: whose steps are timed.
         machine: its threads are not looked at.
         seconds: of each measurement, beside the start of its processes.
-        method: how processes start.
     """
     if machine.device != "cpu":
         raise ConfigError(f"jobs: auto measures processors, not the device {machine.device!r}; give a number")
-    found, context = {}, multiprocessing.get_context(method)
+    found, context = {}, multiprocessing.get_context("spawn")
     for jobs in (n for n in range(1, cores() + 1) if cores() % n == 0):
         own = dataclasses.replace(machine, threads=cores() // jobs)
         with ProcessPoolExecutor(jobs, context, meet, (context.Barrier(jobs),)) as pool:

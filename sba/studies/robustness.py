@@ -105,12 +105,7 @@ def runs_on(problem: Problem, records: Iterable[Record]) -> dict[str, Runs]:
 
 def at_radius(kind: str, radius: float) -> Callable[[TrainRecord], float]:
     """Return how to read the error under an attack, "fgsm", "pgd-inf" or "pgd-2" of a radius, from a record."""
-
-    def read(record: TrainRecord) -> float:
-        attack = record.attacks[kind]
-        return attack["error"][attack["radii"].index(radius)]
-
-    return read
+    return lambda record: record.attacks[kind]["error"][record.attacks[kind]["radii"].index(radius)]
 
 
 def mean_corrupted(record: TrainRecord) -> float:

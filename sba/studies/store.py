@@ -11,7 +11,7 @@ import os
 import pathlib
 import platform
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -31,28 +31,22 @@ Shelf = dict[tuple[str, str], list[RunRecord]]
 
 
 class Store:
-    """Records and checkpoints of a sweep.
+    """Records and checkpoints of a sweep. Records ``beside`` count as well: those of the book.
 
     Args:
         folder: of the runs' folders and of records, none of it in git.
         name: of the file that this store appends to, in the folder; it ends with letters that no other store has, so that the files
             of several machines can be copied together.
         results: another file to append to.
-        beside: other files and folders whose records count as well; the book's by default.
         checkpoints: where they are kept (:class:`sba.studies.kept.Kept`); in the folder by default.
     """
 
     def __init__(
-        self,
-        folder: pathlib.Path,
-        name: str,
-        results: pathlib.Path | None = None,
-        beside: Iterable[pathlib.Path] | None = None,
-        checkpoints: str | None = None,
+        self, folder: pathlib.Path, name: str, results: pathlib.Path | None = None, checkpoints: str | None = None
     ):
         self.folder, self.name, self.given = folder, name, results
         self.checkpoints = checkpoints or str(folder.absolute())
-        self.beside = [book_folder()] if beside is None else list(beside)
+        self.beside = [book_folder()]
         self.read: dict[pathlib.Path, tuple[Any, Shelf]] = {}
 
     @functools.cached_property

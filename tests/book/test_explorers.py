@@ -80,8 +80,7 @@ def test_a_module_stands_alone_and_its_imports_are_in_it_once():
 
 
 def test_an_explorer_brings_its_picture_and_its_text():
-    shown = explore.scheduler()._repr_mimebundle_()
-    data = shown[0] if isinstance(shown, tuple) else shown
+    data = explore.scheduler()._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"].startswith("Four panels")
     assert "application/vnd.jupyter.widget-view+json" in data
 

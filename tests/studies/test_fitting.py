@@ -13,9 +13,10 @@ from sba.training.machine import Machine
 
 
 def test_every_equal_share_is_measured_side_by_side(monkeypatch):
-    context()
+    forked = context()
+    monkeypatch.setattr(fitting.multiprocessing, "get_context", lambda method: forked)
     monkeypatch.setattr(fitting, "cores", lambda: 2)
-    found = fitting.fitting(CELLS[0].run, Machine(), seconds=0.2, method="forkserver")
+    found = fitting.fitting(CELLS[0].run, Machine(), seconds=0.2)
     assert set(found) == {(1, 2), (2, 1)} and list(found.values()) == sorted(found.values(), reverse=True)
     assert min(found.values()) > 0
 

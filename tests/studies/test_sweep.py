@@ -71,7 +71,8 @@ def test_a_record_made_elsewhere_counts_whatever_file_it_is_in(tmp_path, undistu
     append(tmp_path / "book" / "a.jsonl", made[1])
     append(tmp_path / "store" / "copied.jsonl", made[4])
     append(tmp_path / "given.jsonl", made[2])
-    own = Store(tmp_path / "store", "tiny", tmp_path / "given.jsonl", beside=[tmp_path / "book"])
+    own = Store(tmp_path / "store", "tiny", tmp_path / "given.jsonl")
+    own.beside = [tmp_path / "book"]
     events = swept(own)
     assert [e.index for e in events if e.kind == "found"] == [1, 2, 4]
     assert [e.index for e in done(events)] == [0, 3, 5]

@@ -64,12 +64,8 @@ def prepared(found: Grid) -> dict[str, Any]:
     """Return what the ES module draws one problem from: means over the seeds."""
     final = np.median(found.curves["error"][..., -LAST:], axis=-1)
     pooled = [[found.reliability(i, j) for j in range(len(found.etas))] for i in range(len(found.omegas))]
-    arrays: dict[str, Any] = {
-        "error": mean(found.curves["error"]),
-        "nll": mean(found.curves["nll"]),
-        "ece": mean(found.scores["ece"]),
-    }
-    arrays |= {"final": mean(final), "half": half_width(final)}
+    arrays: dict[str, Any] = {name: mean(found.curves[name]) for name in ("error", "nll")}
+    arrays |= {"ece": mean(found.scores["ece"]), "final": mean(final), "half": half_width(final)}
     arrays |= {name: [[one[name] for one in row] for row in pooled] for name in ("count", "confidence", "accuracy")}
     held = {name: packed(values) for name, values in arrays.items()}
     about: dict[str, Any] = {
