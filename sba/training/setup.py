@@ -51,16 +51,14 @@ def data_of(run: Run, data: Data | None, machine: Machine) -> Data:
     if len(data.classes) < 2:
         raise DataError(f"dataset: {data.name!r} has only the class {', '.join(data.classes)}; give two or more")
     held_out = len(data.test) if data.evaluated_on == "holdout" else 0
-    for name, found, asked in (
-        ("dataset", data.name, run.dataset),
-        ("side", data.side, run.side or data.side),
-        ("holdout", held_out, run.holdout),
-        ("draw", data.draw, run.draw),
+    for name, found, asked, fix in (
+        ("dataset", data.name, run.dataset, "load() that"),
+        ("side", data.side, run.side or data.side, "load() that"),
+        ("holdout", held_out, run.holdout, "load() or Data.from_arrays() that number"),
+        ("draw", data.draw, run.draw, "data.drawn(run.draw)"),
     ):
         if found != asked:
-            raise ConfigError(
-                f"data: {name} is {found!r}, the run asks for {asked!r}; give load() that, or change the run"
-            )
+            raise ConfigError(f"data: {name} is {found!r}, the run asks for {asked!r}; give {fix}, or change the run")
     if run.batch_size > len(data.train):
         raise ConfigError(f"batch_size: {run.batch_size} exceeds the {len(data.train)} training images; give fewer")
     if run.cutout > data.side:

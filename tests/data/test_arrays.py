@@ -133,7 +133,9 @@ def test_images_are_held_out_as_of_any_data_set(own, digits):
     assert held.fingerprint == load("digits", holdout=200).fingerprint and held.evaluated_on == "holdout"
     run = make_run(held, "digits", **SMALL)
     assert run.holdout == 200 and train(run, held).data.evaluated_on == "holdout"
-    with pytest.raises(ConfigError, match="loaded to be evaluated on the test set, the run holds out 200"):
+    with pytest.raises(
+        ConfigError, match=r"holdout is 0, the run asks for 200; give .*Data.from_arrays\(\) that number"
+    ):
         train(make_run(own, "digits", holdout=200), own)
 
 

@@ -118,8 +118,8 @@ def test_isda_needs_a_linear_layer_at_the_end_and_covariances_that_fit():
     network = build("digits", 10, 1, 8)
     ISDA().check(network)
     with pytest.raises(ConfigError, match=r"form: 'full' needs .* GiB"):
-        ISDA().check(build("alexnet_fc", 100, 3, 32))
-    ISDA(form="diagonal").check(build("alexnet_fc", 100, 3, 32))
+        ISDA().memory(build("alexnet_fc", 100, 3, 32))
+    assert ISDA(form="diagonal").memory(build("alexnet_fc", 100, 3, 32)).covariance.shape == (100, 4096)
 
 
 @pytest.mark.parametrize("norm", ["1", "2", "inf"])
