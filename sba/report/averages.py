@@ -135,11 +135,13 @@ def without(run: Run) -> Run:
 
 def over_part(index: Index, run: Run) -> tuple[str, Contrast | None] | None:
     """Return the column that a run is compared with (:func:`without`), in the same regime, and the difference of the indexed runs,
-    None if one side was not run; None for plain training."""
+    None if one side was not run or their data differ; None for plain training."""
     own, other = setting_of(run), without(run)
     if setting_of(other) == own:
         return None
-    return column(other), contrast(index.get(own, {}), index.get(setting_of(other), {}))
+    ours, theirs = index.get(own, {}), index.get(setting_of(other), {})
+    data = {record.fingerprint for side in (ours, theirs) for record in side.values()}
+    return column(other), contrast(ours, theirs) if len(data) == 1 else None
 
 
 def deviations(run: Run) -> list[str]:

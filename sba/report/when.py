@@ -130,7 +130,8 @@ def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
     return [
         sentence("SBA", over, lambda name: name.startswith("SBA") or name == "earlier"),
         sentence("plain dropout", over, lambda name: name == "dropout"),
-        (f"Use what lowers it most: {lowest}." if lowest else "Train plainly.") + (f" Open: {rest}." if rest else ""),
+        (f"Use what lowers it most: {lowest}." if lowest else "Nothing that is tested lowers it: train plainly.")
+        + (f" Open: {rest}." if rest else ""),
     ]
 
 

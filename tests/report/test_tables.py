@@ -11,10 +11,12 @@ from scipy import stats
 from sba import make_run
 from sba.cli.sweeping import sweep
 from sba.core.errors import ResultsError
+from sba.records.compare import indexed
+from sba.records.file import book_folder, read
 from sba.records.names import column, title
-from sba.records.schema import parse
+from sba.records.schema import parse, setting_of
 from sba.report import averages, tables, tenths
-from sba.report.averages import average
+from sba.report.averages import average, over_part
 from sba.studies.catalogue import STUDIES, study_named
 from sba.studies.planned import planned_runs
 
@@ -263,3 +265,13 @@ def test_what_is_missing_has_a_command_that_plans_it():
         assert [title(name) for name in asked["methods"]] == missing.split(", ")
         assert {column(p.run) for p in planned} == set(asked["methods"])
         assert all(tenths.is_tenth(p.run) for p in planned) == (scale == 0.1)
+
+
+def test_runs_on_other_data_are_not_compared():
+    index = {s: dict(runs) for s, runs in indexed(read(book_folder())).items()}
+    run = make_run("cifar10", "alexnet", method="erm", cutout="auto")
+    ours = index[setting_of(run)]
+    assert over_part(index, run)[1].n == len(ours)
+    seed = min(ours)
+    ours[seed] = ours[seed].model_copy(update={"fingerprint": "of other data"})
+    assert over_part(index, run) == ("erm", None)

@@ -74,7 +74,7 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
 @pytest.mark.parametrize(
     ("shift", "said"),
     [
-        ({}, ("No gain of SBA is shown with 1,000 images (SBA,", "No gain of plain dropout is shown", "Train plainly.")),
+        ({}, ("No gain of SBA is shown with 1,000 images (SBA,", "No gain of plain dropout is shown", "train plainly.")),
         ({"dropout": -2.0}, ("No gain of SBA", "Plain dropout lowers the error with 1,000 images", "most: 1,000 images: dropout")),
         ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowers the error with 1,000 images (SBA).", "dropout", "1,000 images: SBA, −3")),
     ],
