@@ -1,4 +1,4 @@
-"""The picture of what SBA changes in small regimes: a tenth of the paper's, or ten of ImageNet's classes."""
+"""The picture of what SBA changes in small regimes: a tenth of the paper's or less, or ten of ImageNet's classes."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def signs_forest(found: Sequence[Difference], regime: str) -> plots.Drawn | None
     rows = []
     for one in found:
         precision = "" if one.amp == "none" else f", {one.amp}"
-        told = f"\n{one.verdict} (n={one.found.n}{precision})" if one.found else ""
+        told = f"\n{one.verdict} (n={one.found.n}, {one.epochs} epochs{precision})" if one.found else ""
         label = f"{title(one.network)}, {title(one.dataset)}\n{title(one.name)} minus {title(one.part)}{told}"
         decides = one.found is not None and one.found.n >= MINIMUM
         rows.append(plots.Row(label, one.found, style.colour(one.name), decides))

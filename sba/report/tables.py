@@ -11,12 +11,12 @@ from sba.records.schema import Record
 from sba.report.averages import Average, averages, deviations, evidence, labelled, settings
 from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
-from sba.report.tenths import PRECISIONS, SCALE, SEEDS, ten_classes, tenths
+from sba.report.tenths import PRECISIONS, SEEDS, SHARES, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
 
 SHOWN = (*COLUMNS, "cutout+sba")
 """The columns of Table 1, and one that the paper lacks."""
-SMALLER = ("a tenth of<br>the regime", "ten of the<br>classes")
+SMALLER = ("a tenth of the<br>regime or less", "ten of the<br>classes")
 """Names of the line of smaller runs, on CIFAR and on ImageNet."""
 WHOLE = {"imagenette": "imagenet"}
 """Data set → the one that it is a part of."""
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- {}:begin (generated: python -m sba table --readme README.md) 
 
 class Entry(NamedTuple):
     """What stands at a row and a column of Table 1: the paper's number, ours, one for each setting of the method, and what was
-    measured at a tenth of the regime, or on ten of the classes."""
+    measured in a tenth of the regime or less, or on ten of the classes."""
 
     paper: Reported | None
     ours: list[Average]
@@ -85,7 +85,7 @@ def missing_html(records: Iterable[Record]) -> str:
         full, small = ([n for n in asked if not getattr(row[n], kind)] for kind in ("ours", "smaller"))
         study = f"{'table1-imagenet' if whole else 'table1-cifar'} --where {dataset}/{network}"
         cheap = f"imagenette --where imagenette/{network}" if whole else study
-        shorter = f" --epochs-scale {SCALE:g} --amp {PRECISIONS[0]} --seeds {SEEDS}"
+        shorter = f" --epochs-scale {SHARES[0]:g} --amp {PRECISIONS[0]} --seeds {SEEDS}"
         for name, lacking, command in (
             ("full regime", full, study + " --device cuda"),
             (SMALLER[whole].replace("<br>", " "), small, cheap + ("" if whole else shorter)),

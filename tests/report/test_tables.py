@@ -173,7 +173,7 @@ def test_seconds_say_how_many_neighbours_a_run_had(jobs, told):
 
 
 def tenth(error, method="erm", seed=0, network="resnet44", **more):
-    return record(error, method, seed, network=network, epochs=20, **{"amp": "bf16"} | more)
+    return record(error, method, seed, network=network, **{"epochs": 20, "amp": "bf16"} | more)
 
 
 def small_lines(records):
@@ -184,7 +184,7 @@ def small_lines(records):
 def test_a_tenth_has_a_line_of_its_own_and_names_epochs_and_precision():
     rows = [tenth(13.0, identifier="a"), tenth(13.4, seed=1, identifier="b"), tenth(14.0, amp="none", identifier="c")]
     first = small_lines(rows)[0]
-    assert first[0] == "<em>a tenth of<br>the regime</em>"
+    assert first[0] == "<em>a tenth of the<br>regime or less</em>"
     # the order is by setting: two precisions are two averages
     assert sorted(re.findall(r"<br>20 epochs(?:<br>bf16)?(?:<br>`\w+`)+", first[1])) == [
         "<br>20 epochs<br>`c`",
@@ -200,11 +200,35 @@ def test_what_is_not_a_tenth_of_the_regime_stands_in_no_line(other):
     assert small_lines([one])[0][1:] == ["—"] * 5
 
 
+def test_a_fortieth_stands_beside_a_tenth_and_a_difference_never_mixes_them():
+    options = {"eta": 0.01, "folds": 40}
+    plain, ours, short = tenth(13.0), tenth(12.0, "sba", epochs=5, **options), tenth(30.0, epochs=5)
+    line = small_lines([plain, ours, short])[0]
+    assert "<br>20 epochs<br>" in line[1] and "<br>5 epochs<br>" in line[1] and "<br>5 epochs<br>" in line[4]
+    apart = {d.name: d for d in tenths.differences([plain, ours]) if d.network == "resnet44" and d.found}
+    assert not apart, "20 epochs and 5 are no pair"
+    (found,) = (d for d in tenths.differences([plain, ours, short]) if d.found)
+    assert (found.epochs, found.found.mean, found.found.n, found.verdict) == (5, -18.0, 1, "open")
+    # as many of both lengths: the longer ones
+    (found,) = (d for d in tenths.differences([plain, ours, short, tenth(12.5, "sba", **options)]) if d.found)
+    assert (found.epochs, found.found.mean) == (20, -0.5)
+
+
+def test_a_quarter_of_the_small_regime_stands_beside_it():
+    planned = planned_runs(STUDIES["imagenette"], [0], "imagenette/vgg16_imagenet", 0.25)
+    errors = {"erm": 60.0, "sba": 61.0}
+    made = [parse(content(p.run, errors[column(p.run)], id=p.run.key, study=p.study, reduced=True)) for p in planned]
+    (line,) = (line for line in small_lines(made) if set(line[1:]) != {"—"})
+    assert "<br>2 epochs<br>bf16" in line[1] and "<br>2 epochs<br>bf16" in line[4]
+    (found,) = (d for d in tenths.on_ten_classes(made) if d.found)
+    assert (found.network, found.epochs, found.amp, found.found.mean) == ("vgg16_imagenet", 2, "bf16", 1.0)
+
+
 def test_runs_on_ten_classes_stand_in_the_rows_of_imagenet():
     planned = planned_runs(STUDIES["imagenette"], [0])
     made = [parse(content(p.run, 40.0, id=p.run.key, study=p.study, reduced=True)) for p in planned]
     lines = small_lines(made)
-    assert [line[0] for line in lines] == ["<em>a tenth of<br>the regime</em>"] * 5 + [
+    assert [line[0] for line in lines] == ["<em>a tenth of the<br>regime or less</em>"] * 5 + [
         "<em>ten of the<br>classes</em>"
     ] * 3
     assert all(line[1:] == ["—"] * 5 for line in lines[:5])
@@ -264,7 +288,9 @@ def test_what_is_missing_has_a_command_that_plans_it():
         planned = planned_runs(own, [0], asked["where"], scale, asked["amp"], asked["methods"])
         assert [title(name) for name in asked["methods"]] == missing.split(", ")
         assert {column(p.run) for p in planned} == set(asked["methods"])
-        assert all(tenths.is_tenth(p.run) for p in planned) == (scale == 0.1)
+        assert all(tenths.is_share(p.run) and p.run.epochs == round(0.1 * p.run.full_epochs) for p in planned) == (
+            scale == 0.1
+        )
 
 
 def test_runs_on_other_data_are_not_compared():
