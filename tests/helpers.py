@@ -154,9 +154,11 @@ def content(run, error=10.0, **more):
     }
 
 
-def record(error, method="erm", seed=0, identifier=None, network="alexnet", fingerprint="f", **options):
-    """A record of a run on CIFAR-10 that nobody made."""
-    run = sba.make_run("cifar10", network, method, seed=seed, **options)
+def record(
+    error, method="erm", seed=0, identifier=None, network="alexnet", fingerprint="f", dataset="cifar10", **options
+):
+    """A record of a run that nobody made."""
+    run = sba.make_run(dataset, network, method, seed=seed, **options)
     return parse(content(run, error, fingerprint=fingerprint, **({"id": identifier} if identifier else {})))
 
 
