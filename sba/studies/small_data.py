@@ -3,7 +3,7 @@ what is run next."""
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,13 +51,18 @@ def key_of(setting: dict[str, Any], seed: int) -> str:
     return make_run(**setting | {"seed": seed}).key
 
 
-def held_out_errors(contender: Contender, made: Made) -> list[list[float]]:
-    """Return the errors of each configuration on held-out images, in per cent, as far as there are any; ∞ for divergence."""
+def held_out(
+    contender: Contender, made: Made, value: Callable[[TrainRecord], float] = lambda record: record.error
+) -> list[list[float]]:
+    """Return a number of each configuration's records on held-out images, as far as there are any; ∞ for divergence.
+
+    By default it is the error in per cent, by which a configuration is chosen.
+    """
     found = []
     for number in range(len(contender.grid)):
         at = parameters(contender, number, MAIN) | {"holdout": HOLDOUT}
         records = [made[key] for seed in TUNING_SEEDS if (key := key_of(at, seed)) in made]
-        found.append([r.error if isinstance(r, TrainRecord) else math.inf for r in records])
+        found.append([value(r) if isinstance(r, TrainRecord) else math.inf for r in records])
     return found
 
 
@@ -66,7 +71,7 @@ def chosen(contender: Contender, made: Made) -> tuple[int, float] | None:
 
     None if a run is missing.
     """
-    errors = held_out_errors(contender, made)
+    errors = held_out(contender, made)
     if any(len(own) < len(TUNING_SEEDS) for own in errors):
         return None
     means = [statistics.mean(own) for own in errors]
