@@ -111,7 +111,7 @@ def little_data(records: Iterable[Record]) -> list[Line]:
     """Write what SBA, and dropout in its place, change on little data once all runs are there; verdicts are that study's own."""
     errors, losses = ({c.name: c for c in when.compared(records, MAIN, m)} for m in (when.ERROR, when.NLL))
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
-    against = f"against plain training, tuned alike, {MAIN.name} of CIFAR-10"
+    against = f"against plain training with tuned weight decay, {MAIN.name} of CIFAR-10"
     return [
         Line(
             *about,
