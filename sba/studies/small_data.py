@@ -20,6 +20,7 @@ from sba.studies.contenders import (
     MECHANISM_N,
     NAME,
     NAMED,
+    PLAIN,
     RADIUS,
     SBA,
     TUNING_SEEDS,
@@ -94,6 +95,29 @@ def tested(name: str, condition: Condition, made: Made) -> dict[str, Any] | None
     return parameters(contender, choice[0], condition) if contender and choice else None
 
 
+def untuned() -> dict[str, Any]:
+    """Return the parameters of plain training at 1,000 images with the regime's weight decay, which all others keep."""
+    return MAIN.base | PLAIN.base
+
+
+def controls(made: Made) -> dict[float, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return SBA as it is tested and plain training at the same weight decay: the regime's, and plain training's choice if that is
+    another. Empty as long as nothing is chosen."""
+    plain, ours = (tested(name, MAIN, made) for name in (PLAIN.name, "SBA"))
+    if plain is None or ours is None:
+        return {}
+    decays = dict.fromkeys((MAIN.base["weight_decay"], plain["weight_decay"]))
+    return {decay: (ours | {"weight_decay": decay}, untuned() | {"weight_decay": decay}) for decay in decays}
+
+
+def control_runs(made: Made) -> Iterator[Setting]:
+    """List the runs of the controls that are not those of the contenders."""
+    finals = [tested(name, MAIN, made) for name in (PLAIN.name, "SBA")]
+    added = [one for pair in controls(made).values() for one in pair if one not in finals]
+    for seed in range(MAIN.n):
+        yield from (Setting(at | {"seed": seed}, NAME) for at in added)
+
+
 def trials(contenders: Iterable[Contender]) -> Iterator[Setting]:
     """List the runs that choose, those of one seed before the next."""
     contenders = list(contenders)
@@ -136,6 +160,8 @@ def stages(made: Made) -> Iterator[Stage]:
         yield Stage(f"{who}: choice", len(choice), choice)
         names = [c.name for c in contenders]
         yield Stage(f"{who}: {MAIN.name}", MAIN.n * len(names), tuple(finals(names, MAIN, made)))
+    control = tuple(control_runs(made))
+    yield Stage("at equal weight decay", len(control) if controls(made) else 2 * MAIN.n, control)
     ablation = tuple(Setting(at | {"seed": seed}, NAME) for seed in range(MECHANISM_N) for _, _, at in ablated())
     yield Stage("mechanism", len(ablation), ablation)
     for condition in CONDITIONS[1:]:
