@@ -106,14 +106,14 @@ def controls(made: Made) -> dict[float, tuple[dict[str, Any], dict[str, Any]]]:
     plain, ours = (tested(name, MAIN, made) for name in (PLAIN.name, "SBA"))
     if plain is None or ours is None:
         return {}
-    decays = dict.fromkeys((MAIN.base["weight_decay"], plain["weight_decay"]))
+    decays = dict.fromkeys(make_run(**at).weight_decay for at in (untuned(), plain))
     return {decay: (ours | {"weight_decay": decay}, untuned() | {"weight_decay": decay}) for decay in decays}
 
 
 def control_runs(made: Made) -> Iterator[Setting]:
     """List the runs of the controls that are not those of the contenders."""
-    finals = [tested(name, MAIN, made) for name in (PLAIN.name, "SBA")]
-    added = [one for pair in controls(made).values() for one in pair if one not in finals]
+    finals = {key_of(at, 0) for name in (PLAIN.name, "SBA") if (at := tested(name, MAIN, made))}
+    added = [one for pair in controls(made).values() for one in pair if key_of(one, 0) not in finals]
     for seed in range(MAIN.n):
         yield from (Setting(at | {"seed": seed}, NAME) for at in added)
 

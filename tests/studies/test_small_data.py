@@ -102,6 +102,11 @@ def test_the_better_earlier_layer_stands_for_both(better):
     assert small_data.stands_for("earlier", small_data.made_in(records[:-1])) is None
 
 
+def finished(run):
+    """A record of a run; plain training errs least with ten times the regime's weight decay."""
+    return parse(content(run, 50.0 - (run.weight_decay == 5e-3), id=run.key, study=NAME))
+
+
 def test_a_stage_is_known_when_those_before_it_are_done():
     sizes = [stage.size for stage in small_data.stages({})]
     records, planned = [], []
@@ -110,17 +115,34 @@ def test_a_stage_is_known_when_those_before_it_are_done():
         assert len(planned) <= sum(sizes[: number + 1])
         known = list(small_data.stages(small_data.made_in(records)))[number]
         assert len(known.settings) == known.size and small_data.done(known, small_data.made_in(records)) < known.size
-        records = [parse(content(p.run, 50.0, id=p.run.key, study=NAME)) for p in planned]
-    records = [
-        parse(content(p.run, 50.0, id=p.run.key, study=NAME))
-        for p in planned_runs(small_data.STUDY, [0], records=records)
-    ]
+        records = [finished(p.run) for p in planned]
+    records = [finished(p.run) for p in planned_runs(small_data.STUDY, [0], records=records)]
     assert [
         small_data.done(s, small_data.made_in(records)) for s in small_data.stages(small_data.made_in(records))
     ] == sizes
     # no tuning seed and no image of the test set has a say in both
     seeds = Counter((bool(r.run.holdout), r.seed in TUNING_SEEDS) for r in records)
     assert set(seeds) == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("chosen", [0, 2])
+def test_sba_and_plain_training_are_compared_at_equal_weight_decay(chosen):
+    errors = [[(40 if number == best else 50,) * 2 for number in range(4)] for best in (chosen, 3)]
+    records = small_data.made_in([*tried(PLAIN, errors[0]), *tried(NAMED["SBA"], errors[1])])
+    pairs = [[make_run(**at) for at in pair] for pair in small_data.controls(records).values()]
+    decays = [5e-4, 5e-3] if chosen else [5e-4]
+    assert [(a.weight_decay, b.weight_decay) for a, b in pairs] == [(d, d) for d in decays]
+    assert {(a.method.name, a.method.eta, b.method.name) for a, b in pairs} == {("sba", 10.0, "erm")}
+    finals = {make_run(**s.parameters).key for s in small_data.finals(("plain", "SBA"), MAIN, records)}
+    added = {make_run(**s.parameters).key for s in small_data.control_runs(records)}
+    wanted = {
+        make_run(**at | {"seed": n}).key
+        for p in small_data.controls(records).values()
+        for at in p
+        for n in range(MAIN.n)
+    }
+    assert added == wanted - finals and len(added) == (2 * MAIN.n if chosen else 0)
+    assert not small_data.controls({}) and not list(small_data.control_runs({}))
 
 
 # ------------------------------------------------------------------------------------------------------ a tiny version
@@ -175,7 +197,8 @@ def whole(tmp_path_factory):
     with tiny_version():
         folder = tmp_path_factory.mktemp("whole")
         status, found = swept(folder)
-    assert status == 0 and len(found) == 4 + 2 + 2
+        made = small_data.made_in(map(parse, found.values()))
+        assert status == 0 and len(found) == 4 + 2 + 2 + len(list(small_data.control_runs(made)))
     return folder, found
 
 
