@@ -15,7 +15,7 @@ NEGLIGIBLE = 0.3
 """Percentage points that make no difference."""
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "open", "not run"
 """What is said of a claim."""
-NO_DIFFERENCE = f"no difference larger than {NEGLIGIBLE:g}"
+NO_DIFFERENCE = f"no difference larger than {NEGLIGIBLE:g} points"
 """What is said of a claim about a sign, if its difference is shown to be smaller than that."""
 
 

@@ -12,6 +12,9 @@ from sba.records.schema import BenchRecord, Record
 from sba.report import when
 from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
 from sba.studies.contenders import MAIN
+from sba.studies.contenders import PLAIN as TUNED
+from sba.studies.small_data import made_in, tested
+from sba.training.run import make_run
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ LITTLE_DATA = {
     "dropout": ("plain dropout in SBA's place, tuned", "not compared"),
 }
 """Contenders of the study of little data that have a row each: the part's name, and what the paper says."""
+EQUAL = ("all together, equal weight decay", "SBA lowers the test error")
+"""Likewise of SBA and plain training at equal weight decay."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -108,20 +113,37 @@ def lines(records: Iterable[Record]) -> list[Line]:
 
 
 def little_data(records: Iterable[Record]) -> list[Line]:
-    """Write what SBA, and dropout in its place, change on little data once all runs are there; verdicts are that study's own."""
-    errors, losses = ({c.name: c for c in when.compared(records, MAIN, m)} for m in (when.ERROR, when.NLL))
+    """Write what SBA, and dropout in its place, change on little data once all runs are there: as tuned, and, if plain training
+    was tuned to another weight decay, SBA at equal ones. Verdicts are that study's own."""
+    records = list(records)
+    made = made_in(records)
+    errors, losses = (when.compared(records, MAIN, m) for m in (when.ERROR, when.NLL))
+    where, found = f"{MAIN.name} of CIFAR-10", []
+    for name, about in LITTLE_DATA.items():
+        one = by_name(errors, name)
+        decays = [make_run(**at).weight_decay for n in (TUNED.name, name) if (at := tested(n, MAIN, made))]
+        if one.found and one.n == one.wanted:
+            # a difference in likelihood would be that of the weight decay
+            alike = decays[0] == decays[1]
+            more = "" if alike else f", whose weight decay is {decays[0]:g} and not {decays[1]:g}"
+            loss = by_name(losses, name).found if alike else None
+            found.append((about, one, f"against tuned plain training, {where}{more}", loss))
+    apart = when.controlled(records)
+    for one in apart if len(apart) > 1 else []:
+        if one.found and one.n == one.wanted:
+            loss = by_name(when.controlled(records, when.NLL), one.name).found
+            found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", loss))
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
-    against = f"against plain training with tuned weight decay, {MAIN.name} of CIFAR-10"
     return [
-        Line(
-            *about,
-            (against, *differences(one.found, losses[name].found)),
-            f"n = {one.n}",
-            said.get(one.verdict, one.verdict),
-        )
-        for name, about in LITTLE_DATA.items()
-        if (one := errors[name]).found and one.n == one.wanted
+        Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", said.get(one.verdict, one.verdict))
+        for about, one, against, loss in found
+        if one.found
     ]
+
+
+def by_name(comparisons: Iterable[when.Comparison], name: str) -> when.Comparison:
+    """Find a comparison by the name of its setting."""
+    return next(c for c in comparisons if c.name == name)
 
 
 def differences(error: Contrast, nll: Contrast | None) -> list[str]:

@@ -11,7 +11,7 @@ from sba.records.schema import Record
 from sba.report.averages import Average, averages, deviations, evidence, labelled, settings
 from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
-from sba.report.tenths import PRECISIONS, SEEDS, SHARES, ten_classes, tenths
+from sba.report.tenths import PRECISION, SEEDS, SHARES, SMALL_SHARES, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
 
 SHOWN = (*COLUMNS, "cutout+sba")
@@ -85,10 +85,13 @@ def missing_html(records: Iterable[Record]) -> str:
         full, small = ([n for n in asked if not getattr(row[n], kind)] for kind in ("ours", "smaller"))
         study = f"{'table1-imagenet' if whole else 'table1-cifar'} --where {dataset}/{network}"
         cheap = f"imagenette --where imagenette/{network}" if whole else study
-        shorter = f" --epochs-scale {SHARES[0]:g} --amp {PRECISIONS[0]} --seeds {SEEDS}"
+        # the shortest of the row: it is there first
+        share = (SMALL_SHARES if whole else SHARES)[network][-1]
+        shorter = "" if share == 1 else f" --epochs-scale {share:g}"
+        shorter += "" if whole else f" --amp {PRECISION} --seeds {SEEDS}"
         for name, lacking, command in (
             ("full regime", full, study + " --device cuda"),
-            (SMALLER[whole].replace("<br>", " "), small, cheap + ("" if whole else shorter)),
+            (SMALLER[whole].replace("<br>", " "), small, cheap + shorter),
         ):
             if lacking:
                 where, columns = f"{title(dataset)}, {title(network)}", ", ".join(map(title, lacking))

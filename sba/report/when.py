@@ -1,7 +1,7 @@
 """When does SBA help? What the records of the study of little data say: differences from plain training, and what follows."""
 
 import statistics
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from sba.records.judging import equivalence_p, holm
 from sba.records.schema import Record, TrainRecord
 from sba.report.html import NOT_RUN
 from sba.studies.ablations import final_nll
-from sba.studies.contenders import MARGIN, MECHANISM_N, PLAIN, Condition, ablated
-from sba.studies.small_data import Made, key_of, made_in, tested
+from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, PLAIN, Condition, ablated
+from sba.studies.small_data import Made, controls, key_of, made_in, tested, untuned
 
-BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g}", "open"
+BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g} point", "open"
 """What is said of a setting that has all its runs."""
 
 
@@ -68,10 +68,11 @@ def runs_of(parameters: dict[str, Any] | None, n: int, made: Made) -> Runs:
     return {seed: record for seed, record in found.items() if isinstance(record, TrainRecord)}
 
 
-def family(named: Mapping[str, Runs], plain: Runs, wanted: int, measure: Measure) -> list[Comparison]:
-    """Compare settings, by their names, with plain training, and correct for their number; the design asks for ``wanted`` seeds."""
-    both = {name: sorted(own.keys() & plain.keys()) for name, own in named.items()}
-    pairs = [([named[name][s] for s in seeds], [plain[s] for s in seeds]) for name, seeds in both.items()]
+def family(named: Mapping[str, tuple[Runs, Runs]], wanted: int, measure: Measure) -> list[Comparison]:
+    """Compare settings, by their names, each with plain training beside it, and correct for their number; the design asks for
+    ``wanted`` seeds."""
+    both = {name: sorted(own.keys() & plain.keys()) for name, (own, plain) in named.items()}
+    pairs = [tuple([side[s] for s in both[name]] for side in sides) for name, sides in named.items()]
     sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
     found = [contrast(*side, measure.value, measure.floor) for side in sides]
     p = holm([known(f and f.p) for f in found])
@@ -105,15 +106,22 @@ def compared(records: Iterable[Record], condition: Condition, measure: Measure =
     made = made_in(records)
     named = {name: runs_of(tested(name, condition, made), condition.n, made) for name in condition.contenders}
     plain = named.pop(PLAIN.name)
-    return family(named, plain, condition.n, measure)
+    return family({name: (own, plain) for name, own in named.items()}, condition.n, measure)
 
 
-def mechanism(records: Iterable[Record], condition: Condition, measure: Measure = ERROR) -> list[Comparison]:
-    """Compare SBA's ingredients with plain training likewise; the name says at which layer."""
+def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+    """Compare SBA with plain training at equal weight decay, which is the name (:func:`sba.studies.small_data.controls`)."""
     made = made_in(records)
-    plain = runs_of(tested(PLAIN.name, condition, made), MECHANISM_N, made)
-    named = {f"{what}, {where}": runs_of(at, MECHANISM_N, made) for where, what, at in ablated()}
-    return family(named, plain, MECHANISM_N, measure)
+    pairs = {f"{decay:g}": [runs_of(at, MAIN.n, made) for at in pair] for decay, pair in controls(made).items()}
+    return family({name: (ours, plain) for name, (ours, plain) in pairs.items()}, MAIN.n, measure)
+
+
+def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+    """Compare SBA's ingredients with plain training at the same weight decay; the name says at which layer."""
+    made = made_in(records)
+    plain = runs_of(untuned(), MECHANISM_N, made)
+    named = {f"{what}, {where}": (runs_of(at, MECHANISM_N, made), plain) for where, what, at in ablated()}
+    return family(named, MECHANISM_N, measure)
 
 
 def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
@@ -126,26 +134,34 @@ def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
     better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
     best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
     lowest = "; ".join(f"{name}: {c.name}, {c.found} points at {c.cost:.1f} times the time" for name, c in best.items())
+    whole = "; ".join(name for name, n in left.items() if not n)
     rest = "; ".join(f"{name}, {n} of {len(found[name])} contenders" for name, n in left.items() if n)
+    if lowest:
+        rule = f"Use what lowers it most: {lowest}."
+    else:
+        rule = f"Nothing lowers it with {whole}: train plainly." if whole else "More advice has to wait for the rivals."
     return [
         sentence("SBA", over, lambda name: name.startswith("SBA") or name == "earlier"),
         sentence("plain dropout", over, lambda name: name == "dropout"),
-        (f"Use what lowers it most: {lowest}." if lowest else "Nothing that is tested lowers it: train plainly.")
-        + (f" Open: {rest}." if rest else ""),
+        rule + (f" Not run yet: {rest}." if rest else ""),
     ]
 
 
 def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool]) -> str:
-    """Say in which conditions a kind of contender lowers the error, and if in none, where no gain is shown."""
+    """Say in which conditions a kind of contender lowers the error, and if in none, what it does instead."""
 
-    def places(verdicts: Container[str]) -> str:
-        own = {
-            condition: [c.name for c in done if belongs(c.name) and c.verdict in verdicts]
-            for condition, done in over.items()
-        }
+    def places(verdict: str) -> str:
+        own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
         return "; ".join(f"{condition} ({', '.join(names)})" for condition, names in own.items() if names)
 
-    if where := places([BETTER]):
-        return f"{who[0].upper()}{who[1:]} lowers the error with {where}."
-    where = places([WORSE, SAME, OPEN])
-    return f"No gain of {who} is shown with {where}." if where else f"Of {who} not all runs are there."
+    told = {
+        BETTER: "lowers the error with",
+        SAME: f"makes {SAME} with",
+        WORSE: "raises the error with",
+        OPEN: "shows no gain with",
+    }
+    parts = [f"{words} {where}" for verdict, words in told.items() if (where := places(verdict))]
+    if not parts:
+        return f"Of {who} not all runs are there."
+    said = parts[:1] if places(BETTER) else parts
+    return f"{who[0].upper()}{who[1:]} {', '.join(said)}; the comparison is with tuned plain training."

@@ -180,7 +180,7 @@ def test_sign_and_size_are_two_claims():
     assert sign(of(-0.5, 0.1)) == HOLDS and sign(of(0.5, 0.1)) == FAILS
     assert sign(of(-0.5, 0.4)) == OPEN and sign(of(0.01, 0.05)) == NO_DIFFERENCE
     assert sign(of(-0.5, 0.1), *[None] * 9) == sign(of(0.01, 0.05), *[None] * 99) == OPEN
-    assert NO_DIFFERENCE == "no difference larger than 0.3"
+    assert NO_DIFFERENCE == "no difference larger than 0.3 points"
     assert size(of(-0.5, 0.4), -5.85) == FAILS and size(of(-0.5, 0.4), -0.9) == OPEN
     assert size(of(-5.8, 0.05), -5.85) == HOLDS and size(of(-5.8, 0.2), -5.85) == OPEN
 

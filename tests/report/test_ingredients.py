@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from little_data import main
+from little_data import TRIALS, main
+from little_data import record as of_little_data
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -10,6 +11,8 @@ from sba.records.file import book_folder, read
 from sba.records.judging import FAILS, HOLDS
 from sba.records.schema import TrainRecord
 from sba.report.ingredients import ingredients, lines
+from sba.studies import contenders, small_data
+from sba.studies.contenders import MAIN
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,26 @@ def test_little_data_has_its_rows_once_all_runs_are_there():
     assert [one.verdict for one in told.values()] == [FAILS, HOLDS] and {one.runs for one in told.values()} == {"n = 8"}
     assert [one.name for one in lines(main({"dropout": -2.0}, missing=("SBA",)))] == list(told)[1:]
     assert "points" in told["all together, tuned"].measured[1] and "nats" in told["all together, tuned"].measured[2]
+
+
+def test_where_weight_decays_differ_the_row_says_so_and_another_has_equal_ones():
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    better = [of_little_data(at, seed, 30.0) for seed in contenders.TUNING_SEEDS]
+    trials = [*better, *(r for r in TRIALS if r.key not in {b.key for b in better})]
+    pairs = small_data.controls(small_data.made_in(trials))
+    made = [
+        of_little_data(one, s, 50.0 + 0.1 * s - (one["method"] == "sba"), nll=2.0 - (one["method"] == "sba") + 0.01 * s)
+        for pair in pairs.values()
+        for one in pair
+        for s in range(MAIN.n)
+    ]
+    told = [(one.name, one.measured, one.verdict) for one in lines([*trials, *made])]
+    assert [name for name, *_ in told] == ["all together, tuned", *["all together, equal weight decay"] * 2]
+    assert "weight decay is 0.005 and not 0.0005" in told[0][1][0] and len(told[0][1]) == 2, "no likelihood"
+    for (_, measured, verdict), decay in zip(told[1:], ("0.0005", "0.005"), strict=True):
+        assert f"both at weight decay {decay}, 1,000 images" in measured[0] and verdict == HOLDS
+        assert measured[1].startswith("−1.00 ± ") and measured[2].startswith("−1.000 ")
+    assert [one.name for one in lines([*trials, *made[: 2 * MAIN.n]])] == ["all together, equal weight decay"]
 
 
 def test_without_records_there_is_no_row():

@@ -18,6 +18,7 @@ from sba.records.schema import parse, setting_of
 from sba.report import averages, tables, tenths
 from sba.report.averages import average, over_part
 from sba.studies.catalogue import STUDIES, study_named
+from sba.studies.paper_runs import table1_core
 from sba.studies.planned import planned_runs
 
 
@@ -200,26 +201,47 @@ def test_what_is_not_a_tenth_of_the_regime_stands_in_no_line(other):
     assert small_lines([one])[0][1:] == ["—"] * 5
 
 
-def test_a_fortieth_stands_beside_a_tenth_and_a_difference_never_mixes_them():
-    options = {"eta": 0.01, "folds": 40}
-    plain, ours, short = tenth(13.0), tenth(12.0, "sba", epochs=5, **options), tenth(30.0, epochs=5)
-    line = small_lines([plain, ours, short])[0]
-    assert "<br>20 epochs<br>" in line[1] and "<br>5 epochs<br>" in line[1] and "<br>5 epochs<br>" in line[4]
-    apart = {d.name: d for d in tenths.differences([plain, ours]) if d.network == "resnet44" and d.found}
-    assert not apart, "20 epochs and 5 are no pair"
-    (found,) = (d for d in tenths.differences([plain, ours, short]) if d.found)
-    assert (found.epochs, found.found.mean, found.found.n, found.verdict) == (5, -18.0, 1, "open")
-    # as many of both lengths: the longer ones
-    (found,) = (d for d in tenths.differences([plain, ours, short, tenth(12.5, "sba", **options)]) if d.found)
-    assert (found.epochs, found.found.mean) == (20, -0.5)
+def vgg16(error, method="erm", seed=0, epochs=5, **more):
+    own = list(table1_core("cifar10", "vgg16"))[method == "sba"]
+    options = {k: v for k, v in own.items() if k not in ("dataset", "network", "method")}
+    return changed(tenth(90.0, method, seed, "vgg16", epochs=epochs, **options | more), error_last=error)
 
 
-def test_a_quarter_of_the_small_regime_stands_beside_it():
-    planned = planned_runs(STUDIES["imagenette"], [0], "imagenette/vgg16_imagenet", 0.25)
-    errors = {"erm": 60.0, "sba": 61.0}
-    made = [parse(content(p.run, errors[column(p.run)], id=p.run.key, study=p.study, reduced=True)) for p in planned]
+def test_a_fortieth_stands_beside_a_tenth_and_counts_its_last_epoch():
+    rows = [tenth(13.0, network="vgg16"), vgg16(20.0), vgg16(19.0, "sba")]
+    (line,) = (line for line in small_lines(rows) if set(line[1:]) != {"—"})
+    assert "13.00<br>(n=1)<br>20 epochs" in line[1]
+    assert "20.00<br>(n=1)<br>5 epochs<br>bf16" in line[1] and "19.00<br>(n=1)" in line[4] and "5 epochs" in line[4]
+    assert small_lines([tenth(13.0, epochs=5)])[0][1:] == ["—"] * 5, "only VGG-16 is that slow"
+
+
+def test_a_difference_never_mixes_lengths_and_a_verdict_does_not_wait_for_another():
+    short = [vgg16(20.0 + 0.1 * s - 2 * (m == "sba") * (1 + 0.01 * s), m, s) for s in range(5) for m in ("erm", "sba")]
+    other = [changed(vgg16(13.0, seed=s, epochs=20), error=13.0 + 0.1 * s) for s in range(5)]
+    own = {
+        d.epochs: d for d in tenths.differences(short) if (d.network, d.dataset, d.name) == ("vgg16", "cifar10", "sba")
+    }
+    assert list(own) == [20, 5] and own[20].verdict == "not run" and own[5].verdict == "holds"
+    assert own[5].found.mean == pytest.approx(-2.04)
+    # plain training of the other length, and then SBA that is worse there
+    worse = [changed(vgg16(16.0, "sba", s, 20), error=16.0 + 0.2 * s) for s in range(5)]
+    for more, verdict in ((other, "not run"), ([*other, *worse], "does not hold")):
+        both = {d.epochs: d for d in tenths.differences([*short, *more]) if d.network == "vgg16" and d.found}
+        found = [d.verdict for d in tenths.differences([*short, *more]) if d.network == "vgg16" and d.name == "sba"]
+        assert both[5].verdict == "holds" and both[5].found == own[5].found and found[0] == verdict
+
+
+def test_a_quarter_of_the_small_regime_is_no_part_of_a_pair_with_the_whole():
+    where = "imagenette/vgg16_imagenet"
+    whole, short = (planned_runs(STUDIES["imagenette"], [0], where, scale) for scale in (1.0, 0.25))
+    made = [
+        parse(content(p.run, 99.0, id=p.run.key, study=p.study, reduced=p.reduced) | {"error_last": 60.0 + number})
+        for number, p in enumerate([whole[0], *short])
+    ]
     (line,) = (line for line in small_lines(made) if set(line[1:]) != {"—"})
-    assert "<br>2 epochs<br>bf16" in line[1] and "<br>2 epochs<br>bf16" in line[4]
+    assert "60.00<br>(n=1)<br>8 epochs<br>bf16" in line[1] and "61.00<br>(n=1)<br>2 epochs<br>bf16" in line[1]
+    assert line[4].startswith("<em>62.00<br>(n=1)<br>") and "<br>2 epochs" in line[4]
+    assert [d for d in tenths.on_ten_classes([made[0], made[2]]) if d.found] == [], "8 epochs and 2 are no pair"
     (found,) = (d for d in tenths.on_ten_classes(made) if d.found)
     assert (found.network, found.epochs, found.amp, found.found.mean) == ("vgg16_imagenet", 2, "bf16", 1.0)
 
@@ -270,9 +292,11 @@ def test_sba_on_ten_classes_is_compared_with_plain_training_and_with_ba_if_that_
         ("alexnet_imagenet", "erm", "holds"),
         ("alexnet_imagenet", "ba", "holds"),
         ("resnet50", "erm", "open"),
+        ("resnet50", "erm", "not run"),
         ("vgg16_imagenet", "erm", "open"),
+        ("vgg16_imagenet", "erm", "not run"),
     ]
-    assert [round(d.found.mean, 6) for d in found] == [-1.0, -2.0, -1.0, -1.0]
+    assert [round(d.found.mean, 6) for d in found if d.found] == [-1.0, -2.0, -1.0, -1.0]
     assert {d.verdict for d in tenths.on_ten_classes([])} == {"not run"}
 
 
@@ -288,9 +312,10 @@ def test_what_is_missing_has_a_command_that_plans_it():
         planned = planned_runs(own, [0], asked["where"], scale, asked["amp"], asked["methods"])
         assert [title(name) for name in asked["methods"]] == missing.split(", ")
         assert {column(p.run) for p in planned} == set(asked["methods"])
-        assert all(tenths.is_share(p.run) and p.run.epochs == round(0.1 * p.run.full_epochs) for p in planned) == (
-            scale == 0.1
-        )
+        short = [p.run.epochs for p in planned if p.run.epochs < p.run.full_epochs]
+        assert bool(short) == ("--amp" in words or words[4] == "imagenette")
+        if words[4] == "table1-cifar":
+            assert all(tenths.shortened(p.run) for p in planned) == bool(short)
 
 
 def test_runs_on_other_data_are_not_compared():
