@@ -34,6 +34,9 @@ from sba.training.evaluation import logits
 from sba.training.loop import Training
 from sba.training.run import make_run
 
+EQUAL = "at equal weight decay"
+"""Name of the stage that separates SBA from weight decay."""
+
 Made = Mapping[str, RunRecord]
 """Key of a run → its record in this study."""
 
@@ -161,7 +164,7 @@ def stages(made: Made) -> Iterator[Stage]:
         names = [c.name for c in contenders]
         yield Stage(f"{who}: {MAIN.name}", MAIN.n * len(names), tuple(finals(names, MAIN, made)))
     control = tuple(control_runs(made))
-    yield Stage("at equal weight decay", len(control) if controls(made) else 2 * MAIN.n, control)
+    yield Stage(EQUAL, len(control) if controls(made) else 2 * MAIN.n, control)
     ablation = tuple(Setting(at | {"seed": seed}, NAME) for seed in range(MECHANISM_N) for _, _, at in ablated())
     yield Stage("mechanism", len(ablation), ablation)
     for condition in CONDITIONS[1:]:
