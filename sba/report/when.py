@@ -152,7 +152,9 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
 
     def places(verdict: str) -> str:
         own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
-        return "; ".join(f"{condition} ({', '.join(names)})" for condition, names in own.items() if names)
+        # who goes by its own name needs no list
+        listed = {condition: "" if len(n) == 1 and n[0] in who else f" ({', '.join(n)})" for condition, n in own.items()}
+        return "; ".join(f"{condition}{listed[condition]}" for condition, names in own.items() if names)
 
     told = {
         BETTER: "lowers the error with",
@@ -164,4 +166,4 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
     if not parts:
         return f"Of {who} not all runs are there."
     said = parts[:1] if places(BETTER) else parts
-    return f"{who[0].upper()}{who[1:]} {', '.join(said)}; the comparison is with tuned plain training."
+    return f"{who[0].upper()}{who[1:]} {', '.join(said)}, compared with tuned plain training."
