@@ -25,8 +25,8 @@ def signs_forest(found: Sequence[Difference], regime: str) -> plots.Drawn | None
     rows = []
     for one in found:
         precision = "" if one.amp == "none" else f", {one.amp}"
-        told = f"\n{one.verdict} (n={one.found.n}, {one.epochs} epochs{precision})" if one.found else ""
-        label = f"{title(one.network)}, {title(one.dataset)}\n{title(one.name)} minus {title(one.part)}{told}"
+        told = f"\n{one.verdict} (n={one.found.n}{precision})" if one.found else ""
+        label = f"{title(one.network)}, {title(one.dataset)}, {one.epochs} epochs\n{title(one.name)} minus {title(one.part)}{told}"
         decides = one.found is not None and one.found.n >= MINIMUM
         rows.append(plots.Row(label, one.found, style.colour(one.name), decides))
     figure, axes = plt.subplots(figsize=(style.WIDTH, 1.1 + sum(0.22 + 0.17 * r.label.count("\n") for r in rows)))

@@ -153,7 +153,9 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
     def places(verdict: str) -> str:
         own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
         # who goes by its own name needs no list
-        listed = {condition: "" if len(n) == 1 and n[0] in who else f" ({', '.join(n)})" for condition, n in own.items()}
+        listed = {
+            condition: "" if len(n) == 1 and n[0] in who else f" ({', '.join(n)})" for condition, n in own.items()
+        }
         return "; ".join(f"{condition}{listed[condition]}" for condition, names in own.items() if names)
 
     told = {

@@ -159,7 +159,7 @@ def test_a_forest_of_signs_has_every_row_its_verdict_and_no_number_of_the_paper(
     found = differences([r for p, e in zip(parameters, errors, strict=True) for r in runs(p, e)])
     drawn = signs_forest(found, "A tenth of the regime")
     (axes,) = drawn.figure.axes
-    own, label = names(axes), "ResNet-44, CIFAR-10\nSBA minus Baseline\nopen (n=3, 20 epochs, bf16)"
+    own, label = names(axes), "ResNet-44, CIFAR-10, 20 epochs\nSBA minus Baseline\nopen (n=3, bf16)"
     assert len(own) == 14 and own.count(label) == 1
     assert points(axes, "o")[own.index(label)] == pytest.approx(np.mean(np.subtract(errors[1], errors[0])))
     assert not points(axes, "*"), "a star is a number of the paper"
