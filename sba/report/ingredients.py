@@ -128,11 +128,10 @@ def little_data(records: Iterable[Record]) -> list[Line]:
             more = "" if alike else f", whose weight decay is {decays[0]:g} and not {decays[1]:g}"
             loss = by_name(losses, name).found if alike else None
             found.append((about, one, f"against tuned plain training, {where}{more}", loss))
-    apart = when.controlled(records)
-    for one in apart if len(apart) > 1 else []:
+    equal, likelihoods = (when.controlled(records, m) for m in (when.ERROR, when.NLL))
+    for one, other in zip(equal, likelihoods, strict=True) if len(equal) > 1 else []:
         if one.found and one.n == one.wanted:
-            loss = by_name(when.controlled(records, when.NLL), one.name).found
-            found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", loss))
+            found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
     return [
         Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", said.get(one.verdict, one.verdict))

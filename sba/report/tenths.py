@@ -39,18 +39,18 @@ def shortened(run: Run) -> bool:
 
 def tenths(records: Iterable[Record]) -> list[Average]:
     """Average the runs of a tenth of a regime, or of a fortieth, over their seeds; lengths and precisions stay apart."""
-    return averages(told(r) for r in evidence(records) if r.reduced and shortened(r.run))
+    return averages(with_last_error(r) for r in evidence(records) if r.reduced and shortened(r.run))
 
 
-def told(record: TrainRecord) -> TrainRecord:
-    """Return a record whose error is that of its last epoch, if it has but :data:`FEW`."""
+def with_last_error(record: TrainRecord) -> TrainRecord:
+    """Return a record whose error is that of its last epoch, if its run has fewer than :data:`FEW`."""
     return record.model_copy(update={"error": record.error_last}) if record.run.epochs < FEW else record
 
 
 def ten_classes(records: Iterable[Record]) -> list[Average]:
     """Average the runs of the study on ten classes of ImageNet, in its order; those of another regime are left out, and those of
     :data:`SMALL_SHARES` stay apart."""
-    index = indexed(map(told, of_study(records)))
+    index = indexed(map(with_last_error, of_study(records)))
     found = (average(list(at_seeds(index, one).values())) for one in small_regimes())
     return [one for one in found if one]
 
@@ -64,7 +64,7 @@ def small_regimes() -> Iterator[dict[str, Any]]:
     """List the settings of the study on ten classes, each at its network's shares, the whole one first."""
     for setting in imagenette():
         for share in SMALL_SHARES[setting.run.network]:
-            yield scaled(dict(setting.parameters), share)
+            yield scaled(setting.parameters, share)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Difference:
 def differences(records: Iterable[Record]) -> list[Difference]:
     """Compare SBA with plain training, and Cutout + SBA with Cutout, in every row of Table 1 on CIFAR and at each of the row's
     :data:`SHARES`: the family is that of all these, whatever was run."""
-    index, pairs = indexed(map(told, finished(shared(records)))), []
+    index, pairs = indexed(map(with_last_error, finished(shared(records)))), []
     for dataset, network in ROWS:
         plain, sba, cutout, both, _ = table1_core(dataset, network)
         for share in SHARES[network]:
@@ -97,7 +97,7 @@ def differences(records: Iterable[Record]) -> list[Difference]:
 def on_ten_classes(records: Iterable[Record]) -> list[Difference]:
     """Compare SBA with plain training on ten classes of ImageNet, and with Batch Augmentation if that is run beside, at each of the
     network's :data:`SMALL_SHARES`."""
-    index, pairs = indexed(map(told, of_study(records))), []
+    index, pairs = indexed(map(with_last_error, of_study(records))), []
     for network in IMAGENET_ROWS:
         plain, sba, *beside = (s.parameters for s in imagenette() if s.run.network == network)
         for share in SMALL_SHARES[network]:

@@ -112,8 +112,11 @@ def compared(records: Iterable[Record], condition: Condition, measure: Measure =
 def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
     """Compare SBA with plain training at equal weight decay, which is the name (:func:`sba.studies.small_data.controls`)."""
     made = made_in(records)
-    pairs = {f"{decay:g}": [runs_of(at, MAIN.n, made) for at in pair] for decay, pair in controls(made).items()}
-    return family({name: (ours, plain) for name, (ours, plain) in pairs.items()}, MAIN.n, measure)
+    pairs = controls(made).items()
+    named = {
+        f"{decay:g}": (runs_of(ours, MAIN.n, made), runs_of(plain, MAIN.n, made)) for decay, (ours, plain) in pairs
+    }
+    return family(named, MAIN.n, measure)
 
 
 def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:

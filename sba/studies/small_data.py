@@ -99,7 +99,7 @@ def tested(name: str, condition: Condition, made: Made) -> dict[str, Any] | None
 
 
 def untuned() -> dict[str, Any]:
-    """Return the parameters of plain training at 1,000 images with the regime's weight decay, which all others keep."""
+    """Return the parameters of plain training in :data:`MAIN` with the regime's weight decay, which all others keep."""
     return MAIN.base | PLAIN.base
 
 

@@ -97,10 +97,7 @@ def test_no_rule_follows_from_one_contender_alone():
     missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
     records = main({}, missing)
     advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS})
-    assert (
-        advice[0] == f"SBA makes {when.SAME} with 1,000 images, compared with tuned plain training."
-        and "train plainly" not in advice[2]
-    )
+    assert advice[0] == f"SBA makes {when.SAME} with 1,000 images, compared with tuned plain training."
     assert advice[2].startswith(f"More advice has to wait for the rivals. Not run yet: 1,000 images, {len(missing)} of")
 
 
