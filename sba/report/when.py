@@ -12,7 +12,7 @@ from sba.records.judging import equivalence_p, holm
 from sba.records.schema import Record, TrainRecord
 from sba.report.html import NOT_RUN
 from sba.studies.ablations import final_nll
-from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, PLAIN, Condition, ablated
+from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, PLAIN, RIVALS, Condition, ablated
 from sba.studies.small_data import Made, controls, key_of, made_in, tested, untuned
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g} point", "open"
@@ -116,6 +116,21 @@ def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comp
     named = {
         f"{decay:g}": (runs_of(ours, MAIN.n, made), runs_of(plain, MAIN.n, made)) for decay, (ours, plain) in pairs
     }
+    return family(named, MAIN.n, measure)
+
+
+def beside(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+    """Compare SBA with each of :data:`sba.studies.contenders.RIVALS`, which is the name; below zero SBA is better."""
+    made = made_in(records)
+    ours, *theirs = (runs_of(tested(name, MAIN, made), MAIN.n, made) for name in ("SBA", *RIVALS))
+    return family({name: (ours, own) for name, own in zip(RIVALS, theirs, strict=True)}, MAIN.n, measure)
+
+
+def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+    """Compare each of :data:`sba.studies.contenders.RIVALS` with plain training at its own weight decay, the regime's."""
+    made = made_in(records)
+    plain = runs_of(untuned(), MAIN.n, made)
+    named = {name: (runs_of(tested(name, MAIN, made), MAIN.n, made), plain) for name in RIVALS}
     return family(named, MAIN.n, measure)
 
 

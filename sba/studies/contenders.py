@@ -14,6 +14,10 @@ Added on 2026-11-29, when the eight pairs of plain training and SBA at 1,000 ima
 images chose another weight decay for plain training than the regime's, which all others keep. So SBA and plain training are both
 trained at both weight decays, seed by seed (:func:`sba.studies.small_data.controls`), in a family of their own. And the ablation
 is compared with plain training at the regime's weight decay, its own, no longer with the tuned one.
+
+Added on 2026-11-29 as well, before the first final run of dropout, label smoothing or R-Drop had a record: SBA is compared with each
+of :data:`RIVALS` directly, and each of them with plain training at the regime's weight decay, which is theirs and SBA's, too. These
+are two families of :data:`RIVALS`' size, in each measure, and need no other runs.
 """
 
 import math
@@ -90,6 +94,8 @@ EARLIER = ("SBA at a convolution", "SBA at the input")
 """Of these the one that is chosen on held-out images stands for SBA at an earlier layer."""
 EVERYWHERE = ("plain", "dropout", "label smoothing", "R-Drop", "SBA", "earlier", "mixup")
 """What is run in every condition; "earlier" is SBA at its best earlier layer."""
+RIVALS = ("dropout", "label smoothing", "R-Drop")
+"""What SBA is compared with directly: they regularise the prediction as it does, cost about the same and keep its weight decay."""
 NAMED = {c.name: c for c in CONTENDERS}
 
 

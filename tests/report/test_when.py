@@ -136,3 +136,20 @@ def test_controls_are_compared_pair_by_pair_at_equal_weight_decay():
     assert [c.found.mean for c in found.values()] == pytest.approx([own.mean() for own in shifts.values()])
     assert [c.p for c in found.values()] == pytest.approx(multipletests([t.pvalue for t in tests], method="holm")[1])
     assert {c.verdict for c in found.values()} == {when.BETTER} and when.controlled([]) == []
+
+
+def test_sba_is_compared_with_its_rivals_and_they_with_plain_training_at_their_weight_decay():
+    shifts = {"SBA": np.linspace(-2.0, -1.0, MAIN.n), "dropout": np.linspace(-0.2, 0.9, MAIN.n) ** 2}
+    records = [*TRIALS, *(record(small_data.untuned(), s, float(e)) for s, e in enumerate(ERRORS[0]))]
+    for name, shift in shifts.items():
+        records += runs(name, ERRORS[0] + shift)
+    apart = {"beside": shifts["SBA"] - shifts["dropout"], "rivals": shifts["dropout"]}
+    for what, difference in apart.items():
+        first, *others = getattr(when, what)(records)
+        assert [first.name, *(c.name for c in others)] == list(contenders.RIVALS)
+        test = stats.ttest_1samp(difference, 0)
+        assert first.found.mean == pytest.approx(difference.mean()) and first.n == first.wanted == MAIN.n
+        # the two that have no record count in the family
+        assert first.p == pytest.approx(min(1, 3 * test.pvalue)) and {c.verdict for c in others} == {"—"}
+    for name in contenders.RIVALS:
+        assert make_run(**contenders.NAMED[name].base, **MAIN.base).weight_decay == small_data.untuned()["weight_decay"]
