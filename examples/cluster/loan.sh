@@ -2,7 +2,7 @@
 # A short loan of a card: check the project there, then go on with long runs, so that several loans add up to whole ones.
 #   examples/cluster/loan.sh MINUTES TO [FROM]
 # TO gets checkpoints and records, first what is newer in FROM: what the loan before has left. The data lie in SBA_DATA.
-# The first loan runs the tests that need a card and three notebooks on it; TO/checked says that they passed.
+# The first loan runs the tests that need a card and three notebooks on it; TO/checked-DEVICE says that they passed there.
 # RUNS: a line of arguments of `sba sweep` for each row, done in turn; DEVICE, JOBS, CHECK_SECONDS, END_SECONDS, PYTHON.
 # The status is that of a sweep: 0 when every run has a record, 3 when some are left, 2 when a check or a run failed.
 set -euo pipefail
@@ -17,14 +17,14 @@ mkdir -p "$to"
 [[ -z $from || $from -ef $to ]] || cp -au "$from/." "$to/"
 
 worst=0
-if [[ ! -e $to/checked ]]; then
+if [[ ! -e $to/checked-$device ]]; then
   export python device to
   if timeout --kill-after=5 "${CHECK_SECONDS:-120}" bash -ec '
     "$python" -m pytest -q -m gpu tests/training tests/bench
     "$python" -m sba notebooks --stage "$(mktemp -d)/stage" -p device "$device" \
       --only 01_tour --only 04_soft_label --only 14_gradient' >"$to/checks.log" 2>&1
   then
-    touch "$to/checked"
+    touch "$to/checked-$device"
   else
     echo "the checks failed: $to/checks.log" >&2
     worst=2

@@ -19,7 +19,7 @@ from scipy.spatial import distance_matrix
 from torch import Tensor
 
 from sba.bench.attached import against_chain
-from sba.bench.loop import WANTED, against_loader, epochs
+from sba.bench.loop import WANTED, against_compiled, against_loader, epochs
 from sba.bench.packed import against_packed
 from sba.bench.threads import against_threads
 from sba.bench.timing import BATCH, Ratio, expected_cost, in_turns, ratio, rounds_of, step_costs
@@ -30,6 +30,7 @@ from sba.methods.kmixup import pairs
 from sba.records.comparison import FAMILIES
 from sba.records.file import append
 from sba.records.record import identified, provenance
+from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, Condition, parameters
 from sba.training.machine import Machine
 
 OF_A_GPU = ("epochs", "packed")
@@ -44,6 +45,8 @@ RELATIVES: dict[str, tuple[dict[str, Any], float | None]] = {
     "ba, chunked": ({"views": 4, "chunked": True}, None),
 }
 """What is compared with a plain step: its parameters, and what it should cost at most on ResNet-44."""
+TIMED = (MAIN.name, "ResNet-20")
+"""Conditions of the study of little data whose steps are timed: one for each network."""
 LIMITED = "resnet44"
 """The network that limits are for."""
 LIMITS = {("step", "sba"): 1.03, ("step", "implicit-sba"): 1.01}
@@ -112,6 +115,30 @@ def of_relatives(network: str, pairs: int, **isda: Any) -> list[Ratio]:
         about = {"family": "relatives", "network": network, "method": method, "variant": variant}
         title = f"{network}: {name} step over a plain step"
         found.append(ratio(title, times[name], plain, details, limit if network == LIMITED else None, **about))
+    return found
+
+
+def of_contenders(condition: Condition, pairs: int) -> list[Ratio]:
+    """Cost of a step of each contender of the study of little data, with the network and the batch of a condition; SBA's is the one
+    expected at its ω. A contender that may choose its layer is timed at each."""
+    network, batch = condition.base["network"], condition.base["batch_size"]
+    entrants: dict[tuple[str, str], dict[str, Any]] = {}
+    for contender in CONTENDERS[1:]:
+        for number in range(len(contender.grid)):
+            at = parameters(contender, number, condition)
+            given = {name: value for name, value in at.items() if name not in condition.base}
+            entrants.setdefault((contender.name, at.get("layers", ("",))[0]), given)
+    augmented = {who: ALWAYS if "omega" in given else {} for who, given in entrants.items()}
+    plain, times = step_costs(network, {who: given | augmented[who] for who, given in entrants.items()}, pairs, batch)
+    found = []
+    for (name, layer), given in entrants.items():
+        about = {"family": "contenders", "network": network, "method": given["method"], "variant": name, "layer": layer}
+        title = f"{network}, batch of {batch}: {name}{f' ({layer})' if layer else ''}"
+        if omega := given.get("omega"):
+            found.append(expected_cost(title, times[name, layer], plain, omega, **about))
+        else:
+            details = {"plain ms": 1e3 * statistics.median(plain)}
+            found.append(ratio(f"{title}, over a plain step", times[name, layer], plain, details, **about))
     return found
 
 
@@ -205,6 +232,8 @@ def run_benchmarks(
         "attach": lambda: against_chain("resnet44", rounds),
         "import": lambda: [import_time(3 * rounds)],
         "threads": lambda: [against_threads("alexnet", 3 * rounds, kind) for kind in ("none", "bf16")],
+        "contenders": lambda: [one for c in CONDITIONS if c.name in TIMED for one in of_contenders(c, 2 * pairs)],
+        "compiled": lambda: [against_compiled(n, rounds, steps, amp) for n in ("resnet44", "alexnet")],
         "epochs": lambda: [found for n in WANTED for found in epochs(n, min(rounds, 2), where, amp)],
         "packed": lambda: against_packed("resnet44", min(rounds, 3), where, amp),
     }

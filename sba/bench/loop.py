@@ -94,6 +94,28 @@ def against_loader(network: str, rounds: int, steps: int, amp: str = "none") -> 
     return ratio(name, slow, fast, details, family="loop", network=network, method="erm", amp=amp)
 
 
+def against_compiled(network: str, rounds: int, steps: int, amp: str = "none") -> Ratio:
+    """Images per second of this project's loop on a processor with compiled stages over those without; compilation is not timed."""
+    data = on_device(RandomImages(BATCH * 20))
+    run = make_run("cifar10", network, batch_size=BATCH, amp=amp)
+    kinds = {compiled: steps_of(Training(run, data, Machine(compiled=compiled))) for compiled in (False, True)}
+    for step in kinds.values():
+        step()
+    times = rounds_of({kind: functools.partial(timed, step, steps) for kind, step in kinds.items()}, rounds)
+    details = {f"{'compiled' if kind else 'eager'} images/s": BATCH / statistics.median(s) for kind, s in times.items()}
+    details |= {"threads": float(torch.get_num_threads()), "load": os.getloadavg()[0]}
+    about: dict[str, Any] = {
+        "family": "compiled",
+        "network": network,
+        "method": "erm",
+        "variant": "compiled",
+        "amp": amp,
+    }
+    return ratio(
+        f"{network} ({amp}): speed of compiled stages over eager ones", times[False], times[True], details, **about
+    )
+
+
 def kernels_of(training: Training, device: torch.device) -> tuple[float, float]:
     """Return how many kernels a step runs on the device, and the seconds they would take in an epoch, one after the other."""
     first = training.step

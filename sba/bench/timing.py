@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from sba.training.run import make_run
 from sba.training.setup import synchronise
 
 BATCH = 128
+Name = TypeVar("Name")
+"""Of a contestant: a text, or several."""
 PROCESSOR = torch.device("cpu")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -122,17 +124,18 @@ def steps_of(training: Training, batch: int = BATCH) -> Callable[[], None]:
 
 
 def step_costs(
-    network: str, contestants: dict[str, dict[str, Any]], pairs: int, batch: int = BATCH
-) -> tuple[list[float], dict[str, list[float]]]:
+    network: str, contestants: Mapping[Name, dict[str, Any]], pairs: int, batch: int = BATCH
+) -> tuple[list[float], dict[Name, list[float]]]:
     """Time plain steps and those of contestants, name → parameters of :func:`sba.training.run.make_run`, that take turns on random
     images of CIFAR's shape; return the seconds of each of ``pairs`` plain steps, and of each step of the contestants."""
     data = on_device(RandomImages(batch * 20))
     steps = {
         name: steps_of(Training(make_run("cifar10", network, batch_size=batch, **given), data), batch)
-        for name, given in {"": {}, **contestants}.items()
+        for name, given in [(None, {}), *contestants.items()]
     }
     times = rounds_of({name: functools.partial(timed, step, 1) for name, step in steps.items()}, pairs)
-    return times.pop(""), times
+    plain = times.pop(None)
+    return plain, times
 
 
 def expected_cost(name: str, augmented: list[float], plain: list[float], omega: float, **about: Any) -> Ratio:

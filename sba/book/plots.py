@@ -1,7 +1,7 @@
 """The book's statistical plots, drawn by seaborn in the book's style: intervals are over seeds, at 95 %, by Student's t."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,6 +19,7 @@ from sba.records.names import column, signed, title
 from sba.records.schema import Record, setting_of
 from sba.records.stats import half_width, mean
 from sba.report.averages import Average, average, over_part
+from sba.report.claims import PRECISIONS
 from sba.studies import paper
 from sba.studies.catalogue import shared
 from sba.studies.paper_runs import TABLE1
@@ -90,9 +91,13 @@ def forest(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def of_row(index: Index, dataset: str, network: str) -> list[tuple[Run, Runs]]:
-    """List the settings of a row of Table 1 in its order, each with its runs of the full regime, all seeds."""
+    """List the settings of a row of Table 1 in its order, each with its runs of the full regime, all seeds, at the precision at
+    which the row has more of them."""
     own = [setting.run for setting in TABLE1.settings() if setting.where == f"{dataset}/{network}"]
-    return [(run, index.get(setting_of(run), {})) for run in own]
+    at = [
+        [(one, index.get(setting_of(one), {})) for run in own if (one := replace(run, amp=amp))] for amp in PRECISIONS
+    ]
+    return max(at, key=lambda found: sum(len(runs) for _, runs in found))
 
 
 def changes(index: Index, dataset: str, network: str) -> list[Row]:

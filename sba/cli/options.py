@@ -90,9 +90,10 @@ def machine_options(**defaults: Any) -> Callable[[Callable], Callable]:
         def with_machine(**options: Any) -> Any:
             given = {name: value for name in definitions(Machine) if (value := options.pop(name)) is not None}
             machine = Machine(**defaults | given)
-            if machine.compiled and machine.device == "cpu":
+            if machine.compiled and machine.device.partition(":")[0] == "cpu":
                 raise ConfigError(
-                    "compile: compiled stages are slower on a processor; leave it out, or give --device cuda"
+                    "compile: compiled stages are slower on a processor (python -m sba bench --only compiled measures it); "
+                    "leave it out, or give --device cuda"
                 )
             return command(machine=machine, **options)
 

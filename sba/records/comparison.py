@@ -5,7 +5,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-FAMILIES = ("loop", "step", "folds", "layers", "relatives", "attach", "import", "threads", "epochs", "packed")
+FAMILIES = (
+    "loop",
+    "step",
+    "folds",
+    "layers",
+    "relatives",
+    "attach",
+    "import",
+    "threads",
+    "contenders",
+    "compiled",
+    "epochs",
+    "packed",
+)
 """Kinds of comparison that ``python -m sba bench`` makes."""
 
 

@@ -18,9 +18,14 @@ from sba.training.run import Run, from_settings
 
 def run_in(folder: pathlib.Path) -> Run:
     """Return the run whose checkpoint lies in a folder; raise :class:`CheckpointError` if there is none, or it cannot be read."""
+    return opened(folder)[0]
+
+
+def opened(folder: pathlib.Path) -> tuple[Run, dict[str, str]]:
+    """Return the run of a checkpoint, and kind of device and torch's version that made it, which old ones do not tell."""
     try:
         content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
-        return from_settings(json.loads(content["settings"]))
+        return from_settings(json.loads(content["settings"])), content["state"].get("made", {})
     except Exception as error:
         raise CheckpointError(
             f"from: {folder / FILE} is no checkpoint ({type(error).__name__}); give its folder"
@@ -28,16 +33,24 @@ def run_in(folder: pathlib.Path) -> Run:
 
 
 def cut_from(folder: pathlib.Path, machine: Machine = HERE) -> TrainRecord:
-    """Record what a checkpoint has done, on the machine that did it: device and versions of the record are those of here.
+    """Record what a checkpoint has done, on the machine that did it: device and versions of the record are those of here, and a
+    checkpoint of another kind of device or another torch is refused.
 
     The first epochs of a run are those of a shorter run with the milestones that lie in them: the record has that run's settings,
     is marked as reduced, and says in ``note`` what it was cut from.
 
     Raises:
-        CheckpointError: there is no checkpoint to read.
+        CheckpointError: there is no checkpoint to read, or it was not made here.
         ResultsError: no epoch is done, or the method depends on how long the whole run is.
     """
-    run = run_in(folder)
+    run, made = opened(folder)
+    here = {"device": torch.device(machine.device).type, "torch": str(torch.__version__)}
+    for name, fix in (("device", "give --device {}"), ("torch", "install torch {}")):
+        if made.get(name, here[name]) != here[name]:
+            raise CheckpointError(
+                f"from: the checkpoint in {folder} was made with {name} {made[name]}, and the record would say {here[name]}; "
+                + fix.format(made[name])
+            )
     training = Training(run, machine=machine, folder=folder)
     done = len(training.history)
     if training.finished:

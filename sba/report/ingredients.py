@@ -13,7 +13,7 @@ from sba.report import when
 from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
 from sba.studies.contenders import MAIN
 from sba.studies.contenders import PLAIN as TUNED
-from sba.studies.small_data import made_in, tested
+from sba.studies.small_data import made_in, tested, untuned
 from sba.training.run import make_run
 
 
@@ -42,13 +42,19 @@ ASKED = (
     ("all together", "SBA lowers the test error", "against plain training", "", PLAIN.label),
 )  # fmt: skip
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
+NO_CLAIM = "not compared"
+"""What the paper says of what it does not mention."""
 LITTLE_DATA = {
     "SBA": ("all together, tuned", "SBA lowers the test error"),
-    "dropout": ("plain dropout in SBA's place, tuned", "not compared"),
+    "dropout": ("plain dropout in SBA's place, tuned", NO_CLAIM),
 }
 """Contenders of the study of little data that have a row each: the part's name, and what the paper says."""
 EQUAL = ("all together, equal weight decay", "SBA lowers the test error")
 """Likewise of SBA and plain training at equal weight decay."""
+RIVAL = ("plain dropout, equal weight decay", NO_CLAIM)
+"""Likewise of dropout and plain training."""
+BESIDE = ("all together minus plain dropout, both tuned", NO_CLAIM)
+"""Likewise of SBA and dropout, set against each other directly."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -114,7 +120,7 @@ def lines(records: Iterable[Record]) -> list[Line]:
 
 def little_data(records: Iterable[Record]) -> list[Line]:
     """Write what SBA, and dropout in its place, change on little data once all runs are there: as tuned, and, if plain training
-    was tuned to another weight decay, SBA at equal ones. Verdicts are that study's own."""
+    was tuned to another weight decay, SBA at equal ones; then dropout, and SBA minus dropout. Verdicts are that study's own."""
     records = list(records)
     made = made_in(records)
     errors, losses = (when.compared(records, MAIN, m) for m in (when.ERROR, when.NLL))
@@ -132,9 +138,22 @@ def little_data(records: Iterable[Record]) -> list[Line]:
     for one, other in zip(equal, likelihoods, strict=True) if len(equal) > 1 else []:
         if one.found and one.n == one.wanted:
             found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
+    direct = ((RIVAL, when.rivals, "against plain training"), (BESIDE, when.beside, "against plain dropout"))
+    # at one weight decay for all the first would be the row of tuned dropout again
+    for about, compare, against in direct if len(equal) > 1 else direct[1:]:
+        one, other = (by_name(compare(records, m), "dropout") for m in (when.ERROR, when.NLL))
+        if one.found and one.n == one.wanted:
+            found.append(
+                (about, one, f"{against}, both at weight decay {untuned()['weight_decay']:g}, {where}", other.found)
+            )
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
+
+    def verdict(claim: str, one: when.Comparison) -> str:
+        """Say whether the paper's claim holds, or how the sides compare where it has none."""
+        return one.verdict if claim == NO_CLAIM else said.get(one.verdict, one.verdict)
+
     return [
-        Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", said.get(one.verdict, one.verdict))
+        Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", verdict(about[1], one))
         for about, one, against, loss in found
         if one.found
     ]

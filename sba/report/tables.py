@@ -13,11 +13,18 @@ from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
 from sba.report.tenths import PRECISION, SEEDS, SHARES, SMALL_SHARES, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
+from sba.studies.paper_runs import ROWS, SMALL_EPOCHS, SMALL_SEEDS, SMALL_VIEWS, TABLE1_IMAGENET
+from sba.studies.paper_runs import TABLE1 as TABLE1_STUDY
+from sba.studies.paper_runs import row as row_of
+from sba.studies.planned import scaled
+from sba.training.run import make_run
 
 SHOWN = (*COLUMNS, "cutout+sba")
 """The columns of Table 1, and one that the paper lacks."""
 SMALLER = ("a tenth of the<br>regime or less", "ten of the<br>classes")
 """Names of the line of smaller runs, on CIFAR and on ImageNet."""
+COSTLY = "cutout+ba"
+"""The column whose runs cost many times a plain one: M copies of each image pass through the whole network."""
 WHOLE = {"imagenette": "imagenet"}
 """Data set → the one that it is a part of."""
 BEGIN, END = "<!-- {}:begin (generated: python -m sba table --readme README.md) -->", "<!-- {}:end -->"
@@ -76,28 +83,71 @@ def stacked(one: Average, *more: str) -> str:
     return "<br>".join([*parts, *map("`{}`".format, one.ids)])
 
 
+class Regime(NamedTuple):
+    """How a row of Table 1 can be filled."""
+
+    name: str  #: for the table
+    full: bool  #: whether its runs are the row's own, or smaller ones
+    epochs: int  #: of a run
+    amp: str  #: precision of its runs; "" for any
+    seeds: int  #: that the design asks for
+    command: str  #: that makes them, but for its methods
+
+
+def regimes(dataset: str, network: str) -> list[Regime]:
+    """List the full regime of a row, and the smaller ones."""
+    whole = dataset == "imagenet"
+    study = TABLE1_IMAGENET if whole else TABLE1_STUDY
+    where = f"--where {dataset}/{network}"
+    # the row that has float32 runs goes on with them
+    precision = "" if (dataset, network) == ROWS[0] or whole else f" --amp {PRECISION}"
+    epochs = make_run(dataset, network).epochs
+    found = [Regime("full regime", True, epochs, "", study.seeds, f"{study.name} {where}{precision} --device cuda")]
+    for share in (SMALL_SHARES if whole else SHARES)[network]:
+        scale = "" if share == 1 else f" --epochs-scale {share:g}"
+        if whole:
+            seeds, command = (
+                1 if network not in SMALL_VIEWS else SMALL_SEEDS,
+                f"imagenette --where imagenette/{network}{scale}",
+            )
+            epochs = max(1, round(share * SMALL_EPOCHS[network]))
+        else:
+            seeds, command = SEEDS, f"{study.name} {where}{scale} --amp {PRECISION} --seeds {SEEDS}"
+            epochs = make_run(**scaled(row_of(dataset, network), share)).epochs
+        smaller = SMALLER[whole].replace("<br>", " ").removesuffix(" or less")
+        found.append(
+            Regime(
+                f"{smaller}, {epochs} epochs" if whole else f"{epochs} epochs", False, epochs, PRECISION, seeds, command
+            )
+        )
+    return found
+
+
 def missing_html(records: Iterable[Record]) -> str:
-    """List the cells of Table 1 that no run stands in, each row with the commands that fill them."""
+    """List the cells of Table 1 that lack runs, with how many there are of those that the design asks for, and the commands that
+    make them. What costs many times a plain run has a line of its own."""
     rows: list[list[str] | Across] = []
-    for (dataset, network), row in table1(records).items():
-        whole = dataset == "imagenet"
-        asked = [name for name in SHOWN if not whole or (row[name].paper and name != "cutout+ba")]
-        full, small = ([n for n in asked if not getattr(row[n], kind)] for kind in ("ours", "smaller"))
-        study = f"{'table1-imagenet' if whole else 'table1-cifar'} --where {dataset}/{network}"
-        cheap = f"imagenette --where imagenette/{network}" if whole else study
-        # the shortest of the row: it is there first
-        share = (SMALL_SHARES if whole else SHARES)[network][-1]
-        shorter = "" if share == 1 else f" --epochs-scale {share:g}"
-        shorter += "" if whole else f" --amp {PRECISION} --seeds {SEEDS}"
-        for name, lacking, command in (
-            ("full regime", full, study + " --device cuda"),
-            (SMALLER[whole].replace("<br>", " "), small, cheap + shorter),
-        ):
-            if lacking:
-                where, columns = f"{title(dataset)}, {title(network)}", ", ".join(map(title, lacking))
-                told = f"python -m sba sweep {command} --methods {','.join(lacking)}"
-                rows += [[where, name, f'<span class="wrapped">{columns}</span>'], Across(f"<code>{told}</code>")]
-    return html_table(("Row", "Regime", "Missing"), rows)
+    for (dataset, network), cells in table1(records).items():
+        asked = [name for name in SHOWN if dataset != "imagenet" or (cells[name].paper and name != COSTLY)]
+        for regime in regimes(dataset, network):
+            done = {name: runs_in(cells[name], regime) for name in asked}
+            lacking = [name for name, n in done.items() if n < regime.seeds]
+            for names in ([n for n in lacking if n != COSTLY], [n for n in lacking if n == COSTLY]):
+                if names:
+                    told = ", ".join(f"{title(n)} ({done[n]} of {regime.seeds})" for n in names)
+                    where = f"{title(dataset)}, {title(network)}"
+                    command = f"python -m sba sweep {regime.command} --methods {','.join(names)}"
+                    rows += [
+                        [where, regime.name, f'<span class="wrapped">{told}</span>'],
+                        Across(f"<code>{command}</code>"),
+                    ]
+    return html_table(("Row", "Regime", "Missing, runs there are"), rows)
+
+
+def runs_in(entry: Entry, regime: Regime) -> int:
+    """Count the runs of a cell in a regime, of the setting that has most."""
+    found = entry.ours if regime.full else entry.smaller
+    return max((a.n for a in found if a.run.epochs == regime.epochs and regime.amp in ("", a.run.amp)), default=0)
 
 
 def readme_table(records: Iterable[Record]) -> str:

@@ -1,7 +1,6 @@
 """When does SBA help? What the records of the study of little data say: differences from plain training, and what follows."""
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,11 @@ from sba.records.compare import Runs
 from sba.records.images import mcnemar_p, right_in
 from sba.records.inference import LEVEL, Contrast, contrast, one_image
 from sba.records.judging import equivalence_p, holm
-from sba.records.schema import Record, TrainRecord
+from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.report.html import NOT_RUN
 from sba.studies.ablations import final_nll
-from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, PLAIN, RIVALS, Condition, ablated
-from sba.studies.small_data import Made, controls, key_of, made_in, tested, untuned
+from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, NAMED, PLAIN, RIVALS, Condition, ablated, parameters
+from sba.studies.small_data import Made, controls, key_of, made_in, stands_for, tested, untuned
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g} point", "open"
 """What is said of a setting that has all its runs."""
@@ -39,7 +38,7 @@ MEASURES = (ERROR, NLL, ECE, PGD)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A setting minus plain training in a condition, over equal seeds."""
+    """A setting minus another in a condition, plain training unless told, over equal seeds."""
 
     name: str  #: of the setting
     n: int  #: pairs that have records
@@ -47,7 +46,6 @@ class Comparison:
     found: Contrast | None  #: the difference; None below two pairs
     p: float  #: of no difference, corrected by Holm in its family, in which what has no record counts as 1
     equivalent: float  #: of a difference beyond the margin, corrected likewise
-    cost: float | None  #: seconds of a step in those of plain training, the median over pairs; None without a pair
     told_apart: int  #: pairs whose networks McNemar's exact test tells apart, each at the level; of errors alone
     ids: tuple[str, ...]  #: of the setting's records
 
@@ -74,12 +72,14 @@ def family(named: Mapping[str, tuple[Runs, Runs]], wanted: int, measure: Measure
     both = {name: sorted(own.keys() & plain.keys()) for name, (own, plain) in named.items()}
     pairs = [tuple([side[s] for s in both[name]] for side in sides) for name, sides in named.items()]
     sides = [({r.seed: r for r in ours}, {r.seed: r for r in theirs}) for ours, theirs in pairs]
-    found = [contrast(*side, measure.value, measure.floor) for side in sides]
+    every = [contrast(*side, measure.value, measure.floor) for side in sides]
+    # one pair has no interval
+    found = [f if f and f.n > 1 else None for f in every]
     p = holm([known(f and f.p) for f in found])
     within = [f and measure.margin and equivalence_p(f, margin=measure.margin) for f in found]
     equivalent = holm([known(q) for q in within])
     return [
-        Comparison(name, len(both[name]), wanted, found[i], p[i], equivalent[i], cost(*pairs[i]),
+        Comparison(name, len(both[name]), wanted, found[i], p[i], equivalent[i],
                    told_apart(*pairs[i]) if measure is ERROR else 0,
                    tuple(r.id for r in pairs[i][0]))
         for i, name in enumerate(named)
@@ -91,9 +91,20 @@ def known(p: Any) -> float:
     return 1.0 if p is None or p != p else float(p)
 
 
-def cost(ours: list[TrainRecord], theirs: list[TrainRecord]) -> float | None:
-    ratios = [one.seconds_per_epoch / other.seconds_per_epoch for one, other in zip(ours, theirs, strict=True)]
-    return statistics.median(ratios) if ratios else None
+def costs(records: Iterable[Record], condition: Condition) -> dict[str, float]:
+    """Return what a step of each contender takes on the condition's network, in plain steps, by the newest benchmark of them all
+    (``python -m sba bench --only contenders``). What was not timed is left out, as is a layer that the contender does not have."""
+    records = list(records)
+    made, found = made_in(records), {}
+    for record in sorted((r for r in records if isinstance(r, BenchRecord)), key=lambda r: r.date):
+        timed = record.compared
+        if (timed.family, timed.network) == ("contenders", condition.base["network"]) and timed.variant in NAMED:
+            at = tested(timed.variant, condition, made) or parameters(NAMED[timed.variant], 0, condition)
+            if at.get("layers", (timed.layer,))[0] == timed.layer:
+                found[timed.variant] = record.value
+    if (one := stands_for("earlier", made)) and one.name in found:
+        found["earlier"] = found[one.name]
+    return found
 
 
 def told_apart(ours: list[TrainRecord], theirs: list[TrainRecord]) -> int:
@@ -134,6 +145,22 @@ def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparis
     return family(named, MAIN.n, measure)
 
 
+def standing(found: Mapping[str, Comparison]) -> str:
+    """Say in which measures SBA is better than a rival, and in which it is not, from a comparison in each measure."""
+    rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
+    if n < wanted:
+        return f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
+    told = {BETTER: "better in", WORSE: "worse in", SAME: f"within {MARGIN:g} point in", OPEN: "not told apart in"}
+    names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
+    said = "; ".join(f"{words} {listed(own)}" for words, own in names.items() if own)
+    return f"set against {rival} directly, SBA is {said}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write words as a list: one, two and three."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
     """Compare SBA's ingredients with plain training at the same weight decay; the name says at which layer."""
     made = made_in(records)
@@ -142,20 +169,23 @@ def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Compa
     return family(named, MECHANISM_N, measure)
 
 
-def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
-    """Derive the decision rule, three sentences, from the comparisons of errors that have all their runs; Holm's correction
-    counts the others as differences of nothing, so what is found stays when they are run."""
+def advice(found: Mapping[str, list[Comparison]], cost: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Derive the decision rule, three sentences, from the comparisons of errors that have all their runs, and say what the best
+    costs in a condition, if it was timed (:func:`costs`). Holm's correction counts the others as differences of nothing, so what is
+    better or worse stays so when they are run."""
     over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
     if not over:
         return ["As long as no contender has all its runs in a condition, nothing is advised."]
     left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
     better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
     best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
-    lowest = "; ".join(f"{name}: {c.name}, {c.found} points at {c.cost:.1f} times the time" for name, c in best.items())
+    lowest = "; ".join(
+        f"{name}: {c.name}, {c.found} points{taking(cost.get(name, {}).get(c.name))}" for name, c in best.items()
+    )
     whole = "; ".join(name for name, n in left.items() if not n)
     rest = "; ".join(f"{name}, {n} of {len(found[name])} contenders" for name, n in left.items() if n)
     if lowest:
-        rule = f"Use what lowers it most: {lowest}."
+        rule = f"{'Of what was run, this lowers it most' if rest else 'Use what lowers it most'}: {lowest}."
     else:
         rule = f"Nothing lowers it with {whole}: train plainly." if whole else "More advice has to wait for the rivals."
     return [
@@ -166,13 +196,13 @@ def advice(found: Mapping[str, list[Comparison]]) -> list[str]:
 
 
 def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool]) -> str:
-    """Say in which conditions a kind of contender lowers the error, and if in none, what it does instead."""
+    """Say in which conditions a kind of contender lowers the error, and what it does in the others."""
 
     def places(verdict: str) -> str:
         own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
         # who goes by its own name needs no list
         listed = {
-            condition: "" if len(n) == 1 and n[0] in who else f" ({', '.join(n)})" for condition, n in own.items()
+            condition: "" if len(n) == 1 and n[0] in who else f" ({'; '.join(n)})" for condition, n in own.items()
         }
         return "; ".join(f"{condition}{listed[condition]}" for condition, names in own.items() if names)
 
@@ -185,5 +215,8 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
     parts = [f"{words} {where}" for verdict, words in told.items() if (where := places(verdict))]
     if not parts:
         return f"Of {who} not all runs are there."
-    said = parts[:1] if places(BETTER) else parts
-    return f"{who[0].upper()}{who[1:]} {', '.join(said)}, compared with tuned plain training."
+    return f"{who[0].upper()}{who[1:]} {', '.join(parts)}, compared with tuned plain training."
+
+
+def taking(cost: float | None) -> str:
+    return "" if cost is None else f" at {cost:.2f} times the time of a plain step"

@@ -15,9 +15,9 @@ images chose another weight decay for plain training than the regime's, which al
 trained at both weight decays, seed by seed (:func:`sba.studies.small_data.controls`), in a family of their own. And the ablation
 is compared with plain training at the regime's weight decay, its own, no longer with the tuned one.
 
-Added on 2026-11-29 as well, before the first final run of dropout, label smoothing or R-Drop had a record: SBA is compared with each
-of :data:`RIVALS` directly, and each of them with plain training at the regime's weight decay, which is theirs and SBA's, too. These
-are two families of :data:`RIVALS`' size, in each measure, and need no other runs.
+Added on 2026-11-29 as well, before the first final run of dropout, label smoothing or R-Drop had a record: SBA is compared with
+each of :data:`RIVALS` directly, and each of them with plain training at the regime's weight decay, which is theirs and SBA's, too.
+These are two families of :data:`RIVALS`' size, in each measure, and need no other runs.
 """
 
 import math

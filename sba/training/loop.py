@@ -252,6 +252,8 @@ class Training:
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": json.dumps([r.as_json() for r in self.history]),
+            # a record that is cut from it must not name another
+            "made": {"device": self.device.type, "torch": str(torch.__version__)},
             **summed,
         }
         checkpoint.save(self.folder, self.run, self.data.fingerprint, state)

@@ -9,6 +9,7 @@ import torch
 from sba.bench import attached, contestants, loop, timing
 from sba.models.registry import build
 from sba.records.file import read
+from sba.studies.contenders import MAIN
 from sba.training.loop import Training
 from sba.training.run import make_run
 
@@ -141,3 +142,22 @@ def test_a_step_through_attach_is_timed_against_the_same_step_of_the_chain(monke
     monkeypatch.setattr(attached, "POINTS", {"resnet44": (("pool", 2), ("block3_7", 1))})
     attached.against_chain("resnet44", 1, batch=4)
     assert seen == [("pool", 2, 1.1), ("block3_7", 1, 1.1)]
+
+
+def test_every_contender_of_little_data_is_timed_at_every_layer_it_may_choose(monkeypatch):
+    asked = {}
+
+    def once(network, entrants, pairs, batch):
+        asked.update(entrants)
+        return [1.0], {who: [2.0] for who in entrants}
+
+    monkeypatch.setattr(contestants, "step_costs", once)
+    found = contestants.of_contenders(MAIN, 1)
+    assert {one.about.variant for one in found} == set(MAIN.contenders) - {"plain"}
+    assert [one.about.layer for one in found if one.about.variant == "SBA at a convolution"] == ["conv2", "conv3"]
+    for one in found:
+        given = asked[one.about.variant, one.about.layer]
+        run = make_run("cifar10", "alexnet", **given)
+        assert run.method.name == one.about.method
+        # λ(t) is 1 at half of the steps, and all of them are timed augmented
+        assert one.value == pytest.approx(1.5 if "omega" in given else 2.0) and given.get("omega", 0.0) == 0.0

@@ -10,6 +10,7 @@ from sba.core.errors import CheckpointError, ResultsError
 from sba.records.cut import cut_from, run_in
 from sba.records.file import read
 from sba.records.record import record_of
+from sba.training.machine import Machine
 
 LONG = {"dataset": "moons", "epochs": 10, "milestones": (2, 6), "method": "sba", "eta": 0.1}
 SHORT = LONG | {"epochs": 4, "milestones": (2,), "full_epochs": 200}
@@ -39,6 +40,20 @@ def test_the_first_epochs_are_the_record_of_a_run_of_so_many(tmp_path):
 def test_a_finished_one_is_the_record_of_its_run(tmp_path):
     done = whole(make_run(**LONG), None, folder=tmp_path)
     assert timeless(cut_from(tmp_path)) == timeless(record_of(done))
+
+
+def test_a_record_does_not_name_what_did_not_make_it(tmp_path, monkeypatch):
+    run = make_run(**LONG)
+    whole(run, None, folder=tmp_path, stop=after(1 + whole(run, None).steps_per_epoch))
+    with pytest.raises(
+        CheckpointError, match="was made with device cpu, and the record would say meta; give --device cpu"
+    ):
+        cut_from(tmp_path, Machine(device="meta"))
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.__version__", "0.1")
+        with pytest.raises(CheckpointError, match=r"made with torch .*, and the record would say 0\.1; install torch "):
+            cut_from(tmp_path)
+    assert cut_from(tmp_path).device == "cpu"
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path):

@@ -300,22 +300,52 @@ def test_sba_on_ten_classes_is_compared_with_plain_training_and_with_ba_if_that_
     assert {d.verdict for d in tenths.on_ten_classes([])} == {"not run"}
 
 
-def test_what_is_missing_has_a_command_that_plans_it():
-    rows = re.findall(r"<tr>(.*?)</tr>", tables.missing_html([tenth(13.0), record(20.0)]))[1:]
+def missing(records):
+    """(row, regime, {column: (runs there are, runs wanted)}, command) of each line of the list of what is missing."""
+    rows = re.findall(r"<tr>(.*?)</tr>", tables.missing_html(records))[1:]
     cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", row)] for row in rows]
-    assert len(cells) == 2 * 2 * 8 and cells[2][2].startswith("Cutout, Cutout + BA, SBA")
-    for (_, _, missing), (command,) in zip(cells[::2], cells[1::2], strict=True):
-        words = shlex.split(command)
+    for (where, regime, told), (command,) in zip(cells[::2], cells[1::2], strict=True):
+        parts = re.findall(r"(?:, )?(.+?) \((\d+) of (\d+)\)", told)
+        yield where, regime, {name: (int(n), int(wanted)) for name, n, wanted in parts}, shlex.split(command)
+
+
+def test_what_is_missing_has_a_command_that_plans_it():
+    seen = list(missing([tenth(13.0), record(20.0)]))
+    assert len({(where, regime) for where, regime, *_ in seen}) == 8 + (1 + 2 + 2 * 2) + (1 + 2 + 2), (
+        "full, smaller on CIFAR, on ten classes"
+    )
+    for _, regime, columns, words in seen:
         assert words[:4] == ["python", "-m", "sba", "sweep"]
         asked = sweep.make_context("sweep", words[4:]).params
         scale, own = asked["scale"], study_named(asked["name"])
-        planned = planned_runs(own, [0], asked["where"], scale, asked["amp"], asked["methods"])
-        assert [title(name) for name in asked["methods"]] == missing.split(", ")
+        seeds = asked["seeds"] or own.seeds
+        planned = planned_runs(own, range(seeds), asked["where"], scale, asked["amp"], asked["methods"])
+        assert [title(name) for name in asked["methods"]] == list(columns)
         assert {column(p.run) for p in planned} == set(asked["methods"])
+        for name, (_, wanted) in columns.items():
+            runs = {p.run.seed: p.run.epochs for p in planned if title(column(p.run)) == name}
+            assert len(runs) == wanted
+            # a shorter regime is named by its epochs
+            assert regime == "full regime" or set(runs.values()) == {int(re.search(r"(\d+) epochs", regime)[1])}
         short = [p.run.epochs for p in planned if p.run.epochs < p.run.full_epochs]
-        assert bool(short) == ("--amp" in words or words[4] == "imagenette")
+        assert bool(short) == (regime != "full regime")
         if words[4] == "table1-cifar":
             assert all(tenths.shortened(p.run) for p in planned) == bool(short)
+
+
+def test_a_cell_is_missing_until_all_its_seeds_are_there():
+    def at(records):
+        found = {}
+        for where, regime, columns, _ in missing(records):
+            for name, runs in columns.items():
+                found[where, regime, name] = runs
+        return found
+
+    epochs = tenth(13.0).run.epochs
+    place = (f"{title('cifar10')}, {title('resnet44')}", f"{epochs} epochs", title("erm"))
+    assert at([])[place] == (0, tenths.SEEDS) and at([tenth(13.0)])[place] == (1, tenths.SEEDS)
+    assert at([tenth(13.0, seed=s) for s in range(tenths.SEEDS - 1)])[place] == (tenths.SEEDS - 1, tenths.SEEDS)
+    assert place not in at([tenth(13.0, seed=s) for s in range(tenths.SEEDS)])
 
 
 def test_runs_on_other_data_are_not_compared():

@@ -70,6 +70,19 @@ def test_the_claim_of_a_row_of_table_1_is_one_of_sign_and_one_of_size(sba, erm, 
     assert ("fewer than 5 runs decide nothing" in verdict.because) == (0 < min(len(sba), len(erm)) < 5)
 
 
+def test_full_runs_in_bfloat16_are_judged_and_never_mixed_with_others():
+    at = {"network": "resnet44", "amp": "bf16"}
+    own = [record(e - 1, "sba", s, eta=0.01, folds=40, identifier=f"o{s}", **at) for s, e in enumerate(BASE)]
+    plain = [record(e, "erm", s, identifier=f"b{s}", **at) for s, e in enumerate(BASE)]
+    verdict = about("the test error of ResNet-44 on CIFAR-10 from", own + plain)
+    assert verdict.found.mean == pytest.approx(-1) and verdict.found.n == len(BASE) and verdict.outcome == HOLDS
+    assert verdict.because.startswith("SBA minus baseline, points, bf16: −1.00")
+    # more runs of one side alone at another precision change nothing
+    other = [record(e, "erm", s, network="resnet44", identifier=f"f{s}") for s, e in enumerate([*BASE, 20.0])]
+    assert about("the test error of ResNet-44 on CIFAR-10 from", own + plain + other).ids == verdict.ids
+    assert about("the test error of ResNet-44 on CIFAR-10 from", own + other).outcome == NOT_RUN
+
+
 def test_a_few_runs_say_whether_the_papers_size_is_in_their_interval():
     near, far = (about("AlexNet on CIFAR-10 from", pairs(moved(by, 0.05)[:3], BASE[:3])) for by in (-5.8, -1))
     assert "the paper's −5.85 lies inside the 95 % interval" in near.because and "outside" in far.because

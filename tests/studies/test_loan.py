@@ -67,7 +67,7 @@ def test_two_loans_in_two_folders_go_on_with_one_run(tmp_path, loan):
     done, calls = further(0, lines(EPOCHS[0]), first)
     checks = [call.split("--stage")[0] for call in calls[:2]]
     assert checks == ["-m pytest -q -m gpu tests/training tests/bench", "-m sba notebooks "]
-    assert calls[1].count("--only") == 3 and "-p device cpu" in calls[1] and (first / "checked").exists()
+    assert calls[1].count("--only") == 3 and "-p device cpu" in calls[1] and (first / "checked-cpu").exists()
     assert all(call.startswith("-m sba sweep") for call in calls[2:]) and not read(first)
 
     _, calls = further(done, lines(*EPOCHS), second, first)
@@ -87,7 +87,7 @@ def test_a_loan_that_does_everything_leaves_records(tmp_path, loan):
 def test_a_check_that_fails_is_said_and_stops_no_run(tmp_path, loan):
     found, calls = loan(5, lines(EPOCHS[1]), tmp_path / "only", checks=1)
     assert found.returncode == 2 and "the checks failed" in found.stderr
-    assert len(read(tmp_path / "only")) == 1 and not (tmp_path / "only/checked").exists()
+    assert len(read(tmp_path / "only")) == 1 and not (tmp_path / "only/checked-cpu").exists()
     assert [call.split()[1] for call in calls] == ["pytest", "sba"], "no notebook after a test that failed"
 
 

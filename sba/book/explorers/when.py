@@ -1,6 +1,6 @@
 """The explorer of little data: in which condition and measure does a contender differ from plain training?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,10 +10,13 @@ from sba.book import plots, style
 from sba.book.widgets import Explorer, Picture, choice
 from sba.records.names import title
 from sba.records.schema import Record
-from sba.report.when import BETTER, MEASURES, WORSE, Comparison, compared
+from sba.report.when import BETTER, MEASURES, WORSE, Comparison, compared, costs
 from sba.studies.contenders import CONDITIONS, MAIN, Condition
 
-HINT = "Choose images, wrong labels and network: which contenders lie left of the line, better than plain training?"
+HINT = (
+    "Choose images, wrong labels and network: which contenders lie left of the line, better than plain training? "
+    "It chose its weight decay; the others keep the regime's, which moves likelihood and calibration."
+)
 ALT = (
     "The difference of each contender from plain training with its 95 % interval, in the condition and the measure that are "
     "chosen; left of the line is better. A contender without two pairs of runs has the words not run."
@@ -23,12 +26,13 @@ ALT = (
 def when(records: Sequence[Record]) -> Explorer:
     """Explore the study of little data: pick images, wrong labels, network and measure; a condition without records says that it
     was not run."""
+    cost = {c.name: costs(records, c) for c in CONDITIONS}
     answers = [
         {
             "at": place(c),
             "name": c.name,
             "wanted": c.n,
-            "measures": [[described(one) for one in compared(records, c, m)] for m in MEASURES],
+            "measures": [[described(one, cost[c.name]) for one in compared(records, c, m)] for m in MEASURES],
         }
         for c in CONDITIONS
     ]
@@ -59,11 +63,18 @@ def place(condition: Condition) -> tuple[int, float, str]:
     return condition.base["subset"], condition.base.get("label_noise", 0.0), condition.base["network"]
 
 
-def described(one: Comparison) -> dict[str, Any]:
-    """Return what the picture draws and says of a comparison; the ends of an interval are null below two pairs."""
+def described(one: Comparison, cost: Mapping[str, float]) -> dict[str, Any]:
+    """Return what the picture draws and says of a comparison; the ends of an interval are null below two pairs, and the cost if
+    it was not timed."""
     found = {name: float(getattr(one.found, name)) if one.found else None for name in ("mean", "low", "high")}
     decided = one.verdict in (BETTER, WORSE)
-    return found | {"name": one.name, "n": one.n, "verdict": one.verdict, "decided": decided, "cost": one.cost}
+    return found | {
+        "name": one.name,
+        "n": one.n,
+        "verdict": one.verdict,
+        "decided": decided,
+        "cost": cost.get(one.name),
+    }
 
 
 def still(own: Sequence[Comparison]) -> Figure:
