@@ -124,8 +124,9 @@ def plain(run: Run) -> Run:
     """Return plain training in the same regime at the same seed: what a method is compared with."""
     # the dropout of R-Drop belongs to the method; of plain training it is a departure
     dropout = run.feature_dropout if run.method.name == "erm" else 0.0
-    more = {"cutout": 0, "views": 1, "chunked": False, "adapt_norm": False, "feature_dropout": dropout}
-    return dataclasses.replace(run, method=ERM(), **more)
+    return dataclasses.replace(
+        run, method=ERM(), cutout=0, views=1, chunked=False, adapt_norm=False, feature_dropout=dropout
+    )
 
 
 def without(run: Run) -> Run:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sba.records import images
 from sba.records.arrivals import arrivals, sooner
@@ -14,7 +14,7 @@ from sba.studies import paper
 from sba.studies.ablations import GROUPS, effects, vote_effect
 from sba.studies.paper_runs import IMAGENET_ROWS, KNOWN, ROWS, imagenet_row, published, row
 
-PRECISIONS = ("none", "bf16")
+PRECISIONS: tuple[Literal["none", "bf16"], ...] = ("none", "bf16")
 """At which full runs of a row may be made; no claim mixes them."""
 OURS = "not in the paper"
 """Place of a claim that only its method makes."""
