@@ -1,11 +1,12 @@
 """A method on any model and in any loop: ``criterion = attach(model, SBA(), example=x[:2], total_steps=T)``."""
 
+import warnings
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from sba.adapters.example import FAULTS
+from sba.adapters.example import FAULTS, arguments
 from sba.adapters.network import Attached
 from sba.core import ranks
 from sba.core.divergence import check_labels, cross_entropy
@@ -47,8 +48,15 @@ class Criterion(Stepping):
             ConfigError: the labels are something else, the batch is not like the example, or gradients are off in training mode. An
                 accelerator's values are looked at in the first call alone.
         """
+        x = arguments(x)
         rows = len(self.network.example.check(x, self.called))
         self.check(y, rows)
+        if self.training and rows == 1 and getattr(self.method, "scale", "absolute") != "absolute":
+            warnings.warn(
+                "x: one row has no standard deviation of features, so its Gaussian points equal it; leave such batches out "
+                "(drop_last=True), or give scale 'absolute'",
+                stacklevel=2,
+            )
         self.called = True
         try:
             if not self.training:
@@ -109,6 +117,10 @@ def attach(
         raise ConfigError("model: a criterion is not allowed; give the model that it was made of")
     if not isinstance(method, Method):
         raise ConfigError(f"method: {method!r} is not allowed; give a method with its settings, such as SBA(eta=0.1)")
+    if method.update != "joint":
+        raise ConfigError(
+            f"update: {method.update!r} belongs to the loop, not to its loss; leave it out, or give joint"
+        )
     counts = {"total_steps": total_steps, "steps_per_epoch": 1 if steps_per_epoch is None else steps_per_epoch}
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from sba.adapters.replay import (
     Cut,
     Original,
     Piece,
+    as_written,
     batch_dims,
     checkpointing,
     first_tensor,
@@ -32,9 +34,16 @@ def likeness(x: Any) -> list[Any]:
     """Return what a batch must share with the example: its structure, and number of dimensions, dtype and device of each tensor."""
     leaves, structure = pytree.tree_flatten(x)
     kinds = [
-        f"{leaf.dtype} (N{', …' * (leaf.dim() - 1)}) on {leaf.device}" for leaf in leaves if isinstance(leaf, Tensor)
+        f"{leaf.dtype} ({', '.join('N' if i == 0 else '…' for i in range(leaf.dim()))}) on {leaf.device}"
+        for leaf in leaves
+        if isinstance(leaf, Tensor)
     ]
     return [str(structure), *kinds]
+
+
+def arguments(x: Any) -> Any:
+    """Return a batch with any mapping of arguments as a dict, whose tensors can be found."""
+    return dict(x) if isinstance(x, Mapping) else x
 
 
 def call(model: nn.Module, x: Any) -> Any:
@@ -59,10 +68,10 @@ def twice(x: Any) -> Any:
 
 @contextlib.contextmanager
 def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Leave buffers, modes and random streams as they are, and record no gradient."""
+    """Run modules as they are written; leave buffers, modes and random streams as they are, and record no gradient."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with as_written(), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             yield
         finally:
@@ -76,7 +85,7 @@ def trace(model: nn.Module, x: Any) -> list[Call]:
     """Call a model and list the calls of its modules, in the order of their beginnings."""
     calls: list[Call] = []
     stack: list[Call] = []
-    clock = iter(range(10**9))
+    clock = itertools.count()
 
     def record(path: str, own: Original, args: tuple, kwargs: dict) -> Any:
         given = shapes_of((args, kwargs))
@@ -113,13 +122,12 @@ class Example:
     """
 
     def __init__(self, model: nn.Module, x: Any):
-        self.model = model
+        self.model, x = model, arguments(x)
         if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(x)):
             raise ConfigError(f"example: {type(x).__name__} holds no tensor; give a small batch as the model takes it")
         self.x = pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, x)
-        if len(first_tensor(x)) < 2:
+        if len(self.check(x, False, "example")) < 2:
             raise ConfigError("example: one row is not enough to see where a model keeps its batch; give two or more")
-        self.check(x, False, "example")
         self.input_dims = batch_dims(shapes_of(self.x), shapes_of(twice(self.x)))
         with untouched(model, first_tensor(x).device):
             try:
@@ -143,7 +151,8 @@ class Example:
         seen before, a NaN; messages call it ``name``."""
         tensors = [leaf for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor)]
         if not tensors or not tensors[0].dim() or not len(tensors[0]):
-            raise ConfigError(f"{name}: {likeness(x)} has no rows; give batches like the example")
+            fix = "two or more, in the first tensor" if name == "example" else "batches like the example"
+            raise ConfigError(f"{name}: {', '.join(likeness(x)[1:]) or type(x).__name__} has no rows; give {fix}")
         if any(leaf.is_meta for leaf in tensors):
             raise ConfigError(f"{name}: a tensor on meta has no values; move the batch to the device of the model")
         if not seen and any(leaf.is_floating_point() and leaf.isnan().any() for leaf in tensors):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils import _pytree as pytree
 
-from sba.adapters.example import Example, call, untouched
+from sba.adapters.example import FAULTS, Example, call, untouched
 from sba.adapters.replay import Cut, Kept, Pass, first_tensor, logits_of, repeated, with_first
 from sba.core.errors import ConfigError
 from sba.core.staged import INPUT
@@ -28,11 +28,19 @@ POISONS: tuple[Callable[[Tensor], Tensor], ...] = (
 """What takes the place of a tensor, one after the other, to find out whether it is read."""
 
 
+def changed(again: Callable[[], Tensor], reference: Tensor) -> bool:
+    """Whether a call gives other logits, or fails: a poisoned list of tokens may not be one."""
+    try:
+        return not torch.equal(again(), reference)
+    except FAULTS:
+        return True
+
+
 class Attached(nn.Module):
     """A model that can be stopped at a point and go on from there.
 
     Args:
-        model: any module that puts out logits of shape (N, classes), alone or as "logits" of a mapping.
+        model: any module that puts out logits of shape (N, classes), alone or as "logits", an entry or an attribute.
         example: a small batch of at least two rows as the model takes it: a tensor, a tuple or a mapping of arguments. Every point
             is proved on it at its first use; weights, buffers and random streams stay as they are.
 
@@ -150,7 +158,7 @@ class Attached(nn.Module):
 
     @torch.compiler.disable
     def part(self, x: Any, until: str | None, after: str | None) -> Tensor:
-        """Run a part of the model; arguments as for :meth:`forward`."""
+        """Run a part of the model, compiled modules as they are written; arguments as for :meth:`forward`."""
         target, source, arguments = None if until is None else self.cut(until), None, x
         if after is not None:
             kept = self.kept.get(after)
@@ -209,6 +217,10 @@ class Attached(nn.Module):
         if not h.is_floating_point():
             raise ConfigError(f"layers: {point!r} is made of integers, which have no vicinity; give another point")
         reference = self.part(h, None, point)
+        if not changed(lambda: self.part(spoiled(h), None, point), reference):
+            raise ConfigError(
+                f"layers: the logits do not depend on the first tensor at {point!r}; give a point behind it"
+            )
         self.cuts[point] = found = self.read(point, draft, lambda: self.part(h, None, point), reference)
         # what is not read is not repeated from here on
         double, scale = self.part(torch.cat([h, h]), None, point), reference.abs().max().item()
@@ -224,12 +236,9 @@ class Attached(nn.Module):
             try:
                 for poison in POISONS[:1] if floating else POISONS:
                     put(pytree.tree_map_only(Tensor, poison, clean))
-                    if not torch.equal(again(), reference):
+                    if changed(again, reference):
                         return True
                 return False
-            # a poisoned list of tokens may not be one
-            except (RuntimeError, IndexError, ValueError):
-                return True
             finally:
                 put(clean)
 

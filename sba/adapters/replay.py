@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -144,10 +145,19 @@ def batch_dims(one: list[tuple[int, ...] | None], two: list[tuple[int, ...] | No
 
 
 def logits_of(output: Any) -> Tensor:
-    """Return the logits in what a model puts out: a tensor, the entry "logits" of a mapping, or the first tensor."""
-    if isinstance(output, Mapping) and "logits" in output:
-        return output["logits"]
-    return first_tensor(output)
+    """Return the logits in what a model puts out: its "logits", an entry or an attribute, or else its only tensor.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    tensors = [leaf for leaf in pytree.tree_leaves(output if named is None else named) if isinstance(leaf, Tensor)]
+    if len(tensors) != 1:
+        raise ConfigError(
+            f"model: it puts out a {type(output).__name__} in which {len(tensors)} tensors may be the logits; put them out alone, "
+            'or name them "logits"'
+        )
+    return tensors[0]
 
 
 def checkpointing() -> str:
@@ -158,6 +168,18 @@ def checkpointing() -> str:
             found = "reentrant" if found == "reentrant" or frame.f_code.co_name == "forward" else "non-reentrant"
         frame = frame.f_back  # type: ignore[assignment]
     return found
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Keep compiled code and the fused kernel of ``nn.TransformerEncoder`` out for a while: they skip the modules inside."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextlib.contextmanager
@@ -173,7 +195,8 @@ def intercepted(model: nn.Module, handlers: Mapping[str, Handler]) -> Iterator[N
     for path, module in modules.items():
         module.__dict__["_call_impl"] = answer(module, handlers[path])
     try:
-        yield
+        with as_written():
+            yield
     finally:
         for path, module in modules.items():
             del module.__dict__["_call_impl"]

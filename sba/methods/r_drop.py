@@ -38,13 +38,13 @@ def parting(network: Staged) -> str:
     """Return the last layer before which nothing is drawn: there the two passes part, and what comes before is computed once.
 
     Raises:
-        ConfigError: nothing is drawn anywhere.
+        ConfigError: no module draws; a dropout by function cannot be seen.
     """
     drawing = [module for module in network.modules() if draws(module)]
     if not drawing:
         raise ConfigError(
-            "method: 'r-drop' compares two passes under dropout, and this network has none; give a network with dropout "
-            "(of this package's: feature_dropout, a rate above 0), or alpha 0"
+            "method: 'r-drop' compares two passes under dropout, and this network has no module that does it (F.dropout cannot be "
+            "seen); give a network with nn.Dropout (of this package's: feature_dropout, a rate above 0), or alpha 0"
         )
     found = INPUT
     for layer in network.stages[:-1]:

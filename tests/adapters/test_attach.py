@@ -181,7 +181,7 @@ def test_every_method_trains_every_kind_of_model(model, name):
     network = build(model).train()
     if (model, name) == ("resnet18", "r-drop"):
         with pytest.raises(
-            ConfigError, match="method: 'r-drop' compares two passes under dropout, and this network has none"
+            ConfigError, match="method: 'r-drop' compares two passes under dropout, and this network has no module"
         ):
             attach(network, METHODS[name](**given), x, total_steps=20)
         return

@@ -109,9 +109,7 @@ def test_the_passes_part_at_the_first_module_that_draws(network, layer):
     [build("resnet20", 10, 3, 32), build("mlp", 3, 2, 1), mixed(nn.Dropout(0.0), StochasticDepth(0.0, "row"))],
 )
 def test_a_network_without_dropout_is_refused(network):
-    message = (
-        "method: 'r-drop' compares two passes under dropout, and this network has none; give a network with dropout"
-    )
+    message = "method: 'r-drop' compares two passes under dropout, and this network has no module that does it"
     with pytest.raises(ConfigError, match=message):
         RDrop().check(network)
     x = torch.randn(4, *network.input_shape)
