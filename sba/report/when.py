@@ -156,6 +156,20 @@ def standing(found: Mapping[str, Comparison]) -> str:
     return f"set against {rival} directly, SBA is {said}"
 
 
+def preferred(found: Mapping[str, Comparison]) -> str:
+    """Say which of SBA and a rival the direct comparison speaks for, "" before all pairs have records."""
+    rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
+    better, worse = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
+    if n < wanted:
+        return ""
+    if better and worse:
+        return f"of the two, SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
+    if not better and not worse:
+        return f"of the two, take the simpler, {rival}: no measure tells them apart"
+    winner, loser, where = ("SBA", rival, better) if better else (rival, "SBA", worse)
+    return f"of the two, use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
+
+
 def listed(words: Sequence[str]) -> str:
     """Write words as a list: one, two and three."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
@@ -169,10 +183,17 @@ def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Compa
     return family(named, MECHANISM_N, measure)
 
 
-def advice(found: Mapping[str, list[Comparison]], cost: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Derive the decision rule, three sentences, from the comparisons of errors that have all their runs, and say what the best
-    costs in a condition, if it was timed (:func:`costs`). Holm's correction counts the others as differences of nothing, so what is
-    better or worse stays so when they are run."""
+def advice(
+    found: Mapping[str, list[Comparison]], cost: Mapping[str, Mapping[str, float]], beside: Mapping[str, Comparison]
+) -> list[str]:
+    """Derive the decision rule, three sentences.
+
+    Args:
+        found: of each condition the comparisons of errors; who lacks a run has no say. Holm's correction counts the others as
+            differences of nothing, so what is better or worse stays so when they are run.
+        cost: of each condition what a step of a contender takes (:func:`costs`); what was not timed is left out.
+        beside: of each measure SBA set against dropout directly (:func:`beside`).
+    """
     over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
     if not over:
         return ["As long as no contender has all its runs in a condition, nothing is advised."]
@@ -190,13 +211,13 @@ def advice(found: Mapping[str, list[Comparison]], cost: Mapping[str, Mapping[str
         rule = f"Nothing lowers it with {whole}: train plainly." if whole else "More advice has to wait for the rivals."
     return [
         sentence("SBA", over, lambda name: name.startswith("SBA") or name == "earlier"),
-        sentence("plain dropout", over, lambda name: name == "dropout"),
+        sentence("plain dropout", over, lambda name: name == "dropout", preferred(beside)),
         rule + (f" Not run yet: {rest}." if rest else ""),
     ]
 
 
-def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool]) -> str:
-    """Say in which conditions a kind of contender lowers the error, and what it does in the others."""
+def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool], more: str = "") -> str:
+    """Say in which conditions a kind of contender lowers the error, and what it does in the others; ``more`` follows."""
 
     def places(verdict: str) -> str:
         own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
@@ -215,7 +236,7 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
     parts = [f"{words} {where}" for verdict, words in told.items() if (where := places(verdict))]
     if not parts:
         return f"Of {who} not all runs are there."
-    return f"{who[0].upper()}{who[1:]} {', '.join(parts)}, compared with tuned plain training."
+    return f"{who[0].upper()}{who[1:]} {', '.join(parts)}, compared with tuned plain training{'; ' * bool(more)}{more}."
 
 
 def taking(cost: float | None) -> str:

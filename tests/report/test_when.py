@@ -74,8 +74,7 @@ def test_a_cost_is_that_of_the_newest_benchmark_at_the_chosen_layer():
     # the first configuration of each contender is the best: conv2, which comes before the input
     assert when.costs([*TRIALS, *benchmarks], MAIN) == {"SBA": 1.5, "SBA at a convolution": 1.9, "earlier": 1.9}
     records = [*main({"SBA": -3.0}), *benchmarks]
-    found = {c.name: when.compared(records, c) for c in CONDITIONS}
-    advice = when.advice(found, {c.name: when.costs(records, c) for c in CONDITIONS})
+    advice = advised(records)
     assert ") points at 1.50 times the time of a plain step. Not run yet" in advice[-1]
 
 
@@ -83,22 +82,29 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     small = CONDITIONS[1]
     records = main({"dropout": -2.0})
     records += [r for n, e in (("plain", 60.0), ("dropout", 63.0)) for r in runs(n, ERRORS[0] - 50 + e, small)]
-    advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS}, {})
-    told = f"lowers the error with {MAIN.name}, raises the error with {small.name}, compared with tuned plain training."
-    assert advice[1] == f"Plain dropout {told}"
+    advice = advised(records)
+    told = (
+        f"lowers the error with {MAIN.name}, raises the error with {small.name}, compared with tuned plain training; "
+    )
+    assert advice[1].startswith(f"Plain dropout {told}of the two, use dropout: it is better in error")
+
+
+def advised(records):
+    found = {c.name: when.compared(records, c) for c in CONDITIONS}
+    costs = {c.name: when.costs(records, c) for c in CONDITIONS}
+    return when.advice(found, costs, {m.name: when.beside(records, m)[0] for m in when.MEASURES})
 
 
 def test_nothing_is_advised_before_a_contender_has_all_its_runs():
     records = [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]
-    found = {c.name: when.compared(records, c) for c in CONDITIONS}
-    assert when.advice(found, {}) == ["As long as no contender has all its runs in a condition, nothing is advised."]
+    assert advised(records) == ["As long as no contender has all its runs in a condition, nothing is advised."]
 
 
 def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
     """What it says stays when the others are run, however they end."""
     missing = [n for n in MAIN.contenders if n not in ("plain", "dropout", "label smoothing")]
     records = main({"dropout": -2.0}, missing)
-    advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS}, {})
+    advice = advised(records)
     assert advice[:2] == [
         "Of SBA not all runs are there.",
         "Plain dropout lowers the error with 1,000 images, compared with tuned plain training.",
@@ -108,7 +114,7 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
         in advice[-1]
     )
     whole = main({"dropout": -2.0} | dict.fromkeys(missing, -3.0))
-    assert when.advice({c.name: when.compared(whole, c) for c in CONDITIONS}, {})[1] == advice[1]
+    assert advised(whole)[1].startswith(advice[1].rstrip("."))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
 )  # fmt: skip
 def test_the_rule_follows_from_the_verdicts(shift, said):
     records = main(shift)
-    advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS}, {})
+    advice = advised(records)
     assert len(advice) == len(said)
     for sentence, part in zip(advice, said, strict=True):
         assert part in sentence
@@ -134,7 +140,7 @@ def test_the_rule_follows_from_the_verdicts(shift, said):
 def test_no_rule_follows_from_one_contender_alone():
     missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
     records = main({}, missing)
-    advice = when.advice({c.name: when.compared(records, c) for c in CONDITIONS}, {})
+    advice = advised(records)
     assert advice[0] == f"SBA makes {when.SAME} with 1,000 images, compared with tuned plain training."
     assert advice[2].startswith(f"More advice has to wait for the rivals. Not run yet: 1,000 images, {len(missing)} of")
 
@@ -202,6 +208,12 @@ def test_where_sba_stands_beside_a_rival_names_every_measure_once():
     found = {"a": errors[0], "b": swapped[0], "c": same[0], "d": errors[0], "e": errors[0]}
     said = "set against dropout directly, SBA is better in a, d and e; worse in b; within 1 point in c"
     assert when.standing(found) == said
+    better, worse, level, none = ({"x": errors[0]}, {"x": swapped[0]}, {"x": same[0]}, {"x": errors[1]})
+    assert when.preferred(better) == "of the two, use SBA: it is better in x, and dropout in nothing that was measured"
+    assert when.preferred(worse) == "of the two, use dropout: it is better in x, and SBA in nothing that was measured"
+    assert when.preferred(level) == "of the two, take the simpler, dropout: no measure tells them apart"
+    assert when.preferred(found) == "of the two, SBA is better in a, d and e, and dropout in b"
+    assert when.preferred(none) == ""
     assert when.standing({"a": errors[1]}) == "of 8 pairs of SBA and label smoothing none have both records"
 
 
