@@ -163,11 +163,11 @@ def preferred(found: Mapping[str, Comparison]) -> str:
     if n < wanted:
         return ""
     if better and worse:
-        return f"of the two, SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
+        return f"of the two, at the regime's weight decay, SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
     if not better and not worse:
-        return f"of the two, take the simpler, {rival}: no measure tells them apart"
+        return f"of the two, at the regime's weight decay, take the simpler, {rival}: no measure tells them apart"
     winner, loser, where = ("SBA", rival, better) if better else (rival, "SBA", worse)
-    return f"of the two, use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
+    return f"of the two, at the regime's weight decay, use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -86,7 +86,9 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     told = (
         f"lowers the error with {MAIN.name}, raises the error with {small.name}, compared with tuned plain training; "
     )
-    assert advice[1].startswith(f"Plain dropout {told}of the two, use dropout: it is better in error")
+    assert advice[1].startswith(
+        f"Plain dropout {told}of the two, at the regime's weight decay, use dropout: it is better in error"
+    )
 
 
 def advised(records):
@@ -209,10 +211,22 @@ def test_where_sba_stands_beside_a_rival_names_every_measure_once():
     said = "set against dropout directly, SBA is better in a, d and e; worse in b; within 1 point in c"
     assert when.standing(found) == said
     better, worse, level, none = ({"x": errors[0]}, {"x": swapped[0]}, {"x": same[0]}, {"x": errors[1]})
-    assert when.preferred(better) == "of the two, use SBA: it is better in x, and dropout in nothing that was measured"
-    assert when.preferred(worse) == "of the two, use dropout: it is better in x, and SBA in nothing that was measured"
-    assert when.preferred(level) == "of the two, take the simpler, dropout: no measure tells them apart"
-    assert when.preferred(found) == "of the two, SBA is better in a, d and e, and dropout in b"
+    assert (
+        when.preferred(better)
+        == "of the two, at the regime's weight decay, use SBA: it is better in x, and dropout in nothing that was measured"
+    )
+    assert (
+        when.preferred(worse)
+        == "of the two, at the regime's weight decay, use dropout: it is better in x, and SBA in nothing that was measured"
+    )
+    assert (
+        when.preferred(level)
+        == "of the two, at the regime's weight decay, take the simpler, dropout: no measure tells them apart"
+    )
+    assert (
+        when.preferred(found)
+        == "of the two, at the regime's weight decay, SBA is better in a, d and e, and dropout in b"
+    )
     assert when.preferred(none) == ""
     assert when.standing({"a": errors[1]}) == "of 8 pairs of SBA and label smoothing none have both records"
 
