@@ -162,12 +162,13 @@ def preferred(found: Mapping[str, Comparison]) -> str:
     better, worse = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
     if n < wanted:
         return ""
+    place = "of the two, at the regime's weight decay,"
     if better and worse:
-        return f"of the two, at the regime's weight decay, SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
+        return f"{place} SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
     if not better and not worse:
-        return f"of the two, at the regime's weight decay, take the simpler, {rival}: no measure tells them apart"
+        return f"{place} take the simpler, {rival}: no measure tells them apart"
     winner, loser, where = ("SBA", rival, better) if better else (rival, "SBA", worse)
-    return f"of the two, at the regime's weight decay, use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
+    return f"{place} use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
 
 
 def listed(words: Sequence[str]) -> str:
