@@ -51,10 +51,11 @@ class Criterion(Stepping):
         x = arguments(x)
         rows = len(self.network.example.check(x, self.called))
         self.check(y, rows)
-        if self.training and rows == 1 and getattr(self.method, "scale", "absolute") != "absolute":
+        alone = self.training and rows == 1 and getattr(self.method, "scale", "") == "batch"
+        if alone and getattr(self.method, "gaussian_share", 1.0) > 0:
             warnings.warn(
                 "x: one row has no standard deviation of features, so its Gaussian points equal it; leave such batches out "
-                "(drop_last=True), or give scale 'absolute'",
+                "(drop_last=True), or give scale 'absolute' or 'running'",
                 stacklevel=2,
             )
         self.called = True

@@ -32,7 +32,7 @@ def changed(again: Callable[[], Tensor], reference: Tensor) -> bool:
     """Whether a call gives other logits, or fails: a poisoned list of tokens may not be one."""
     try:
         return not torch.equal(again(), reference)
-    except FAULTS:
+    except (*FAULTS, ArithmeticError):
         return True
 
 
@@ -217,7 +217,9 @@ class Attached(nn.Module):
         if not h.is_floating_point():
             raise ConfigError(f"layers: {point!r} is made of integers, which have no vicinity; give another point")
         reference = self.part(h, None, point)
-        if not changed(lambda: self.part(spoiled(h), None, point), reference):
+        if not any(
+            changed(functools.partial(self.part, other, None, point), reference) for other in (spoiled(h), h + 1)
+        ):
             raise ConfigError(
                 f"layers: the logits do not depend on the first tensor at {point!r}; give a point behind it"
             )

@@ -33,7 +33,7 @@ def answer_rows(records: Iterable[Record]) -> list[Row]:
     for one in averages(known):
         part, found = over_part(index, one.run) or ("", None)
         if found and one.run.dataset == "cifar10" and not one.reduced:
-            over = " − Cutout" if part == "cutout" else ""
+            over = "" if part == "erm" else f" − {title(part)}"
             label = f"{title(one.run.network)}: {title(one.column)}{over} (n={found.n})"
             ours = one.column == "sba" and one.run.network == ROWS[0][1]
             claim = paper.stated_difference(*ROWS[0]) if ours else None

@@ -21,11 +21,11 @@ def run_in(folder: pathlib.Path) -> Run:
     return opened(folder)[0]
 
 
-def opened(folder: pathlib.Path) -> tuple[Run, dict[str, str]]:
-    """Return the run of a checkpoint, and kind of device and torch's version that made it, which old ones do not tell."""
+def opened(folder: pathlib.Path) -> tuple[Run, list[dict[str, str]]]:
+    """Return the run of a checkpoint, and the kinds of device and versions of torch that made it, which old ones do not tell."""
     try:
         content = torch.load(folder / FILE, map_location="cpu", weights_only=True, mmap=True)
-        return from_settings(json.loads(content["settings"])), content["state"].get("made", {})
+        return from_settings(json.loads(content["settings"])), content["state"].get("made", [])
     except Exception as error:
         raise CheckpointError(
             f"from: {folder / FILE} is no checkpoint ({type(error).__name__}); give its folder"
@@ -46,10 +46,10 @@ def cut_from(folder: pathlib.Path, machine: Machine = HERE) -> TrainRecord:
     run, made = opened(folder)
     here = {"device": torch.device(machine.device).type, "torch": str(torch.__version__)}
     for name, fix in (("device", "give --device {}"), ("torch", "install torch {}")):
-        if made.get(name, here[name]) != here[name]:
+        for other in {one[name] for one in made} - {here[name]}:
             raise CheckpointError(
-                f"from: the checkpoint in {folder} was made with {name} {made[name]}, and the record would say {here[name]}; "
-                + fix.format(made[name])
+                f"from: the checkpoint in {folder} was made with {name} {other}, and the record would say {here[name]}; "
+                + (fix.format(other) if len(made) == 1 else "finish the run")
             )
     training = Training(run, machine=machine, folder=folder)
     done = len(training.history)

@@ -122,15 +122,12 @@ def rank(run: Run) -> tuple[int, bool, bool]:
 
 def plain(run: Run) -> Run:
     """Return plain training in the same regime at the same seed: what a method is compared with."""
-    # the dropout of R-Drop belongs to the method; of plain training it is a departure
-    dropout = run.feature_dropout if run.method.name == "erm" else 0.0
-    return dataclasses.replace(
-        run, method=ERM(), cutout=0, views=1, chunked=False, adapt_norm=False, feature_dropout=dropout
-    )
+    return dataclasses.replace(run, method=ERM(), cutout=0, views=1, chunked=False, adapt_norm=False)
 
 
 def without(run: Run) -> Run:
-    """Return the run that a method is compared with: of a composed one the part that it adds to, else plain training."""
+    """Return the run that a method is compared with: of a composed one the part that it adds to, of R-Drop its dropout, else plain
+    training."""
     if isinstance(run.method, SBAISDA):
         return dataclasses.replace(run, method=run.method.isda)
     composed = run.cutout and (run.method.name != "erm" or run.views > 1)
@@ -145,13 +142,15 @@ def over_part(index: Index, run: Run) -> tuple[str, Contrast | None] | None:
         return None
     ours, theirs = index.get(own, {}), index.get(setting_of(other), {})
     data = {record.fingerprint for side in (ours, theirs) for record in side.values()}
-    return column(other), contrast(ours, theirs) if len(data) == 1 else None
+    part = "dropout" if other.feature_dropout else column(other)
+    return part, contrast(ours, theirs) if len(data) == 1 else None
 
 
 def deviations(run: Run) -> list[str]:
     """List in what a run departs from its network's regime, as "lr=0.5"; epochs and precision are not counted."""
     usual = make_run(run.dataset, run.network, epochs=run.epochs).settings()
-    free = {"seed", "amp", "channels_last", "holdout"}
+    # R-Drop is nothing without dropout
+    free = {"seed", "amp", "channels_last", "holdout", *(["feature_dropout"] if run.method.name == "r-drop" else [])}
     own = plain(run).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 
@@ -169,4 +168,6 @@ def settings(run: Run) -> str:
     if run.views > 1:
         how = [k.replace("_", " ") for k in ("chunked", "adapt_norm") if getattr(run, k)]
         own.append(", ".join([f"{run.views} views", *how]))
+    if run.method.name == "r-drop":
+        own.append(f"rate={run.feature_dropout:g}")
     return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in SYMBOLS and v != usual[k]])

@@ -3,19 +3,18 @@
 import pathlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sba.core.errors import ResultsError
-from sba.records.names import title
-from sba.records.schema import Record
+from sba.records.names import column, title
+from sba.records.schema import Record, setting_of
 from sba.report.averages import Average, averages, deviations, evidence, labelled, settings
 from sba.report.html import NOT_RUN, Across
 from sba.report.html import table as html_table
 from sba.report.tenths import PRECISION, SEEDS, SHARES, SMALL_SHARES, ten_classes, tenths
 from sba.studies.paper import COLUMNS, TABLE1, Reported, reported
-from sba.studies.paper_runs import ROWS, SMALL_EPOCHS, SMALL_SEEDS, SMALL_VIEWS, TABLE1_IMAGENET
+from sba.studies.paper_runs import ROWS, SMALL_SEEDS, TABLE1_IMAGENET, imagenette
 from sba.studies.paper_runs import TABLE1 as TABLE1_STUDY
-from sba.studies.paper_runs import row as row_of
 from sba.studies.planned import scaled
 from sba.training.run import make_run
 
@@ -88,38 +87,45 @@ class Regime(NamedTuple):
 
     name: str  #: for the table
     full: bool  #: whether its runs are the row's own, or smaller ones
-    epochs: int  #: of a run
-    amp: str  #: precision of its runs; "" for any
-    seeds: int  #: that the design asks for
+    planned: tuple[dict[str, Any], ...]  #: parameters of its settings
+    seeds: int  #: that the design asks for, of each
     command: str  #: that makes them, but for its methods
+
+    def done(self, entry: Entry, name: str) -> int:
+        """Count the runs that a cell has in this regime; of a column with several settings the least."""
+        there = {setting_of(a.run): a.n for a in (entry.ours if self.full else entry.smaller)}
+        wanted = (run for run in (make_run(**one) for one in self.planned) if column(run) == name)
+        return min(there.get(setting_of(run), 0) for run in wanted)
+
+    def asks(self, name: str) -> bool:
+        """Whether it has a setting of a column."""
+        return any(column(make_run(**one)) == name for one in self.planned)
 
 
 def regimes(dataset: str, network: str) -> list[Regime]:
     """List the full regime of a row, and the smaller ones."""
     whole = dataset == "imagenet"
     study = TABLE1_IMAGENET if whole else TABLE1_STUDY
-    where = f"--where {dataset}/{network}"
     # the row that has float32 runs goes on with them
-    precision = "" if (dataset, network) == ROWS[0] or whole else f" --amp {PRECISION}"
-    epochs = make_run(dataset, network).epochs
-    found = [Regime("full regime", True, epochs, "", study.seeds, f"{study.name} {where}{precision} --device cuda")]
+    amp = "none" if whole or (dataset, network) == ROWS[0] else PRECISION
+    precision, at = "" if amp == "none" else f" --amp {amp}", f"{dataset}/{network}"
+    own = [dict(s.parameters) for s in study.settings() if s.where == at]
+    full = tuple(one | {"amp": amp} for one in own)
+    found = [Regime("full regime", True, full, study.seeds, f"{study.name} --where {at}{precision} --device cuda")]
     for share in (SMALL_SHARES if whole else SHARES)[network]:
-        scale = "" if share == 1 else f" --epochs-scale {share:g}"
         if whole:
-            seeds, command = (
-                1 if network not in SMALL_VIEWS else SMALL_SEEDS,
-                f"imagenette --where imagenette/{network}{scale}",
+            small = [dict(s.parameters) for s in imagenette() if s.run.network == network]
+            seeds, name, command = (
+                1 if "seed" in small[0] else SMALL_SEEDS,
+                "ten of the classes, ",
+                f"imagenette --where imagenette/{network}",
             )
-            epochs = max(1, round(share * SMALL_EPOCHS[network]))
         else:
-            seeds, command = SEEDS, f"{study.name} {where}{scale} --amp {PRECISION} --seeds {SEEDS}"
-            epochs = make_run(**scaled(row_of(dataset, network), share)).epochs
-        smaller = SMALLER[whole].replace("<br>", " ").removesuffix(" or less")
-        found.append(
-            Regime(
-                f"{smaller}, {epochs} epochs" if whole else f"{epochs} epochs", False, epochs, PRECISION, seeds, command
-            )
-        )
+            small = [one | {"amp": PRECISION} for one in own]
+            seeds, name, command = SEEDS, "", f"{study.name} --where {at} --amp {PRECISION} --seeds {SEEDS}"
+        planned = tuple(scaled(one, share) for one in small)
+        scale = "" if share == 1 else f" --epochs-scale {share:g}"
+        found.append(Regime(f"{name}{make_run(**planned[0]).epochs} epochs", False, planned, seeds, command + scale))
     return found
 
 
@@ -128,9 +134,9 @@ def missing_html(records: Iterable[Record]) -> str:
     make them. What costs many times a plain run has a line of its own."""
     rows: list[list[str] | Across] = []
     for (dataset, network), cells in table1(records).items():
-        asked = [name for name in SHOWN if dataset != "imagenet" or (cells[name].paper and name != COSTLY)]
         for regime in regimes(dataset, network):
-            done = {name: runs_in(cells[name], regime) for name in asked}
+            asked = [name for name in SHOWN if regime.asks(name)]
+            done = {name: regime.done(cells[name], name) for name in asked}
             lacking = [name for name, n in done.items() if n < regime.seeds]
             for names in ([n for n in lacking if n != COSTLY], [n for n in lacking if n == COSTLY]):
                 if names:
@@ -142,12 +148,6 @@ def missing_html(records: Iterable[Record]) -> str:
                         Across(f"<code>{command}</code>"),
                     ]
     return html_table(("Row", "Regime", "Missing, runs there are"), rows)
-
-
-def runs_in(entry: Entry, regime: Regime) -> int:
-    """Count the runs of a cell in a regime, of the setting that has most."""
-    found = entry.ours if regime.full else entry.smaller
-    return max((a.n for a in found if a.run.epochs == regime.epochs and regime.amp in ("", a.run.amp)), default=0)
 
 
 def readme_table(records: Iterable[Record]) -> str:

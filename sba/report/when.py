@@ -157,18 +157,19 @@ def standing(found: Mapping[str, Comparison]) -> str:
 
 
 def preferred(found: Mapping[str, Comparison]) -> str:
-    """Say which of SBA and a rival the direct comparison speaks for, "" before all pairs have records."""
+    """Say which of SBA and a rival the direct comparison speaks for, "" before all pairs have records: the error decides, and where
+    it does not, the simpler is taken; the other measures are told."""
     rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
-    better, worse = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
     if n < wanted:
         return ""
-    place = "of the two, at the regime's weight decay,"
-    if better and worse:
-        return f"{place} SBA is better in {listed(better)}, and {rival} in {listed(worse)}"
-    if not better and not worse:
-        return f"{place} take the simpler, {rival}: no measure tells them apart"
-    winner, loser, where = ("SBA", rival, better) if better else (rival, "SBA", worse)
-    return f"{place} use {winner}: it is better in {listed(where)}, and {loser} in nothing that was measured"
+    place, primary = f"of SBA and {rival}, at the regime's weight decay,", found[ERROR.name].verdict
+    if primary in (BETTER, WORSE):
+        return f"{place} use {'SBA' if primary == BETTER else rival}, whose error is lower"
+    ours, theirs = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
+    told = [f"{who} has the better {listed(names)}" for who, names in (("SBA", ours), (rival, theirs)) if names] or [
+        "no measure tells them apart"
+    ]
+    return f"{place} the error favours neither: take the simpler, {rival}; {' and '.join(told)}"
 
 
 def listed(words: Sequence[str]) -> str:

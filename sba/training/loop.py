@@ -102,6 +102,8 @@ class Training:
         self.objective = objective_of(run, self.data, machine, self.device)
         self.network = self.objective.network
         self.compiled = bool(self.network.through)
+        # all that had a part in the run: a record that is cut from its checkpoint must not name another
+        self.made = [{"device": self.device.type, "torch": str(torch.__version__)}]
         self.share = distributed.share(run.batch_size)
         run.method.check_batch(run.batch_size // distributed.world(), 1 if run.chunked else run.views)
         check_views(run, self.data, self.network)
@@ -252,8 +254,7 @@ class Training:
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": json.dumps([r.as_json() for r in self.history]),
-            # a record that is cut from it must not name another
-            "made": {"device": self.device.type, "torch": str(torch.__version__)},
+            "made": self.made,
             **summed,
         }
         checkpoint.save(self.folder, self.run, self.data.fingerprint, state)
@@ -267,6 +268,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in json.loads(state["history"])]
         self.step, self.tally = state["step"], tally_from(state, self.device)
+        self.made = [*(one for one in state.get("made", []) if one not in self.made), *self.made]
 
 
 def train(

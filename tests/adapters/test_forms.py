@@ -151,14 +151,17 @@ def test_an_encoder_whose_kernel_skips_its_modules(point):
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-@pytest.mark.parametrize(("scale", "warned"), [("batch", True), ("running", True), ("absolute", False)])
-def test_one_row_whose_gaussian_points_equal_it_is_said(scale, warned):
+@pytest.mark.parametrize(
+    ("scale", "share", "warned"),
+    [("batch", 1.0, True), ("batch", 0.0, False), ("running", 1.0, False), ("absolute", 1.0, False)],
+)
+def test_one_row_whose_gaussian_points_equal_it_is_said(scale, share, warned):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
-    criterion = attach(model, SBA(omega=0.0, gaussian_share=1.0, scale=scale, folds=2), X[:4], 10)
+    criterion = attach(model, SBA(omega=0.0, gaussian_share=share, scale=scale, folds=2), X[:4], 10)
+    criterion(X[:2], Y[:2])
     with (
         pytest.warns(UserWarning, match="x: one row has no standard deviation") if warned else contextlib.nullcontext()
     ):
         criterion(X[:1], Y[:1])
     assert (criterion.terms["virtual"] == 0) == warned
-    criterion(X[:2], Y[:2])

@@ -346,6 +346,21 @@ def test_a_cell_is_missing_until_all_its_seeds_are_there():
     assert at([])[place] == (0, tenths.SEEDS) and at([tenth(13.0)])[place] == (1, tenths.SEEDS)
     assert at([tenth(13.0, seed=s) for s in range(tenths.SEEDS - 1)])[place] == (tenths.SEEDS - 1, tenths.SEEDS)
     assert place not in at([tenth(13.0, seed=s) for s in range(tenths.SEEDS)])
+    # one setting of a column, or another precision, does not stand for what the command makes
+    few = [record(20.0, seed=s, cutout="auto", views=4) for s in range(8)]
+    exact = [record(13.0, seed=s, network="resnet44") for s in range(8)]
+    assert at(few)[title("cifar10") + ", " + title("alexnet"), "full regime", title("cutout+ba")] == (0, 8)
+    assert at(exact)[place[0], "full regime", title("erm")] == (0, 8)
+
+
+def test_r_drop_is_compared_with_its_dropout_and_departs_from_nothing():
+    run = make_run("cifar10", "alexnet", method="r-drop", feature_dropout=0.25, alpha=0.6)
+    assert averages.deviations(run) == [] and "rate=0.25" in averages.settings(run)
+    ours = [record(20.0 + s, "r-drop", s, feature_dropout=0.25, alpha=0.6, identifier=f"o{s}") for s in range(3)]
+    theirs = [record(21.0 + s, "erm", s, feature_dropout=0.25, identifier=f"t{s}") for s in range(3)]
+    plain = [record(9.0, "erm", s, identifier=f"p{s}") for s in range(3)]
+    part, found = averages.over_part(indexed(ours + theirs + plain), run)
+    assert part == "dropout" and found.mean == pytest.approx(-1)
 
 
 def test_runs_on_other_data_are_not_compared():

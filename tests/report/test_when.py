@@ -86,9 +86,8 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     told = (
         f"lowers the error with {MAIN.name}, raises the error with {small.name}, compared with tuned plain training; "
     )
-    assert advice[1].startswith(
-        f"Plain dropout {told}of the two, at the regime's weight decay, use dropout: it is better in error"
-    )
+    wanted = "of SBA and dropout, at the regime's weight decay, use dropout, whose error is lower."
+    assert advice[1] == f"Plain dropout {told}{wanted}"
 
 
 def advised(records):
@@ -210,24 +209,18 @@ def test_where_sba_stands_beside_a_rival_names_every_measure_once():
     found = {"a": errors[0], "b": swapped[0], "c": same[0], "d": errors[0], "e": errors[0]}
     said = "set against dropout directly, SBA is better in a, d and e; worse in b; within 1 point in c"
     assert when.standing(found) == said
-    better, worse, level, none = ({"x": errors[0]}, {"x": swapped[0]}, {"x": same[0]}, {"x": errors[1]})
-    assert (
-        when.preferred(better)
-        == "of the two, at the regime's weight decay, use SBA: it is better in x, and dropout in nothing that was measured"
-    )
-    assert (
-        when.preferred(worse)
-        == "of the two, at the regime's weight decay, use dropout: it is better in x, and SBA in nothing that was measured"
-    )
-    assert (
-        when.preferred(level)
-        == "of the two, at the regime's weight decay, take the simpler, dropout: no measure tells them apart"
-    )
-    assert (
-        when.preferred(found)
-        == "of the two, at the regime's weight decay, SBA is better in a, d and e, and dropout in b"
-    )
-    assert when.preferred(none) == ""
+    better, worse, level = errors[0], swapped[0], same[0]
+    place = "of SBA and dropout, at the regime's weight decay,"
+    neither = f"{place} the error favours neither: take the simpler, dropout;"
+    for measures, told in (
+        ({"error": better, "x": worse}, f"{place} use SBA, whose error is lower"),
+        ({"error": worse, "x": better}, f"{place} use dropout, whose error is lower"),
+        ({"error": level}, f"{neither} no measure tells them apart"),
+        ({"error": level, "x": worse, "y": worse}, f"{neither} dropout has the better x and y"),
+        ({"error": level, "x": worse, "y": better}, f"{neither} SBA has the better y and dropout has the better x"),
+        ({"error": errors[1]}, ""),
+    ):
+        assert when.preferred(measures) == told
     assert when.standing({"a": errors[1]}) == "of 8 pairs of SBA and label smoothing none have both records"
 
 
