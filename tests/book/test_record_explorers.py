@@ -77,6 +77,8 @@ def test_when_shows_the_differences_of_the_study(call):
     assert shown["SBA"]["decided"] and shown["mixup"]["decided"]
     rows = list(shown.values())
     assert call("when", ["names", rows, True], ["names", rows, False]) == ["SBA", "mixup"]
+    (one,) = call("when", ["told", next(row for row in rows if row["name"] == "SBA")])
+    assert one.startswith("SBA ") and one.endswith("], better")
     (span,) = call("when", ["span", rows])
     assert span[0] == -span[1] and span[0] <= min(r["low"] for r in rows) and max(r["high"] for r in rows) <= span[1]
 

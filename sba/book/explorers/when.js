@@ -36,6 +36,11 @@ export function names(rows, better) {
   return found.length ? found.join(", ") : "none";
 }
 
+/** A contender's difference, its interval and its verdict, or how many of its runs there are. */
+export function told({ name, mean, low, high, verdict }) {
+  return `${name} ${short(mean)} [${short(low)}, ${short(high)}], ${verdict}`;
+}
+
 export default explorer({
   names: [...PLACES, "measure"],
   prepare: (data) => ({ ...data, before: {} }),
@@ -67,9 +72,12 @@ export default explorer({
     const { name, unit } = data.measures[state.measure];
     const run = rows.filter(({ mean }) => mean !== null);
     if (!run.length) return `${found.name}, ${name}: not run, or fewer than two pairs of runs. ${data.command} does what is left.`;
-    const whole = rows.every(({ n }) => n === found.wanted);
-    const told = run.map((one) => `${one.name} ${short(one.mean)} [${short(one.low)}, ${short(one.high)}]`).join("; ");
-    const verdict = `Better than plain after Holm's correction: ${names(rows, true)}; worse: ${names(rows, false)}.`;
-    return `${found.name}, ${name} minus plain training's, ${unit}: ${told}. ${verdict}${whole ? "" : " Not all runs are there yet."}`;
+    const absent = rows.length - run.length;
+    const rest = absent ? ` ${absent} of ${rows.length} contenders are not run.` : "";
+    const sides = `Better than plain: ${names(rows, true)}; worse: ${names(rows, false)}.`;
+    return (
+      `${found.name}, ${name} minus plain training's, ${unit}, over ${found.wanted} seeds, with verdicts after Holm's correction: ` +
+      `${run.map(told).join("; ")}. ${sides}${rest}`
+    );
   },
 });
