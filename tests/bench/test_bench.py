@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import pathlib
 
 import pytest
 import torch
 
 from sba.bench import attached, contestants, loop, timing
+from sba.cli import options
 from sba.models.registry import build
-from sba.records.file import read
+from sba.records.file import book_folder, read
+from sba.records.schema import BenchRecord
 from sba.studies.contenders import MAIN
 from sba.training.loop import Training
 from sba.training.run import make_run
@@ -161,3 +164,15 @@ def test_every_contender_of_little_data_is_timed_at_every_layer_it_may_choose(mo
         assert run.method.name == one.about.method
         # λ(t) is 1 at half of the steps, and all of them are timed augmented
         assert one.value == pytest.approx(1.5 if "omega" in given else 2.0) and given.get("omega", 0.0) == 0.0
+
+
+def test_the_refusal_of_compiled_stages_names_the_ratio_that_was_measured():
+    said = (
+        pathlib.Path(options.__file__)
+        .read_text(encoding="utf-8")
+        .partition("ResNet-44 at ")[2]
+        .partition(" of the speed")[0]
+    )
+    measured = [r for r in read(book_folder()) if isinstance(r, BenchRecord) and r.compared.family == "compiled"]
+    own = [r.value for r in measured if r.compared.network == "resnet44"]
+    assert own and all(round(value, 1) == float(said) for value in own)

@@ -227,7 +227,8 @@ def test_an_empty_budget_stops_at_once_and_loses_nothing():
     [
         (
             ["--compile"],
-            "error: compile: compiled stages are slower on a processor (python -m sba bench --only compiled measures it); "
+            "error: compile: compiled stages are slower on a processor (ResNet-44 at 0.7 of the speed; "
+            "python -m sba bench --only compiled); "
             "leave it out, or give --device cuda",
         ),
         (["--method", "sba", "--omega", "2"], "error: omega (ω): 2.0 is not allowed; give a number in [0, π/2"),
