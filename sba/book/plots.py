@@ -90,7 +90,7 @@ def forest(axes: Axes, rows: Sequence[Row]) -> None:
     axes.grid(axis="x")
 
 
-def labelled(run: Run) -> str:
+def setting_title(run: Run) -> str:
     """Name a setting of a row: its column, and how many views it has."""
     return title(column(run)) + (f", {run.views} views" if run.views > 1 else "")
 
@@ -117,7 +117,7 @@ def changes(index: Index, dataset: str, network: str) -> list[Row]:
         if compared := over_part(index, run):
             (other, found), name = compared, column(run)
             part = "" if other == "erm" else f"\nminus {title(other)}"
-            label = labelled(run) + part + (f" (n={found.n})" if found else "")
+            label = setting_title(run) + part + (f" (n={found.n})" if found else "")
             claim = None if part else paper.stated_difference(dataset, network, name)
             rows.append(Row(label, found, style.colour(name), found is not None and found.n >= MINIMUM, claim))
     return sorted(rows, key=lambda row: (row.found is None, row.found and row.found.mean))
@@ -154,7 +154,7 @@ def seed_strips(records: Iterable[Record], dataset: str = "cifar10", network: st
     strips = sorted((one for one in found if one), key=lambda one: one.mean)
     if not strips:
         return None
-    order = [f"{labelled(one.run)} (n={one.n})" for one in strips]
+    order = [f"{setting_title(one.run)} (n={one.n})" for one in strips]
     points = [(label, r.error) for label, one in zip(order, strips, strict=True) for r in one.records]
     figure, axes = plt.subplots(figsize=(style.WIDTH, 0.9 + 0.42 * len(strips)))
     how: dict[str, Any] = {"x": "error", "y": "method", "hue": "method", "order": order, "hue_order": order}
@@ -168,7 +168,7 @@ def seed_strips(records: Iterable[Record], dataset: str = "cifar10", network: st
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     place = f"{title(network)} on {title(dataset)}"
-    said = "; ".join(f"{labelled(one.run)} {one}" for one in strips)
+    said = "; ".join(f"{setting_title(one.run)} {one}" for one in strips)
     return Drawn(
         figure,
         f"Test errors of single runs, {place}, one strip for each method, the least mean on top; mean and 95 % interval: {said}.",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sba.core.errors import ResultsError
-from sba.methods import ERM, METHODS, SBAISDA
+from sba.methods import ERM, METHODS, SBAISDA, RDrop
 from sba.records.compare import Index, Runs
 from sba.records.inference import Contrast, contrast
 from sba.records.names import column, title
@@ -150,7 +150,7 @@ def deviations(run: Run) -> list[str]:
     """List in what a run departs from its network's regime, as "lr=0.5"; epochs and precision are not counted."""
     usual = make_run(run.dataset, run.network, epochs=run.epochs).settings()
     # R-Drop is nothing without dropout
-    free = {"seed", "amp", "channels_last", "holdout", *(["feature_dropout"] if run.method.name == "r-drop" else [])}
+    free = {"seed", "amp", "channels_last", "holdout", *(["feature_dropout"] if isinstance(run.method, RDrop) else [])}
     own = plain(run).settings()
     return [f"{k}={own[k]}" for k in usual if k not in free and own[k] != usual[k]]
 
@@ -168,6 +168,6 @@ def settings(run: Run) -> str:
     if run.views > 1:
         how = [k.replace("_", " ") for k in ("chunked", "adapt_norm") if getattr(run, k)]
         own.append(", ".join([f"{run.views} views", *how]))
-    if run.method.name == "r-drop":
+    if isinstance(run.method, RDrop):
         own.append(f"rate={run.feature_dropout:g}")
     return ", ".join(own + [f"{k}={v}" for k, v in method.items() if k not in SYMBOLS and v != usual[k]])

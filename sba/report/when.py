@@ -224,10 +224,8 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
     def places(verdict: str) -> str:
         own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
         # who goes by its own name needs no list
-        listed = {
-            condition: "" if len(n) == 1 and n[0] in who else f" ({'; '.join(n)})" for condition, n in own.items()
-        }
-        return "; ".join(f"{condition}{listed[condition]}" for condition, names in own.items() if names)
+        whose = {condition: "" if len(n) == 1 and n[0] in who else f" ({'; '.join(n)})" for condition, n in own.items()}
+        return "; ".join(f"{condition}{whose[condition]}" for condition, names in own.items() if names)
 
     told = {
         BETTER: "lowers the error with",
@@ -242,4 +240,5 @@ def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[
 
 
 def taking(cost: float | None) -> str:
+    """Write what a step costs, in plain ones; "" if it was not timed."""
     return "" if cost is None else f" at {cost:.2f} times the time of a plain step"
