@@ -150,10 +150,7 @@ def standing(found: Mapping[str, Comparison]) -> str:
     rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
     if n < wanted:
         return f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
-    told = {BETTER: "better in", WORSE: "worse in", SAME: f"within {MARGIN:g} point in", OPEN: "not told apart in"}
-    names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
-    said = "; ".join(f"{words} {listed(own)}" for words, own in names.items() if own)
-    return f"set against {rival} directly, SBA is {said}"
+    return f"set against {rival} directly, SBA is {by_verdict(found, ' in')}"
 
 
 def preferred(found: Mapping[str, Comparison]) -> str:
@@ -183,6 +180,22 @@ def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Compa
     plain = runs_of(untuned(), MECHANISM_N, made)
     named = {f"{what}, {where}": (runs_of(at, MECHANISM_N, made), plain) for where, what, at in ablated()}
     return family(named, MECHANISM_N, measure)
+
+
+def changes(records: Iterable[Record], where: str, measure: Measure = ERROR) -> list[Comparison]:
+    """Compare SBA with one ingredient changed, which is the name, with SBA at the same layer, one of
+    :data:`sba.studies.contenders.MECHANISM_LAYERS`; above zero the change makes it worse. A layer's changes are a family."""
+    made = made_in(records)
+    runs = {what: runs_of(at, MECHANISM_N, made) for place, what, at in ablated() if place == where}
+    reference = runs.pop("SBA")
+    return family({what: (own, reference) for what, own in runs.items()}, MECHANISM_N, measure)
+
+
+def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:
+    """Write the names of comparisons after their verdicts."""
+    told = {BETTER: "better", WORSE: "worse", SAME: f"within {MARGIN:g} point", OPEN: "not told apart"}
+    names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
+    return "; ".join(f"{words}{joined} {listed(own)}" for words, own in names.items() if own)
 
 
 def advice(

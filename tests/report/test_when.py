@@ -160,6 +160,33 @@ def test_the_ablation_is_compared_with_plain_training_at_its_own_weight_decay():
         assert make_run(**at).weight_decay == make_run(**small_data.untuned()).weight_decay
 
 
+def test_each_change_is_compared_with_sba_at_its_layer_in_a_family_of_that_layer():
+    names = {
+        where: [what for place, what, _ in contenders.ablated() if place == where]
+        for where in contenders.MECHANISM_LAYERS
+    }
+    shifts = {
+        "Gaussian points only": np.array([3.0, 3.1, 2.9, 3.2, 3.0]),
+        "pulled to the label": np.array([0.0, 0.4, -0.4, 0.3, -0.2]),
+    }
+    records = [
+        record(at, s, float(ERRORS[0][s] + shifts.get(what, np.zeros(5))[s] - 9 * (where == "conv2")))
+        for where, what, at in contenders.ablated()
+        for s in range(contenders.MECHANISM_N)
+        if what in {"SBA", *shifts}
+    ]
+    for where, own in names.items():
+        found = {c.name: c for c in when.changes(records, where)}
+        assert list(found) == [what for what in own if what != "SBA"]
+        for what, shift in shifts.items():
+            test = stats.ttest_1samp(shift, 0)
+            assert found[what].found.mean == pytest.approx(shift.mean()) and found[what].n == contenders.MECHANISM_N
+            # those that have no record count, too
+            rank = len(found) - list(shifts).index(what)
+            assert found[what].p == pytest.approx(min(1, rank * test.pvalue))
+        assert when.by_verdict(found) == "worse: Gaussian points only; within 1 point: pulled to the label"
+
+
 def test_controls_are_compared_pair_by_pair_at_equal_weight_decay():
     at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
     better = [record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS]
