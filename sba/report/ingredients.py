@@ -9,9 +9,9 @@ from sba.records.inference import Contrast, contrast
 from sba.records.judging import FAILS, HOLDS, OPEN, judge_signs
 from sba.records.names import signed
 from sba.records.schema import BenchRecord, Record
-from sba.report import when
+from sba.report import rule, when
 from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
-from sba.studies.contenders import MAIN
+from sba.studies.contenders import MAIN, RIVALS
 from sba.studies.contenders import PLAIN as TUNED
 from sba.studies.small_data import made_in, tested, untuned
 from sba.training.run import make_run
@@ -44,17 +44,14 @@ ASKED = (
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
 NO_CLAIM = "not compared"
 """What the paper says of what it does not mention."""
-LITTLE_DATA = {
-    "SBA": ("all together, tuned", "SBA lowers the test error"),
-    "dropout": ("plain dropout in SBA's place, tuned", NO_CLAIM),
-}
-"""Contenders of the study of little data that have a row each: the part's name, and what the paper says."""
+TOGETHER = ("all together, tuned", "SBA lowers the test error")
+"""Of SBA in the study of little data: the part's name, and what the paper says."""
 EQUAL = ("all together, equal weight decay", "SBA lowers the test error")
 """Likewise of SBA and plain training at equal weight decay."""
-RIVAL = ("plain dropout, equal weight decay", NO_CLAIM)
-"""Likewise of dropout and plain training."""
-BESIDE = ("all together minus plain dropout, both tuned", NO_CLAIM)
-"""Likewise of SBA and dropout, set against each other directly."""
+RIVAL = ("{}, equal weight decay", NO_CLAIM)
+"""Likewise of a rival and plain training."""
+BESIDE = ("all together minus {}, both tuned", NO_CLAIM)
+"""Likewise of SBA and a rival, set against each other directly."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -119,33 +116,30 @@ def lines(records: Iterable[Record]) -> list[Line]:
 
 
 def little_data(records: Iterable[Record]) -> list[Line]:
-    """Write what SBA, and dropout in its place, change on little data once all runs are there: as tuned, and, if plain training
-    was tuned to another weight decay, SBA at equal ones; then dropout, and SBA minus dropout. Verdicts are that study's own."""
+    """Write what SBA changes on little data once all runs are there: as tuned, and, if plain training was tuned to another weight
+    decay, at equal ones; then what each rival changes there, and SBA minus each. Verdicts are that study's own."""
     records = list(records)
     made = made_in(records)
-    errors, losses = (when.compared(records, MAIN, m) for m in (when.ERROR, when.NLL))
     where, found = f"{MAIN.name} of CIFAR-10", []
-    for name, about in LITTLE_DATA.items():
-        one = by_name(errors, name)
-        decays = [make_run(**at).weight_decay for n in (TUNED.name, name) if (at := tested(n, MAIN, made))]
-        if one.found and one.n == one.wanted:
-            # a difference in likelihood would be that of the weight decay
-            alike = decays[0] == decays[1]
-            more = "" if alike else f", whose weight decay is {decays[0]:g} and not {decays[1]:g}"
-            loss = by_name(losses, name).found if alike else None
-            found.append((about, one, f"against tuned plain training, {where}{more}", loss))
+    one, other = (when.by_name(when.compared(records, MAIN, m), "SBA") for m in (when.ERROR, when.NLL))
+    decays = [make_run(**at).weight_decay for n in (TUNED.name, "SBA") if (at := tested(n, MAIN, made))]
+    # a difference in likelihood would be that of the weight decay
+    alike = decays[:1] == decays[1:]
+    more = "" if alike else f", whose weight decay is {' and not '.join(f'{decay:g}' for decay in decays)}"
+    found.append((TOGETHER, one, f"against tuned plain training, {where}{more}", other.found if alike else None))
     equal, likelihoods = (when.controlled(records, m) for m in (when.ERROR, when.NLL))
     for one, other in zip(equal, likelihoods, strict=True) if len(equal) > 1 else []:
-        if one.found and one.n == one.wanted:
-            found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
-    direct = ((RIVAL, when.rivals, "against plain training"), (BESIDE, when.beside, "against plain dropout"))
-    # at one weight decay for all the first would be the row of tuned dropout again
-    for about, compare, against in direct if len(equal) > 1 else direct[1:]:
-        one, other = (by_name(compare(records, m), "dropout") for m in (when.ERROR, when.NLL))
-        if one.found and one.n == one.wanted:
-            found.append(
-                (about, one, f"{against}, both at weight decay {untuned()['weight_decay']:g}, {where}", other.found)
-            )
+        found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
+    families = [
+        (about, against, compare(records), compare(records, when.NLL))
+        for about, against, compare in ((RIVAL, "plain training", when.rivals), (BESIDE, "", when.beside))
+    ]
+    for rival in RIVALS:
+        called = rule.PLAINLY.get(rival, rival)
+        for (name, claim), against, errors, losses in families:
+            told = f"against {against or called}, both at weight decay {untuned()['weight_decay']:g}, {where}"
+            one, other = (when.by_name(own, rival) for own in (errors, losses))
+            found.append(((name.format(called), claim), one, told, other.found))
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
 
     def verdict(claim: str, one: when.Comparison) -> str:
@@ -155,13 +149,8 @@ def little_data(records: Iterable[Record]) -> list[Line]:
     return [
         Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", verdict(about[1], one))
         for about, one, against, loss in found
-        if one.found
+        if one.found and one.n == one.wanted
     ]
-
-
-def by_name(comparisons: Iterable[when.Comparison], name: str) -> when.Comparison:
-    """Find a comparison by the name of its setting."""
-    return next(c for c in comparisons if c.name == name)
 
 
 def differences(error: Contrast, nll: Contrast | None) -> list[str]:

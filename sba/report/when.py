@@ -1,6 +1,7 @@
-"""When does SBA help? What the records of the study of little data say: differences from plain training, and what follows."""
+"""When does SBA help? What the records of the study of little data say: differences from plain training, from rivals,
+and of SBA's ingredients."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,33 +146,16 @@ def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparis
     return family(named, MAIN.n, measure)
 
 
-def standing(found: Mapping[str, Comparison]) -> str:
-    """Say in which measures SBA is better than a rival, and in which it is not, from a comparison in each measure."""
-    rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
-    if n < wanted:
-        return f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
-    return f"set against {rival} directly, SBA is {by_verdict(found, ' in')}"
+def over_dropout(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+    """Compare the other rivals with dropout, the simplest of them, at the weight decay of all; below zero dropout is worse."""
+    made = made_in(records)
+    first, *others = ((name, runs_of(tested(name, MAIN, made), MAIN.n, made)) for name in RIVALS)
+    return family({name: (own, first[1]) for name, own in others}, MAIN.n, measure)
 
 
-def preferred(found: Mapping[str, Comparison]) -> str:
-    """Say which of SBA and a rival the direct comparison speaks for, "" before all pairs have records: the error decides, and where
-    it does not, the simpler is taken; the other measures are told."""
-    rival, n, wanted = next((one.name, one.n, one.wanted) for one in found.values())
-    if n < wanted:
-        return ""
-    place, primary = f"of SBA and {rival}, at the regime's weight decay,", found[ERROR.name].verdict
-    if primary in (BETTER, WORSE):
-        return f"{place} use {'SBA' if primary == BETTER else rival}, whose error is lower"
-    ours, theirs = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
-    told = [f"{who} has the better {listed(names)}" for who, names in (("SBA", ours), (rival, theirs)) if names] or [
-        "no measure tells them apart"
-    ]
-    return f"{place} the error favours neither: take the simpler, {rival}; {' and '.join(told)}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Write words as a list: one, two and three."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def by_name(comparisons: Iterable[Comparison], name: str) -> Comparison:
+    """Find a comparison by the name of its setting."""
+    return next(c for c in comparisons if c.name == name)
 
 
 def mechanism(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
@@ -191,67 +175,8 @@ def changes(records: Iterable[Record], where: str, measure: Measure = ERROR) -> 
     return family({what: (own, reference) for what, own in runs.items()}, MECHANISM_N, measure)
 
 
-def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:
-    """Write the names of comparisons after their verdicts."""
-    told = {BETTER: "better", WORSE: "worse", SAME: f"within {MARGIN:g} point", OPEN: "not told apart"}
-    names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
-    return "; ".join(f"{words}{joined} {listed(own)}" for words, own in names.items() if own)
-
-
-def advice(
-    found: Mapping[str, list[Comparison]], cost: Mapping[str, Mapping[str, float]], beside: Mapping[str, Comparison]
-) -> list[str]:
-    """Derive the decision rule, three sentences.
-
-    Args:
-        found: of each condition the comparisons of errors; who lacks a run has no say. Holm's correction counts the others as
-            differences of nothing, so what is better or worse stays so when they are run.
-        cost: of each condition what a step of a contender takes (:func:`costs`); what was not timed is left out.
-        beside: of each measure SBA set against dropout directly (:func:`beside`).
-    """
-    over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
-    if not over:
-        return ["As long as no contender has all its runs in a condition, nothing is advised."]
-    left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
-    better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
-    best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
-    lowest = "; ".join(
-        f"{name}: {c.name}, {c.found} points{taking(cost.get(name, {}).get(c.name))}" for name, c in best.items()
-    )
-    whole = "; ".join(name for name, n in left.items() if not n)
-    rest = "; ".join(f"{name}, {n} of {len(found[name])} contenders" for name, n in left.items() if n)
-    if lowest:
-        rule = f"{'Of what was run, this lowers it most' if rest else 'Use what lowers it most'}: {lowest}."
-    else:
-        rule = f"Nothing lowers it with {whole}: train plainly." if whole else "More advice has to wait for the rivals."
-    return [
-        sentence("SBA", over, lambda name: name.startswith("SBA") or name == "earlier"),
-        sentence("plain dropout", over, lambda name: name == "dropout", preferred(beside)),
-        rule + (f" Not run yet: {rest}." if rest else ""),
-    ]
-
-
-def sentence(who: str, over: Mapping[str, list[Comparison]], belongs: Callable[[str], bool], more: str = "") -> str:
-    """Say in which conditions a kind of contender lowers the error, and what it does in the others; ``more`` follows."""
-
-    def places(verdict: str) -> str:
-        own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
-        # who goes by its own name needs no list
-        whose = {condition: "" if len(n) == 1 and n[0] in who else f" ({'; '.join(n)})" for condition, n in own.items()}
-        return "; ".join(f"{condition}{whose[condition]}" for condition, names in own.items() if names)
-
-    told = {
-        BETTER: "lowers the error with",
-        SAME: f"makes {SAME} with",
-        WORSE: "raises the error with",
-        OPEN: "shows no gain with",
-    }
-    parts = [f"{words} {where}" for verdict, words in told.items() if (where := places(verdict))]
-    if not parts:
-        return f"Of {who} not all runs are there."
-    return f"{who[0].upper()}{who[1:]} {', '.join(parts)}, compared with tuned plain training{'; ' * bool(more)}{more}."
-
-
-def taking(cost: float | None) -> str:
-    """Write what a step costs, in plain ones; "" if it was not timed."""
-    return "" if cost is None else f" at {cost:.2f} times the time of a plain step"
+def beside_dropout(records: Iterable[Record]) -> dict[str, dict[str, Comparison]]:
+    """Compare SBA, label smoothing and R-Drop with dropout directly, in every measure (:func:`beside`, :func:`over_dropout`)."""
+    records = list(records)
+    ours = {"SBA": {m.name: by_name(beside(records, m), RIVALS[0]) for m in MEASURES}}
+    return ours | {rival: {m.name: by_name(over_dropout(records, m), rival) for m in MEASURES} for rival in RIVALS[1:]}

@@ -62,15 +62,24 @@ def test_verdicts_are_corrected_among_all_of_the_table(records):
 
 
 def test_little_data_has_its_rows_once_all_runs_are_there():
-    told = {one.name: one for one in lines(main({"SBA": 2.0, "dropout": -2.0}))}
-    assert [one.verdict for one in told.values()] == [FAILS, "better", "worse"]
+    shifts = {"SBA": 2.0, "dropout": -2.0, "R-Drop": 6.0}
+    told = {one.name: one for one in lines(main(shifts, missing=("label smoothing",)))}
+    verdicts = {
+        "all together, tuned": FAILS,
+        "plain dropout, equal weight decay": "better",
+        "all together minus plain dropout, both tuned": "worse",
+        "R-Drop, equal weight decay": "worse",
+        "all together minus R-Drop, both tuned": "better",
+    }
+    assert {name: one.verdict for name, one in told.items()} == verdicts and list(told) == list(verdicts)
     assert {one.runs for one in told.values()} == {"n = 8"}
-    assert [one.claim == "not compared" for one in told.values()] == [False, True, True]
+    assert [name for name, one in told.items() if one.claim == "not compared"] == list(verdicts)[1:]
     places = {name: number for number, name in enumerate(MAIN.contenders)}
     direct = told["all together minus plain dropout, both tuned"]
     assert direct.measured[0] == "against plain dropout, both at weight decay 0.0005, 1,000 images of CIFAR-10"
     assert direct.measured[1].startswith(f"+{4 + np.mean(ERRORS[places['SBA']] - ERRORS[places['dropout']]):.2f} ± ")
-    assert [one.name for one in lines(main({"dropout": -2.0}, missing=("SBA",)))] == list(told)[1:2]
+    alone = lines(main({"dropout": -2.0}, missing=("SBA", "R-Drop", "label smoothing")))
+    assert [one.name for one in alone] == list(told)[1:2]
     assert "points" in told["all together, tuned"].measured[1] and "nats" in told["all together, tuned"].measured[2]
 
 

@@ -8,9 +8,9 @@ from statsmodels.stats.multitest import multipletests
 
 from sba import make_run
 from sba.records.schema import parse
-from sba.report import when
+from sba.report import rule, when
 from sba.studies import contenders, small_data
-from sba.studies.contenders import CONDITIONS, MAIN
+from sba.studies.contenders import MAIN
 
 
 def test_differences_are_those_of_the_paired_test_corrected_by_holm():
@@ -73,77 +73,6 @@ def test_a_cost_is_that_of_the_newest_benchmark_at_the_chosen_layer():
     ]
     # the first configuration of each contender is the best: conv2, which comes before the input
     assert when.costs([*TRIALS, *benchmarks], MAIN) == {"SBA": 1.5, "SBA at a convolution": 1.9, "earlier": 1.9}
-    records = [*main({"SBA": -3.0}), *benchmarks]
-    advice = advised(records)
-    assert ") points at 1.50 times the time of a plain step. Not run yet" in advice[-1]
-
-
-def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
-    small = CONDITIONS[1]
-    records = main({"dropout": -2.0})
-    records += [r for n, e in (("plain", 60.0), ("dropout", 63.0)) for r in runs(n, ERRORS[0] - 50 + e, small)]
-    advice = advised(records)
-    told = (
-        f"lowers the error with {MAIN.name}, raises the error with {small.name}, compared with tuned plain training; "
-    )
-    wanted = "of SBA and dropout, at the regime's weight decay, use dropout, whose error is lower."
-    assert advice[1] == f"Plain dropout {told}{wanted}"
-
-
-def advised(records):
-    found = {c.name: when.compared(records, c) for c in CONDITIONS}
-    costs = {c.name: when.costs(records, c) for c in CONDITIONS}
-    return when.advice(found, costs, {m.name: when.beside(records, m)[0] for m in when.MEASURES})
-
-
-def test_nothing_is_advised_before_a_contender_has_all_its_runs():
-    records = [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]
-    assert advised(records) == ["As long as no contender has all its runs in a condition, nothing is advised."]
-
-
-def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
-    """What it says stays when the others are run, however they end."""
-    missing = [n for n in MAIN.contenders if n not in ("plain", "dropout", "label smoothing")]
-    records = main({"dropout": -2.0}, missing)
-    advice = advised(records)
-    assert advice[:2] == [
-        "Of SBA not all runs are there.",
-        "Plain dropout lowers the error with 1,000 images, compared with tuned plain training.",
-    ]
-    assert (
-        f"Not run yet: 1,000 images, {len(missing)} of {len(MAIN.contenders) - 1} contenders; 250 images, 6 of 6"
-        in advice[-1]
-    )
-    whole = main({"dropout": -2.0} | dict.fromkeys(missing, -3.0))
-    assert advised(whole)[1].startswith(advice[1].rstrip("."))
-
-
-@pytest.mark.parametrize(
-    ("shift", "said"),
-    [
-        ({},
-         ("SBA makes no difference larger than 1 point with 1,000 images (SBA", "Plain dropout ", "images: train plainly.")),
-        ({"dropout": -2.0},
-         ("SBA makes no difference", "Plain dropout lowers the error with", "this lowers it most: 1,000 images: dropout")),
-        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowers the error with 1,000 images, makes no", "dropout", "1,000 images: SBA, −3")),
-    ],
-    ids=["none", "dropout", "SBA"],
-)  # fmt: skip
-def test_the_rule_follows_from_the_verdicts(shift, said):
-    records = main(shift)
-    advice = advised(records)
-    assert len(advice) == len(said)
-    for sentence, part in zip(advice, said, strict=True):
-        assert part in sentence
-    assert "Not run yet: 250 images" in advice[-1]
-
-
-def test_no_rule_follows_from_one_contender_alone():
-    missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
-    records = main({}, missing)
-    advice = advised(records)
-    assert advice[0] == f"SBA makes {when.SAME} with 1,000 images, compared with tuned plain training."
-    assert advice[2].startswith(f"More advice has to wait for the rivals. Not run yet: 1,000 images, {len(missing)} of")
 
 
 def test_the_ablation_is_compared_with_plain_training_at_its_own_weight_decay():
@@ -184,7 +113,7 @@ def test_each_change_is_compared_with_sba_at_its_layer_in_a_family_of_that_layer
             # those that have no record count, too
             rank = len(found) - list(shifts).index(what)
             assert found[what].p == pytest.approx(min(1, rank * test.pvalue))
-        assert when.by_verdict(found) == "worse: Gaussian points only; within 1 point: pulled to the label"
+        assert rule.by_verdict(found) == "worse: Gaussian points only; within 1 point: pulled to the label"
 
 
 def test_controls_are_compared_pair_by_pair_at_equal_weight_decay():
@@ -227,29 +156,17 @@ def test_sba_is_compared_with_its_rivals_and_they_with_plain_training_at_their_w
         assert make_run(**contenders.NAMED[name].base, **MAIN.base).weight_decay == small_data.untuned()["weight_decay"]
 
 
-def test_where_sba_stands_beside_a_rival_names_every_measure_once():
-    shifts = {"SBA": -2.0 + 0.1 * np.arange(MAIN.n), "dropout": 0.05 * np.arange(MAIN.n) % 0.1}
-    records = [r for name, shift in shifts.items() for r in runs(name, ERRORS[0] + shift)]
-    errors = when.beside([*TRIALS, *records])
-    swapped = when.family({"dropout": (runs_at(records, "dropout"), runs_at(records, "SBA"))}, MAIN.n, when.ERROR)
-    same = when.family({"dropout": (runs_at(records, "SBA"),) * 2}, MAIN.n, when.ERROR)
-    found = {"a": errors[0], "b": swapped[0], "c": same[0], "d": errors[0], "e": errors[0]}
-    said = "set against dropout directly, SBA is better in a, d and e; worse in b; within 1 point in c"
-    assert when.standing(found) == said
-    better, worse, level = errors[0], swapped[0], same[0]
-    place = "of SBA and dropout, at the regime's weight decay,"
-    neither = f"{place} the error favours neither: take the simpler, dropout;"
-    for measures, told in (
-        ({"error": better, "x": worse}, f"{place} use SBA, whose error is lower"),
-        ({"error": worse, "x": better}, f"{place} use dropout, whose error is lower"),
-        ({"error": level}, f"{neither} no measure tells them apart"),
-        ({"error": level, "x": worse, "y": worse}, f"{neither} dropout has the better x and y"),
-        ({"error": level, "x": worse, "y": better}, f"{neither} SBA has the better y and dropout has the better x"),
-        ({"error": errors[1]}, ""),
-    ):
-        assert when.preferred(measures) == told
-    assert when.standing({"a": errors[1]}) == "of 8 pairs of SBA and label smoothing none have both records"
-
-
-def runs_at(records, name):
-    return when.runs_of(small_data.tested(name, MAIN, small_data.made_in(TRIALS)), MAIN.n, small_data.made_in(records))
+def test_the_other_rivals_are_compared_with_dropout_in_a_family_of_their_own():
+    shifts = {"label smoothing": np.linspace(-2.0, -1.0, MAIN.n), "R-Drop": np.linspace(-0.2, 0.9, MAIN.n) ** 2}
+    records = [*TRIALS, *runs("dropout", ERRORS[0])]
+    for name, shift in shifts.items():
+        records += runs(name, ERRORS[0] + shift)
+    found = when.over_dropout(records)
+    tests = [stats.ttest_1samp(shift, 0) for shift in shifts.values()]
+    assert [c.name for c in found] == list(shifts) and [c.n for c in found] == [MAIN.n] * 2
+    assert [c.found.mean for c in found] == pytest.approx([shift.mean() for shift in shifts.values()])
+    assert [c.p for c in found] == pytest.approx(multipletests([t.pvalue for t in tests], method="holm")[1])
+    direct = when.beside_dropout(records)
+    assert {name: one["error"].found for name, one in direct.items()} == {"SBA": None} | {
+        c.name: c.found for c in found
+    }
