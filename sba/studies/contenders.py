@@ -19,9 +19,9 @@ Added on 2026-11-29 as well, before the first final run of dropout, label smooth
 each of :data:`RIVALS` directly, and each of them with plain training at the regime's weight decay, which is theirs and SBA's, too.
 These are two families of :data:`RIVALS`' size, in each measure, and need no other runs.
 
-Added later that day, when dropout's final runs were known, and before the first final run of label smoothing or R-Drop and the first
-run of the ablation: these two are compared with dropout, the simplest, a family of two; and each change of the ablation with SBA at
-the same layer, a family of that layer, beside plain training. Neither needs other runs.
+Added later that day, when dropout's final runs were known, and before the first final run of label smoothing or R-Drop and the
+first run of the ablation: these two are compared with dropout, the simplest, a family of two; and each change of the ablation with
+SBA at the same layer, a family of that layer, beside plain training. Neither needs other runs.
 """
 
 import math
