@@ -13,7 +13,7 @@ PLAINLY = {"dropout": "plain dropout"}
 def advice(
     found: Mapping[str, list[Comparison]],
     cost: Mapping[str, Mapping[str, float]],
-    direct: Mapping[str, Mapping[str, Comparison]],
+    direct: Mapping[str, Mapping[str, Mapping[str, Comparison]]],
 ) -> list[str]:
     """Derive the decision rule, three sentences.
 
@@ -21,7 +21,8 @@ def advice(
         found: of each condition the comparisons of errors; who lacks a run has no say. Holm's correction counts the others as
             differences of nothing, so what is better or worse stays so when they are run.
         cost: of each condition what a step of a contender takes (:func:`sba.report.when.costs`); what was not timed is left out.
-        direct: of a contender, in each measure, its difference from dropout (:func:`sba.report.when.beside_dropout`).
+        direct: of each condition, of a contender, in each measure, its difference from dropout
+            (:func:`sba.report.when.beside_dropout`).
     """
     over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
     if not over:
@@ -38,7 +39,11 @@ def advice(
         rule = f"{'Of what was run, this lowers it most' if rest else 'Use what lowers it most'}: {lowest}."
     else:
         rule = f"Nothing lowers it with {whole}: train plainly." if whole else "Of what was run nothing lowered it."
-    told = "; ".join(filter(None, (preferred(first, RIVALS[0], measures) for first, measures in direct.items())))
+    chosen = {
+        name: [said for first, measures in own.items() if (said := preferred(first, RIVALS[0], measures))]
+        for name, own in direct.items()
+    }
+    told = "; ".join(f"with {name}, {'; '.join(said)}" for name, said in chosen.items() if said)
     return [
         sentence({"SBA": lambda name: name.startswith("SBA") or name == "earlier"}, over),
         sentence(

@@ -131,11 +131,11 @@ def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comp
     return family(named, MAIN.n, measure)
 
 
-def beside(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+def beside(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
     """Compare SBA with each of :data:`sba.studies.contenders.RIVALS`, which is the name; below zero SBA is better."""
     made = made_in(records)
-    ours, *theirs = (runs_of(tested(name, MAIN, made), MAIN.n, made) for name in ("SBA", *RIVALS))
-    return family({name: (ours, own) for name, own in zip(RIVALS, theirs, strict=True)}, MAIN.n, measure)
+    ours, *theirs = (runs_of(tested(name, condition, made), condition.n, made) for name in ("SBA", *RIVALS))
+    return family({name: (ours, own) for name, own in zip(RIVALS, theirs, strict=True)}, condition.n, measure)
 
 
 def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
@@ -146,11 +146,11 @@ def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparis
     return family(named, MAIN.n, measure)
 
 
-def over_dropout(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+def over_dropout(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
     """Compare the other rivals with dropout, the simplest of them, at the weight decay of all; below zero dropout is worse."""
     made = made_in(records)
-    first, *others = ((name, runs_of(tested(name, MAIN, made), MAIN.n, made)) for name in RIVALS)
-    return family({name: (own, first[1]) for name, own in others}, MAIN.n, measure)
+    first, *others = ((name, runs_of(tested(name, condition, made), condition.n, made)) for name in RIVALS)
+    return family({name: (own, first[1]) for name, own in others}, condition.n, measure)
 
 
 def by_name(comparisons: Iterable[Comparison], name: str) -> Comparison:
@@ -175,8 +175,10 @@ def changes(records: Iterable[Record], where: str, measure: Measure = ERROR) -> 
     return family({what: (own, reference) for what, own in runs.items()}, MECHANISM_N, measure)
 
 
-def beside_dropout(records: Iterable[Record]) -> dict[str, dict[str, Comparison]]:
+def beside_dropout(records: Iterable[Record], condition: Condition = MAIN) -> dict[str, dict[str, Comparison]]:
     """Compare SBA, label smoothing and R-Drop with dropout directly, in every measure (:func:`beside`, :func:`over_dropout`)."""
     records = list(records)
-    ours = {"SBA": {m.name: by_name(beside(records, m), RIVALS[0]) for m in MEASURES}}
-    return ours | {rival: {m.name: by_name(over_dropout(records, m), rival) for m in MEASURES} for rival in RIVALS[1:]}
+    first, *others = RIVALS
+    ours = {m.name: by_name(beside(records, m, condition), first) for m in MEASURES}
+    theirs = {m.name: over_dropout(records, m, condition) for m in MEASURES}
+    return {"SBA": ours} | {rival: {m: by_name(own, rival) for m, own in theirs.items()} for rival in others}

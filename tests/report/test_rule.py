@@ -15,17 +15,19 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     records = main({"dropout": -2.0})
     records += [r for n, e in (("plain", 60.0), ("dropout", 63.0)) for r in runs(n, ERRORS[0] - 50 + e, small)]
     told = f"Plain dropout lowered the error with {MAIN.name}, raised the error with {small.name}; label smoothing and R-Drop made "
-    wanted = "; at the regime's weight decay, of SBA and dropout use dropout, whose error was lower; of label smoothing and dropout"
+    direct = "; ".join(
+        f"of {one} and dropout use dropout, whose error was lower" for one in ("SBA", "label smoothing", "R-Drop")
+    )
     (said,) = [part for part in advised(records) if part.startswith(told)]
-    assert f"compared with tuned plain training{wanted}" in said and said.endswith(
-        "of R-Drop and dropout use dropout, whose error was lower."
+    assert said.endswith(
+        f"compared with tuned plain training; at the regime's weight decay, with {MAIN.name}, {direct}."
     )
 
 
 def advised(records):
     found = {c.name: when.compared(records, c) for c in CONDITIONS}
     costs = {c.name: when.costs(records, c) for c in CONDITIONS}
-    return rule.advice(found, costs, when.beside_dropout(records))
+    return rule.advice(found, costs, {c.name: when.beside_dropout(records, c) for c in CONDITIONS})
 
 
 def test_nothing_is_advised_before_a_contender_has_all_its_runs():
@@ -40,8 +42,9 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
     advice = advised(records)
     assert advice[:2] == [
         "Of SBA not all runs are there.",
-        f"Plain dropout lowered the error with 1,000 images; label smoothing made {when.SAME} with 1,000 images, compared with "
-        "tuned plain training; at the regime's weight decay, of label smoothing and dropout use dropout, whose error was lower.",
+        f"Plain dropout lowered the error with {MAIN.name}; label smoothing made {when.SAME} with {MAIN.name}, compared with tuned "
+        f"plain training; at the regime's weight decay, with {MAIN.name}, of label smoothing and dropout use dropout, whose error "
+        "was lower.",
     ]
     assert (
         f"Not run yet: 1,000 images, {len(missing)} of {len(MAIN.contenders) - 1} contenders; 250 images, 6 of 6"
@@ -116,6 +119,19 @@ def test_only_rivals_with_all_their_runs_are_told_as_long_as_there_is_one():
 
 def runs_at(records, name):
     return when.runs_of(small_data.tested(name, MAIN, small_data.made_in(TRIALS)), MAIN.n, small_data.made_in(records))
+
+
+def test_another_condition_has_families_of_its_own_and_its_own_say():
+    small = CONDITIONS[1]
+    records = main({"SBA": -2.0})
+    records += [
+        r for n, own in (("SBA", 3.0), ("dropout", 0.0)) for r in runs(n, ERRORS[0] + own + 0.1 * ERRORS[1], small)
+    ]
+    assert when.by_name(when.beside(records, when.ERROR, small), "dropout").verdict == when.WORSE
+    assert when.by_name(when.beside(records), "dropout").verdict == when.BETTER
+    said = advised(records)[1]
+    assert f"with {MAIN.name}, of SBA and dropout use SBA, whose error was lower" in said
+    assert said.endswith(f"; with {small.name}, of SBA and dropout use dropout, whose error was lower.")
 
 
 def test_what_is_used_is_told_with_its_cost():
