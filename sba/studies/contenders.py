@@ -21,8 +21,8 @@ These are two families of :data:`RIVALS`' size, in each measure, and need no oth
 
 Added later that day, when dropout's final runs were known, and before the first final run of label smoothing or R-Drop and the
 first run of the ablation: these two are compared with dropout, the simplest, a family of two; and each change of the ablation with
-SBA at the same layer, a family of that layer, beside plain training. SBA against its rivals, and these against dropout, are families
-in every other condition, too. None of this needs other runs.
+SBA at the same layer, a family of that layer, beside plain training. SBA against its rivals, and these against dropout, are
+families in every other condition, too. None of this needs other runs.
 """
 
 import math
