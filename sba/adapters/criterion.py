@@ -100,7 +100,7 @@ class Criterion(Stepping):
 def attach(
     model: nn.Module, method: Method, example: Any, total_steps: int, steps_per_epoch: int | None = None, seed: int = 0
 ) -> Criterion:
-    """Put a method on a model.
+    """Put a method on a model that tells apart two classes or more by a softmax over its logits.
 
     Args:
         model: any module that puts out logits; its parameters are the criterion's.

@@ -182,30 +182,32 @@ def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network
     """Draw the error of every epoch with its interval over seeds: plain training beside each other method of a row of Table 1 that
     has several runs. None if none has two."""
     found = [average(list(runs.values())) for _, runs in of_row(indexed(shared(records)), dataset, network)]
-    several = {one.column: one for one in found if one and one.n > 1}
+    several = [one for one in found if one and one.n > 1]
     if not several:
         return None
-    panels = [name for name in several if name != "erm"] or ["erm"]
+    plain = [one for one in several if one.column == "erm"]
+    panels = [one for one in several if one.column != "erm"] or plain
     lines = -(-len(panels) // 2)
     figure, grid = plt.subplots(lines, 2, figsize=(style.WIDTH, 2.5 * lines), sharex=True, sharey=True, squeeze=False)
-    claims = {name: stated.error for name in panels if (stated := paper.reported(dataset, network, name))}
-    for axes, name in zip(grid.flat, panels, strict=False):
-        curves(axes, [several[part] for part in dict.fromkeys(("erm", name)) if part in several])
-        if name in claims:
-            axes.axhline(claims[name], color=style.colour(name), ls=":", lw=1.2, label="the paper")
+    claims = []
+    for axes, one in zip(grid.flat, panels, strict=False):
+        curves(axes, [*plain, *(own for own in (one,) if own.column != "erm")])
+        if stated := paper.reported(dataset, network, one.column):
+            axes.axhline(stated.error, color=style.colour(one.column), ls=":", lw=1.2, label="the paper")
+            claims.append(stated.error)
         axes.legend(loc="upper right")
-    late = [e.error for one in several.values() for r in one.records for e in r.epochs[-len(r.epochs) // 4 :]]
-    grid[0, 0].set_ylim(np.nanmin([*late, *claims.values()]) - 1, np.nanmax(late) + 8)
+    late = [e.error for one in several for r in one.records for e in r.epochs[-len(r.epochs) // 4 :]]
+    grid[0, 0].set_ylim(np.nanmin([*late, *claims]) - 1, np.nanmax(late) + 8)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     place = f"{title(network)} on {title(dataset)}"
-    said = ", ".join(f"{title(name)} {one}" for name, one in several.items())
+    said = ", ".join(f"{setting_title(one.run)} {one}" for one in several)
     return Drawn(
         figure,
         f"Test error against epoch for full runs of {place}; final errors in per cent: {said}.",
         f"{place}, full regime: mean over seeds after every epoch, with its 95 % interval; a method in each panel, plain training "
         "in all. Bands that overlap are no test: the differences have their own intervals. Grey lines: drops of the learning rate. "
-        f"Records: {named(i for one in several.values() for i in one.ids)}.",
+        f"Records: {named(i for one in several for i in one.ids)}.",
     )
 
 
@@ -213,9 +215,9 @@ def curves(axes: Axes, settings: Sequence[Average]) -> None:
     """Draw the mean error of every epoch of some settings, with its 95 % interval over seeds."""
     for one in settings:
         errors = [(e.epoch, e.error) for r in one.records for e in r.epochs]
-        frame, name = pd.DataFrame(errors, columns=["epoch", "error"]), one.column
-        look = {"color": style.colour(name), "linestyle": style.line(name)["linestyle"], "lw": 1.3}
-        look |= {"label": f"{title(name)} (n={one.n})", "errorbar": student, "err_kws": {"lw": 0}}
+        frame = pd.DataFrame(errors, columns=["epoch", "error"])
+        look = {"color": style.colour(one.column), "linestyle": style.line(one.column)["linestyle"], "lw": 1.3}
+        look |= {"label": f"{setting_title(one.run)} (n={one.n})", "errorbar": student, "err_kws": {"lw": 0}}
         sns.lineplot(frame, x="epoch", y="error", ax=axes, **look)
     for epoch in settings[0].run.milestones:
         axes.axvline(epoch + 0.5, color=style.PALE, zorder=0)

@@ -31,11 +31,18 @@ class Forecast:
         #: place of each run that is left → epochs that it lacks
         self.epochs = {index: runs[index].epochs for index in left}
         self.seconds: dict[tuple, deque[float]] = defaultdict(lambda: deque(maxlen=50))
+        #: places of runs taken up again, whose next epoch may be the rest of one
+        self.resumed: set[int] = set()
 
     def note(self, event: Event) -> None:
         """Take in what happened."""
-        for kind in kinds(self.runs[event.index]) if event.kind == "epoch" else ():
-            self.seconds[kind].append(event.seconds)
+        if event.kind == "started" and event.epoch:
+            self.resumed.add(event.index)
+        elif event.kind == "epoch" and event.index in self.resumed:
+            self.resumed.remove(event.index)
+        elif event.kind == "epoch":
+            for kind in kinds(self.runs[event.index]):
+                self.seconds[kind].append(event.seconds)
         if event.kind in OVER:
             self.epochs.pop(event.index, None)
         # news may come late
@@ -44,7 +51,7 @@ class Forecast:
 
     @property
     def remaining(self) -> float | None:
-        """The seconds that are left, None before the first epoch: the median time of the latest epochs most like a run's."""
+        """The seconds that are left, None before the first whole epoch: the median time of the latest epochs most like a run's."""
         if not self.seconds[()]:
             return None
         of = {i: next(self.seconds[k] for k in kinds(self.runs[i]) if self.seconds[k]) for i in self.epochs}

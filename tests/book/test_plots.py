@@ -108,6 +108,15 @@ def test_a_curve_is_the_mean_over_seeds_in_students_band():
     assert plots.learning_curves(runs(PLAIN, [20.0])) is None
 
 
+def test_two_settings_of_one_column_have_a_panel_each():
+    few, many = (PLAIN | {"cutout": "auto", "views": views} for views in (4, 32))
+    made = [r for p, e in ((PLAIN, [22.0, 23.0]), (many, [21.0, 22.0]), (few, [19.0, 20.0])) for r in runs(p, e)]
+    panels = [axes for axes in plots.learning_curves(made).figure.axes if axes.get_visible()]
+    ends = [[line.get_ydata()[-1] for line in axes.lines if "(n=2)" in line.get_label()] for axes in panels]
+    assert sorted(ends) == [[22.5, 19.5], [22.5, 21.5]]
+    assert len({line.get_label() for axes in panels for line in axes.lines if "(n=2)" in line.get_label()}) == 3
+
+
 def test_a_forest_has_welchs_interval_and_the_papers_claim():
     drawn = plots.methods_forest(evidence())
     (axes,) = drawn.figure.axes

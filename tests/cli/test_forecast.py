@@ -31,9 +31,11 @@ def test_what_is_left_is_epochs_times_their_time_shared_by_the_processes():
         assert forecast.remaining == pytest.approx(expected)
 
 
-def test_a_run_taken_up_again_lacks_only_its_later_epochs():
+def test_a_run_taken_up_again_lacks_only_its_later_epochs_and_its_first_one_may_be_a_rest():
     forecast = Forecast(PLAIN, [0], 1)
-    follow(forecast, 0, 1, 3.0, first=7)
+    follow(forecast, 0, 1, 0.5, first=6)
+    assert forecast.remaining is None
+    forecast.note(Event("epoch", 0, 8, seconds=3.0))
     assert forecast.remaining == pytest.approx(2 * 3.0)
 
 
