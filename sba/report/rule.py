@@ -1,6 +1,6 @@
 """When to use SBA: what the comparisons on little data (:mod:`sba.report.when`) say in words, and the rule that follows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sba.records.schema import Record
 from sba.report.when import BETTER, ERROR, MEASURES, OPEN, SAME, WORSE, Comparison, beside, by_name
@@ -14,6 +14,7 @@ def advice(
     found: Mapping[str, list[Comparison]],
     cost: Mapping[str, Mapping[str, float]],
     direct: Mapping[str, Mapping[str, Mapping[str, Comparison]]],
+    others: Mapping[str, Mapping[str, list[Comparison]]],
 ) -> list[str]:
     """Derive the decision rule, three sentences.
 
@@ -23,6 +24,7 @@ def advice(
         cost: of each condition what a step of a contender takes (:func:`sba.report.when.costs`); what was not timed is left out.
         direct: of each condition, of a contender, in each measure, its difference from dropout
             (:func:`sba.report.when.beside_dropout`).
+        others: of each measure beside the error, of each condition, the comparisons with tuned plain training.
     """
     over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
     if not over:
@@ -51,8 +53,16 @@ def advice(
             over,
             told and f"; at the regime's weight decay, {told}",
         ),
-        rule + (f" Not run yet: {rest}." if rest else ""),
+        rule[:-1] + "".join(f"; {said}" for said in ahead(others)) + "." + (f" Not run yet: {rest}." if rest else ""),
     ]
+
+
+def ahead(others: Mapping[str, Mapping[str, list[Comparison]]]) -> Iterator[str]:
+    """Say in which measures beside the error tuned plain training was better than every contender that has all its runs."""
+    for condition in dict.fromkeys(condition for own in others.values() for condition in own):
+        done = {m: {c.verdict for c in own[condition] if c.n == c.wanted} for m, own in others.items()}
+        if names := [m for m, verdicts in done.items() if verdicts == {WORSE}]:
+            yield f"with {condition}, tuned plain training had the better {listed(names)} than each that was run, so tune it first"
 
 
 def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]], more: str = "") -> str:

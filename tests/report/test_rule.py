@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from little_data import ERRORS, TRIALS, main, runs
+from little_data import ERRORS, TRIALS, main, record, runs
 
 from sba.records.schema import parse
 from sba.report import rule, when
@@ -27,7 +27,8 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
 def advised(records):
     found = {c.name: when.compared(records, c) for c in CONDITIONS}
     costs = {c.name: when.costs(records, c) for c in CONDITIONS}
-    return rule.advice(found, costs, {c.name: when.beside_dropout(records, c) for c in CONDITIONS})
+    others = {m.name: {c.name: when.compared(records, c, m) for c in CONDITIONS} for m in when.MEASURES[1:]}
+    return rule.advice(found, costs, {c.name: when.beside_dropout(records, c) for c in CONDITIONS}, others)
 
 
 def test_nothing_is_advised_before_a_contender_has_all_its_runs():
@@ -132,6 +133,20 @@ def test_another_condition_has_families_of_its_own_and_its_own_say():
     said = advised(records)[1]
     assert f"with {MAIN.name}, of SBA and dropout use SBA, whose error was lower" in said
     assert said.endswith(f"; with {small.name}, of SBA and dropout use dropout, whose error was lower.")
+
+
+def test_where_plain_training_is_ahead_of_all_in_another_measure_it_is_said():
+    def told(**above):
+        records = list(TRIALS)
+        for number, name in enumerate(("plain", "SBA", "dropout")):
+            at, likely = (
+                small_data.tested(name, MAIN, small_data.made_in(TRIALS)),
+                0.1 * ERRORS[number] + above.get(name, 0.0),
+            )
+            records += [record(at, s, float(ERRORS[0][s]), nll=float(likely[s])) for s in range(MAIN.n)]
+        return "tuned plain training had the better negative log-likelihood than each" in advised(records)[-1]
+
+    assert told(SBA=0.5, dropout=0.6) and not told(SBA=0.5) and not told() and not told(SBA=-0.5, dropout=-0.5)
 
 
 def test_what_is_used_is_told_with_its_cost():
