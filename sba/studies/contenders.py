@@ -148,8 +148,9 @@ def parameters(contender: Contender, number: int, condition: Condition) -> dict[
 
 
 MECHANISM_LAYERS = {"last layer": ("flatten",), "conv2": ("conv2",)}
+"""Where the ablation is done: name and layers."""
 MECHANISM = AT_MAPS | {"eta": 1.0}
-"""The reference: both kinds of points, Kullback–Leibler divergence from the detached prediction of the raw point, λ(t) a coin."""
+"""Its reference: both kinds of points, Kullback–Leibler divergence from the detached prediction of the raw point, λ(t) a coin."""
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "SBA": {},
     "Gaussian points only": {"gaussian_share": 1.0},
