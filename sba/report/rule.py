@@ -120,20 +120,22 @@ def preferred(first: str, second: str, found: Mapping[str, Comparison]) -> str:
 
 
 def standings(records: Iterable[Record]) -> str:
-    """Say where SBA stands beside each rival that has all its runs, or, as long as none has, how many there are of each."""
+    """Say in which measures SBA is better than each rival that has all its runs, and in which it is not; as long as none has, how
+    many there are of each."""
     records = list(records)
     every = {measure.name: beside(records, measure) for measure in MEASURES}
     found = {rival: {name: by_name(own, rival) for name, own in every.items()} for rival in RIVALS}
-    whole = {rival: own for rival, own in found.items() if own[ERROR.name].n == own[ERROR.name].wanted}
-    return "; ".join(standing(rival, own) for rival, own in (whole or found).items())
-
-
-def standing(rival: str, found: Mapping[str, Comparison]) -> str:
-    """Say in which measures SBA is better than a rival, and in which it is not, from a comparison in each measure."""
-    n, wanted = next((one.n, one.wanted) for one in found.values())
-    if n < wanted:
-        return f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
-    return f"set against {rival} directly, SBA is {by_verdict(found, ' in')}"
+    alike: dict[str, list[str]] = {}
+    for rival, own in found.items():
+        if own[ERROR.name].n == own[ERROR.name].wanted:
+            alike.setdefault(by_verdict(own, " in"), []).append(rival)
+    if alike:
+        return "; ".join(f"set against {listed(names)} directly, SBA is {said}" for said, names in alike.items())
+    counts = {rival: (own[ERROR.name].n, own[ERROR.name].wanted) for rival, own in found.items()}
+    return "; ".join(
+        f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
+        for rival, (n, wanted) in counts.items()
+    )
 
 
 def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:

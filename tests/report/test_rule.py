@@ -92,9 +92,7 @@ def test_where_sba_stands_beside_a_rival_names_every_measure_once():
     swapped = when.family({"dropout": (runs_at(records, "dropout"), runs_at(records, "SBA"))}, MAIN.n, when.ERROR)
     same = when.family({"dropout": (runs_at(records, "SBA"),) * 2}, MAIN.n, when.ERROR)
     found = {"a": errors[0], "b": swapped[0], "c": same[0], "d": errors[0], "e": errors[0]}
-    said = "set against dropout directly, SBA is better in a, d and e; worse in b; within 1 point in c"
-    assert rule.standing("dropout", found) == said
-    assert rule.standing("it", {"a": errors[1]}) == "of 8 pairs of SBA and it none have both records"
+    assert rule.by_verdict(found, " in") == "better in a, d and e; worse in b; within 1 point in c"
     better, worse, level = errors[0], swapped[0], same[0]
     neither = "of SBA and it the error favours neither, so take the simpler, it"
     for measures, told in (
