@@ -192,7 +192,9 @@ def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network
     claims = []
     for axes, one in zip(grid.flat, panels, strict=False):
         curves(axes, [*plain, *(own for own in (one,) if own.column != "erm")])
-        if stated := paper.reported(dataset, network, one.column):
+        stated = paper.reported(dataset, network, one.column)
+        # the paper's number is that of its own M
+        if stated and (one.run.views == 1 or one.run.views == stated.folds):
             axes.axhline(stated.error, color=style.colour(one.column), ls=":", lw=1.2, label="the paper")
             claims.append(stated.error)
         axes.legend(loc="upper right")

@@ -36,8 +36,8 @@ class Forecast:
 
     def note(self, event: Event) -> None:
         """Take in what happened."""
-        if event.kind == "started" and event.epoch:
-            self.resumed.add(event.index)
+        if event.kind == "started":
+            (self.resumed.add if event.resumed else self.resumed.discard)(event.index)
         elif event.kind == "epoch" and event.index in self.resumed:
             self.resumed.remove(event.index)
         elif event.kind == "epoch":

@@ -44,13 +44,15 @@ ASKED = (
 """Name, claim, what is compared, and the labels of the two settings in the study of ablations; "" is its reference."""
 NO_CLAIM = "not compared"
 """What the paper says of what it does not mention."""
-TOGETHER = ("all together, tuned", "SBA lowers the test error")
-"""Of SBA in the study of little data: the part's name, and what the paper says."""
+TUNED_ROWS = {"SBA": ("all together, tuned", "SBA lowers the test error")} | {
+    rival: (f"{rule.PLAINLY.get(rival, rival)}, tuned", NO_CLAIM) for rival in RIVALS
+}
+"""Contenders of the study of little data that are compared with tuned plain training: the part's name, and what the paper says."""
 EQUAL = ("all together, equal weight decay", "SBA lowers the test error")
 """Likewise of SBA and plain training at equal weight decay."""
 RIVAL = ("{}, equal weight decay", NO_CLAIM)
 """Likewise of a rival and plain training."""
-BESIDE = ("all together minus {}, both tuned", NO_CLAIM)
+BESIDE = ("all together minus {}, equal weight decay", NO_CLAIM)
 """Likewise of SBA and a rival, set against each other directly."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
@@ -117,22 +119,26 @@ def lines(records: Iterable[Record]) -> list[Line]:
 
 def little_data(records: Iterable[Record]) -> list[Line]:
     """Write what SBA changes on little data once all runs are there: as tuned, and, if plain training was tuned to another weight
-    decay, at equal ones; then what each rival changes there, and SBA minus each. Verdicts are that study's own."""
+    decay, at equal ones; likewise its rivals, and SBA minus each. Verdicts are that study's own."""
     records = list(records)
     made = made_in(records)
     where, found = f"{MAIN.name} of CIFAR-10", []
-    one, other = (when.by_name(when.compared(records, MAIN, m), "SBA") for m in (when.ERROR, when.NLL))
-    decays = [make_run(**at).weight_decay for n in (TUNED.name, "SBA") if (at := tested(n, MAIN, made))]
-    # a difference in likelihood would be that of the weight decay
-    alike = decays[:1] == decays[1:]
-    more = "" if alike else f", whose weight decay is {' and not '.join(f'{decay:g}' for decay in decays)}"
-    found.append((TOGETHER, one, f"against tuned plain training, {where}{more}", other.found if alike else None))
+    errors, losses = (when.compared(records, MAIN, m) for m in (when.ERROR, when.NLL))
+    for name, about in TUNED_ROWS.items():
+        decays = [make_run(**at).weight_decay for n in (TUNED.name, name) if (at := tested(n, MAIN, made))]
+        # a difference in likelihood would be that of the weight decay
+        alike = decays[:1] == decays[1:]
+        more = "" if alike else f", whose weight decay is {' and not '.join(f'{decay:g}' for decay in decays)}"
+        loss = when.by_name(losses, name).found if alike else None
+        found.append((about, when.by_name(errors, name), f"against tuned plain training, {where}{more}", loss))
     equal, likelihoods = (when.controlled(records, m) for m in (when.ERROR, when.NLL))
+    # at one weight decay for all these, and those of rivals, would be tuned rows again
     for one, other in zip(equal, likelihoods, strict=True) if len(equal) > 1 else []:
         found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
     families = [
         (about, against, compare(records), compare(records, when.NLL))
         for about, against, compare in ((RIVAL, "plain training", when.rivals), (BESIDE, "", when.beside))
+        if len(equal) > 1 or about is BESIDE
     ]
     for rival in RIVALS:
         called = rule.PLAINLY.get(rival, rival)

@@ -1,145 +1,208 @@
 """When to use SBA: what the comparisons on little data (:mod:`sba.report.when`) say in words, and the rule that follows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from sba.records.inference import LEVEL
+from sba.records.names import signed
 from sba.records.schema import Record
-from sba.report.when import BETTER, ERROR, MEASURES, OPEN, SAME, WORSE, Comparison, beside, by_name
-from sba.studies.contenders import MARGIN, RIVALS
+from sba.report.when import (
+    BETTER,
+    ERROR,
+    MEASURES,
+    OPEN,
+    SAME,
+    WORSE,
+    Comparison,
+    beside,
+    beside_dropout,
+    by_name,
+    compared,
+    controlled,
+    costs,
+)
+from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, PLAIN, RIVALS
+from sba.studies.small_data import made_in, tested, untuned
+from sba.training.run import make_run
 
 PLAINLY = {"dropout": "plain dropout"}
 """Contenders that sentences call by another name than tables, since SBA has dropout, too."""
+DIALS = "at the dials that the error chose"
+"""What a likelihood or a calibration depends on, which were not tuned for."""
 
 
-def advice(
-    found: Mapping[str, list[Comparison]],
-    cost: Mapping[str, Mapping[str, float]],
-    direct: Mapping[str, Mapping[str, Mapping[str, Comparison]]],
-    others: Mapping[str, Mapping[str, list[Comparison]]],
-) -> list[str]:
-    """Derive the decision rule, three sentences.
+def advice(records: Iterable[Record]) -> list[str]:
+    """Derive the decision rule, three paragraphs: SBA, its rivals, and what was best.
 
-    Args:
-        found: of each condition the comparisons of errors; who lacks a run has no say. Holm's correction counts the others as
-            differences of nothing, so what is better or worse stays so when they are run.
-        cost: of each condition what a step of a contender takes (:func:`sba.report.when.costs`); what was not timed is left out.
-        direct: of each condition, of a contender, in each measure, its difference from dropout
-            (:func:`sba.report.when.beside_dropout`).
-        others: of each measure beside the error, of each condition, the comparisons with tuned plain training.
+    Who lacks a run in a condition has no say there. Holm's correction counts it as a difference of nothing, so what is better or
+    worse stays so when it is run.
     """
-    over = {name: done for name, own in found.items() if (done := [c for c in own if c.n == c.wanted])}
+    records = list(records)
+    found = {c.name: compared(records, c) for c in CONDITIONS}
+    over = {name: done for name, own in found.items() if (done := [c for c in own if whole(c)])}
     if not over:
         return ["As long as no contender has all its runs in a condition, nothing is advised."]
-    left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
-    better = {name: [c for c in own if c.verdict == BETTER] for name, own in over.items()}
-    best = {name: min(own, key=lambda c: float(c.found.mean)) for name, own in better.items() if own and own[0].found}  # type: ignore[union-attr]
-    lowest = "; ".join(
-        f"{name}: {c.name}, {c.found} points{taking(cost.get(name, {}).get(c.name))}" for name, c in best.items()
-    )
-    whole = "; ".join(name for name, n in left.items() if not n)
-    rest = "; ".join(f"{name}, {n} of {len(found[name])} contenders" for name, n in left.items() if n)
-    if lowest:
-        rule = f"{'Of what was run, this lowers it most' if rest else 'Use what lowers it most'}: {lowest}."
-    else:
-        rule = f"Nothing lowers it with {whole}: train plainly." if whole else "Of what was run nothing lowered it."
-    chosen = {
-        name: [said for first, measures in own.items() if (said := preferred(first, RIVALS[0], measures))]
-        for name, own in direct.items()
-    }
-    told = "; ".join(f"with {name}, {'; '.join(said)}" for name, said in chosen.items() if said)
+    rivals = sentence({PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}, over)
+    for condition in CONDITIONS:
+        direct = beside_dropout(records, condition)
+        if told := [preferred(first, RIVALS[0], own) for first, own in direct.items() if whole(own[ERROR.name])]:
+            decay = make_run(**untuned()).weight_decay
+            rivals += (
+                f" Set against each other with {condition.name}, all at weight decay {decay:g}: {'; '.join(told)}."
+            )
     return [
         sentence({"SBA": lambda name: name.startswith("SBA") or name == "earlier"}, over),
-        sentence(
-            {PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS},
-            over,
-            told and f"; at the regime's weight decay, {told}",
-        ),
-        rule[:-1] + "".join(f"; {said}" for said in ahead(others)) + "." + (f" Not run yet: {rest}." if rest else ""),
+        rivals,
+        " ".join(filter(None, (lowest(records, over), decayed(records), missing(found, over)))),
     ]
 
 
-def ahead(others: Mapping[str, Mapping[str, list[Comparison]]]) -> Iterator[str]:
-    """Say in which measures beside the error tuned plain training was better than every contender that has all its runs."""
-    for condition in dict.fromkeys(condition for own in others.values() for condition in own):
-        done = {m: {c.verdict for c in own[condition] if c.n == c.wanted} for m, own in others.items()}
-        if names := [m for m, verdicts in done.items() if verdicts == {WORSE}]:
-            yield f"with {condition}, tuned plain training had the better {listed(names)} than each that was run, so tune it first"
+def whole(one: Comparison) -> bool:
+    """Whether a comparison has all pairs that the design asks for."""
+    return one.n == one.wanted
 
 
-def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]], more: str = "") -> str:
-    """Say in which conditions kinds of contenders lowered the error, and what they did in the others; ``more`` ends the sentence.
+def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
+    """Say in which conditions kinds of contenders lowered the error, and what they did in the others.
 
     Args:
         whose: of each kind, by its name, which contenders belong to it.
         over: of each condition the comparisons with plain training that have all their runs.
     """
-    told = {
-        BETTER: "lowered the error with",
-        SAME: f"made {SAME} with",
-        WORSE: "raised the error with",
-        OPEN: "showed no gain with",
-    }
     alike: dict[str, list[str]] = {}
     for who, belongs in whose.items():
-        own = {words: places(who, belongs, over, verdict) for verdict, words in told.items()}
-        if did := ", ".join(f"{words} {where}" for words, where in own.items() if where):
+        own: dict[str, list[str]] = {}
+        for condition, done in over.items():
+            for verdict, names in grouped((c for c in done if belongs(c.name)), outcome).items():
+                # who goes by its own name needs no list
+                list_of = "" if len(names) == 1 and names[0] in who else f" ({', '.join(names)})"
+                own.setdefault(verdict, []).append(f"{condition}{list_of}")
+        if did := ", ".join(f"{words} with {listed(where)}" for words, where in own.items()):
             alike.setdefault(did, []).append(who)
-    if not alike:
+    told = {who for names in alike.values() for who in names}
+    if not told:
         return f"Of {listed(list(whose))} not all runs are there."
     said = "; ".join(f"{listed(names)} {did}" for did, names in alike.items())
-    return f"{said[0].upper()}{said[1:]}, compared with tuned plain training{more}."
+    rest = [who for who in whose if who not in told]
+    more = f" Of {listed(rest)} not all runs are there." if rest else ""
+    return f"{said[0].upper()}{said[1:]}, compared with tuned plain training.{more}"
 
 
-def places(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comparison]], verdict: str) -> str:
-    """List the conditions in which a kind of contender has a verdict, and which of them has it."""
-    own = {name: [c.name for c in done if belongs(c.name) and c.verdict == verdict] for name, done in over.items()}
-    # who goes by its own name needs no list
-    whose = {condition: "" if len(n) == 1 and n[0] in who else f" ({'; '.join(n)})" for condition, n in own.items()}
-    return "; ".join(f"{condition}{whose[condition]}" for condition, names in own.items() if names)
+def grouped(found: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[str]]:
+    """Group names of comparisons."""
+    groups: dict[str, list[str]] = {}
+    for one in found:
+        groups.setdefault(key(one), []).append(one.name)
+    return groups
 
 
-def taking(cost: float | None) -> str:
-    """Write what a step costs, in plain ones; "" if it was not timed."""
-    return "" if cost is None else f" at {cost:.2f} times the time of a plain step"
+def outcome(one: Comparison) -> str:
+    """Say what a contender did to the error, and whether that is small for sure."""
+    small = f" by less than {MARGIN:g} point" if one.equivalent <= LEVEL else ""
+    told = {
+        BETTER: f"lowered the error{small}",
+        WORSE: f"raised the error{small}",
+        SAME: f"made {SAME}",
+        OPEN: "left the error undecided",
+    }
+    return told[one.verdict]
 
 
 def preferred(first: str, second: str, found: Mapping[str, Comparison]) -> str:
-    """Say which of two contenders their difference, first minus second, speaks for; "" before all pairs have records.
+    """Say which of two contenders their difference, first minus second, speaks for, from a comparison in each measure.
 
-    The error decides, and where it does not, the second is taken, which is the simpler; the other measures are told.
+    All pairs have to be there. The error decides. Where it is equivalent the second is taken, which is the simpler; the other
+    measures are told.
     """
-    n, wanted = next((one.n, one.wanted) for one in found.values())
-    if n < wanted:
+    one = found[ERROR.name]
+    small = f", less than {MARGIN:g} point either way" if one.equivalent <= LEVEL else ""
+    advised = {
+        BETTER: f"use {first}",
+        WORSE: f"use {second}",
+        SAME: f"take the simpler, {second}",
+        OPEN: "nothing is decided",
+    }
+    ours, theirs = ([name for name, own in found.items() if own.verdict == verdict] for verdict in (BETTER, WORSE))
+    rest = [
+        f"the better {listed(names)} with {who}"
+        for who, own in ((first, ours), (second, theirs))
+        if (names := [name for name in own if name != ERROR.name])
+    ]
+    more = f" ({DIALS}, {' and '.join(rest)})" if rest else ""
+    return f"{first} minus {second} is {amount(one)} points of error{small}: {advised[one.verdict]}{more}"
+
+
+def amount(one: Comparison, digits: int = 2) -> str:
+    """Write a difference and half of its interval; "" for none."""
+    return f"{signed(float(one.found.mean), digits)} ± {one.found.half:.{digits}f}" if one.found else ""
+
+
+def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> str:
+    """Say what lowered the error most in each condition, and at what cost."""
+    records = list(records)
+    best = []
+    for condition in CONDITIONS:
+        if better := [c for c in over.get(condition.name, ()) if c.verdict == BETTER and c.found]:
+            one = min(better, key=lambda c: float(c.found.mean))  # type: ignore[union-attr]
+            cost = costs(records, condition).get(one.name)
+            takes = "" if cost is None else f" at {cost:.2f} times the time of a plain step"
+            best.append(f"with {condition.name} {one.name}, {one.found} points{takes}")
+    if best:
+        return f"Of what was run, this lowered the error most, though it is not tested against the next: {'; '.join(best)}."
+    if all(c.verdict in (SAME, WORSE) for own in over.values() for c in own):
+        return f"Nothing that was run lowered the error by more than {MARGIN:g} point."
+    return "Nothing that was run was shown to lower the error."
+
+
+def decayed(records: Iterable[Record]) -> str:
+    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own."""
+    records = list(records)
+    chosen, own = tested(PLAIN.name, MAIN, made_in(records)), make_run(**untuned()).weight_decay
+    decay = make_run(**chosen).weight_decay if chosen else own
+    if decay == own:
         return ""
-    primary = found[ERROR.name].verdict
-    if primary in (BETTER, WORSE):
-        return f"of {first} and {second} use {first if primary == BETTER else second}, whose error was lower"
-    ours, theirs = ([name for name, one in found.items() if one.verdict == verdict] for verdict in (BETTER, WORSE))
-    told = [f"{who} had the better {listed(names)}" for who, names in ((first, ours), (second, theirs)) if names]
-    told = told or ["no measure tells them apart"]
-    return f"of {first} and {second} the error favours neither, so take the simpler, {second} ({' and '.join(told)})"
+    alike: dict[str, list[str]] = {}
+    further = []
+    for measure in MEASURES[1:]:
+        worse = [c.name for c in compared(records, MAIN, measure) if c.verdict == WORSE]
+        if worse:
+            alike.setdefault(listed(worse), []).append(measure.name)
+            equal = [c for c in controlled(records, measure) if c.name == f"{decay:g}"]
+            further += [f"{measure.name} {amount(c)} {measure.unit}" for c in equal if c.verdict == BETTER]
+    if not alike:
+        return ""
+    said = "; ".join(f"better {listed(measures)} than {names}" for names, measures in alike.items())
+    more = f"; SBA at {decay:g} had better ones still ({listed(further)})" if further else ""
+    place = f"with {MAIN.name} plain training at {decay:g}, which it chose,"
+    return f"Tune the weight decay first: {place} had {said} at {own:g}{more}."
+
+
+def missing(found: Mapping[str, list[Comparison]], over: Mapping[str, list[Comparison]]) -> str:
+    """Say how many contenders lack runs in each condition."""
+    left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
+    some = [f"{n} of {len(found[name])} contenders with {name}" for name, n in left.items() if n and name in over]
+    none = listed([name for name in found if name not in over])
+    rest = listed([*some, *([f"all with {none}"] if none else [])])
+    return f"Not run yet: {rest}." if rest else ""
 
 
 def standings(records: Iterable[Record]) -> str:
-    """Say in which measures SBA is better than each rival that has all its runs, and in which it is not; as long as none has, how
-    many there are of each."""
+    """Say in which measures SBA is better than each rival that has all its runs, and in which it is not, and how many pairs others
+    have."""
     records = list(records)
     every = {measure.name: beside(records, measure) for measure in MEASURES}
     found = {rival: {name: by_name(own, rival) for name, own in every.items()} for rival in RIVALS}
     alike: dict[str, list[str]] = {}
     for rival, own in found.items():
-        if own[ERROR.name].n == own[ERROR.name].wanted:
+        if whole(own[ERROR.name]):
             alike.setdefault(by_verdict(own, " in"), []).append(rival)
-    if alike:
-        return "; ".join(f"set against {listed(names)} directly, SBA is {said}" for said, names in alike.items())
-    counts = {rival: (own[ERROR.name].n, own[ERROR.name].wanted) for rival, own in found.items()}
-    return "; ".join(
-        f"of {wanted} pairs of SBA and {rival} {n or 'none'} {'has' if n == 1 else 'have'} both records"
-        for rival, (n, wanted) in counts.items()
-    )
+    said = [f"set against {listed(names)} directly, {DIALS}, SBA is {words}" for words, names in alike.items()]
+    rest = {rival: own[ERROR.name] for rival, own in found.items() if not whole(own[ERROR.name])}
+    counts = [f"{rival} has {c.n} of {c.wanted} pairs with SBA" for rival, c in rest.items()]
+    return "; ".join([*said, *counts])
 
 
 def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:
-    """Write the names of comparisons after their verdicts."""
+    """Write the names of comparisons after their verdicts; those that lack runs are left out."""
     told = {BETTER: "better", WORSE: "worse", SAME: f"within {MARGIN:g} point", OPEN: "not told apart"}
     names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
     return "; ".join(f"{words}{joined} {listed(own)}" for words, own in names.items() if own)
@@ -147,4 +210,4 @@ def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:
 
 def listed(words: Sequence[str]) -> str:
     """Write words as a list: one, two and three."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""

@@ -1,4 +1,5 @@
-"""The design of the study of little data: who is compared, on what, how often. All of it was written down before the first run.
+"""The design of the study of little data: who is compared, on what, how often. Grids, numbers of seeds and the families against
+plain training were written down before the first run; what was added later is told below, with what was known then.
 
 Every contender has four configurations. Each is trained on :data:`TUNED` images at two seeds and evaluated on :data:`HOLDOUT`
 other training images; the lowest mean error chooses. What is chosen is trained at fresh seeds, each of which draws a subset of its
@@ -19,10 +20,11 @@ Added on 2026-11-29 as well, before the first final run of dropout, label smooth
 each of :data:`RIVALS` directly, and each of them with plain training at the regime's weight decay, which is theirs and SBA's, too.
 These are two families of :data:`RIVALS`' size, in each measure, and need no other runs.
 
-Added later that day, when dropout's final runs were known, and before the first final run of label smoothing or R-Drop and the
-first run of the ablation: these two are compared with dropout, the simplest, a family of two; and each change of the ablation with
-SBA at the same layer, a family of that layer, beside plain training. SBA against its rivals, and these against dropout, are
-families in every other condition, too. None of this needs other runs.
+Added later that day, when dropout's final runs and half of R-Drop's trials were known, and before the first final run of label
+smoothing or R-Drop and the first run of the ablation: these two are compared with dropout, the simplest, a family of two; and each
+change of the ablation, and the two other methods at the last layer, with SBA at the same layer, a family of that layer, beside
+plain training. SBA against its rivals, and these against dropout, are families in every other condition, too. None of this needs
+other runs.
 """
 
 import math

@@ -35,6 +35,7 @@ class Event:
     text: str = ""  #: what to say about it; for "started" and "epoch", the node of a cluster
     record: str = ""  #: identifier of the record, for "found", "done" and "diverged"
     seconds: float = 0.0  #: that an epoch took, evaluation included
+    resumed: bool = False  #: of "started": whether the run goes on from a checkpoint, maybe in the middle of an epoch
 
 
 Say = Callable[[Event], None]
@@ -86,7 +87,7 @@ class Job:
             check_vote(training)
         done, since = len(training.history), time.monotonic()
         event = Event("started", self.index, done)
-        say(event)
+        say(replace(event, resumed=training.step > 0))
         try:
             for epoch in training:
                 if epoch.epoch > done:

@@ -114,6 +114,10 @@ def test_two_settings_of_one_column_have_a_panel_each():
     panels = [axes for axes in plots.learning_curves(made).figure.axes if axes.get_visible()]
     ends = [[line.get_ydata()[-1] for line in axes.lines if "(n=2)" in line.get_label()] for axes in panels]
     assert sorted(ends) == [[22.5, 19.5], [22.5, 21.5]]
+    papers = {
+        ends[i][1] for i, axes in enumerate(panels) if any(line.get_label() == "the paper" for line in axes.lines)
+    }
+    assert papers == {21.5}, "the paper has 32 views"
     assert len({line.get_label() for axes in panels for line in axes.lines if "(n=2)" in line.get_label()}) == 3
 
 

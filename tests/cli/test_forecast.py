@@ -11,7 +11,7 @@ OTHER = make_run("moons", epochs=100)
 
 
 def follow(forecast, cell, epochs, seconds, first=0):
-    forecast.note(Event("started", cell, first))
+    forecast.note(Event("started", cell, first, resumed=first > 0))
     for i in range(1, epochs + 1):
         forecast.note(Event("epoch", cell, first + i, seconds=seconds))
 
@@ -37,6 +37,17 @@ def test_a_run_taken_up_again_lacks_only_its_later_epochs_and_its_first_one_may_
     assert forecast.remaining is None
     forecast.note(Event("epoch", 0, 8, seconds=3.0))
     assert forecast.remaining == pytest.approx(2 * 3.0)
+
+
+def test_the_rest_of_a_first_epoch_is_none_either_and_a_run_that_begins_anew_has_whole_ones():
+    forecast = Forecast(PLAIN, [0], 1)
+    forecast.note(Event("started", 0, 0, resumed=True))
+    forecast.note(Event("epoch", 0, 1, seconds=0.5))
+    assert forecast.remaining is None
+    forecast.note(Event("started", 0, 1, resumed=True))
+    forecast.note(Event("started", 0, 0))
+    forecast.note(Event("epoch", 0, 1, seconds=3.0))
+    assert forecast.remaining == pytest.approx(9 * 3.0)
 
 
 def test_the_most_alike_epochs_count():

@@ -66,21 +66,41 @@ def test_little_data_has_its_rows_once_all_runs_are_there():
     told = {one.name: one for one in lines(main(shifts, missing=("label smoothing",)))}
     verdicts = {
         "all together, tuned": FAILS,
-        "plain dropout, equal weight decay": "better",
-        "all together minus plain dropout, both tuned": "worse",
-        "R-Drop, equal weight decay": "worse",
-        "all together minus R-Drop, both tuned": "better",
+        "plain dropout, tuned": "better",
+        "R-Drop, tuned": "worse",
+        "all together minus plain dropout, equal weight decay": "worse",
+        "all together minus R-Drop, equal weight decay": "better",
     }
     assert {name: one.verdict for name, one in told.items()} == verdicts and list(told) == list(verdicts)
     assert {one.runs for one in told.values()} == {"n = 8"}
     assert [name for name, one in told.items() if one.claim == "not compared"] == list(verdicts)[1:]
     places = {name: number for number, name in enumerate(MAIN.contenders)}
-    direct = told["all together minus plain dropout, both tuned"]
+    direct = told["all together minus plain dropout, equal weight decay"]
     assert direct.measured[0] == "against plain dropout, both at weight decay 0.0005, 1,000 images of CIFAR-10"
     assert direct.measured[1].startswith(f"+{4 + np.mean(ERRORS[places['SBA']] - ERRORS[places['dropout']]):.2f} ± ")
     alone = lines(main({"dropout": -2.0}, missing=("SBA", "R-Drop", "label smoothing")))
-    assert [one.name for one in alone] == list(told)[1:2]
+    assert [one.name for one in alone] == ["plain dropout, tuned"]
     assert "points" in told["all together, tuned"].measured[1] and "nats" in told["all together, tuned"].measured[2]
+
+
+def test_rivals_stand_beside_plain_training_tuned_and_at_their_own_weight_decay():
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    trials = [*(of_little_data(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
+    made = small_data.made_in(trials)
+    # error and likelihood of each setting, so that no two differences are alike
+    levels = {"tuned": (50.0, 2.0), "untuned": (55.0, 3.0), "SBA": (52.0, 2.6), "R-Drop": (48.0, 2.9)}
+    settings = {name: small_data.tested(name, MAIN, made) for name in ("SBA", "R-Drop")}
+    settings |= {"tuned": small_data.tested("plain", MAIN, made), "untuned": small_data.untuned()}
+    for number, (name, (error, nll)) in enumerate(levels.items()):
+        own = [(error + 0.1 * (s % 3), nll + 0.001 * number * (s - 3.5)) for s in range(MAIN.n)]
+        trials += [of_little_data(settings[name], s, *one) for s, one in enumerate(own)]
+    told = {one.name: [text.split(" ± ")[0] for text in one.measured[1:]] for one in lines(trials)}
+    wanted = {
+        "R-Drop, tuned": ["−2.00"],
+        "R-Drop, equal weight decay": ["−7.00", "−0.100"],
+        "all together minus R-Drop, equal weight decay": ["+4.00", "−0.300"],
+    }
+    assert {name: told[name] for name in wanted} == wanted
 
 
 def test_where_weight_decays_differ_the_row_says_so_and_another_has_equal_ones():

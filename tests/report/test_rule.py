@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from little_data import ERRORS, TRIALS, main, record, runs
 
+from sba.records.names import signed
 from sba.records.schema import parse
 from sba.report import rule, when
 from sba.studies import contenders, small_data
@@ -14,106 +15,132 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     small = CONDITIONS[1]
     records = main({"dropout": -2.0})
     records += [r for n, e in (("plain", 60.0), ("dropout", 63.0)) for r in runs(n, ERRORS[0] - 50 + e, small)]
-    told = f"Plain dropout lowered the error with {MAIN.name}, raised the error with {small.name}; label smoothing and R-Drop made "
-    direct = "; ".join(
-        f"of {one} and dropout use dropout, whose error was lower" for one in ("SBA", "label smoothing", "R-Drop")
+    told = (
+        f"Plain dropout lowered the error with {MAIN.name}, raised the error with {small.name}; label smoothing and R-Drop made "
+        f"{when.SAME} with {MAIN.name}, compared with tuned plain training. Set against each other with {MAIN.name}, all at weight "
+        "decay 0.0005: SBA minus dropout is +"
     )
-    (said,) = [part for part in advised(records) if part.startswith(told)]
-    assert said.endswith(
-        f"compared with tuned plain training; at the regime's weight decay, with {MAIN.name}, {direct}."
-    )
-
-
-def advised(records):
-    found = {c.name: when.compared(records, c) for c in CONDITIONS}
-    costs = {c.name: when.costs(records, c) for c in CONDITIONS}
-    others = {m.name: {c.name: when.compared(records, c, m) for c in CONDITIONS} for m in when.MEASURES[1:]}
-    return rule.advice(found, costs, {c.name: when.beside_dropout(records, c) for c in CONDITIONS}, others)
+    (said,) = [part for part in rule.advice(records) if part.startswith(told)]
+    assert said.count("points of error: use dropout") == 3
 
 
 def test_nothing_is_advised_before_a_contender_has_all_its_runs():
-    records = [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]
-    assert advised(records) == ["As long as no contender has all its runs in a condition, nothing is advised."]
+    nothing = ["As long as no contender has all its runs in a condition, nothing is advised."]
+    for records in ([], TRIALS, [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]):
+        assert rule.advice(records) == nothing
 
 
-def test_who_has_all_runs_has_a_say_and_who_has_not_is_open():
-    """What it says stays when the others are run, however they end."""
+def test_who_has_all_runs_has_a_say_and_who_has_not_is_named():
     missing = [n for n in MAIN.contenders if n not in ("plain", "dropout", "label smoothing")]
-    records = main({"dropout": -2.0}, missing)
-    advice = advised(records)
-    assert advice[:2] == [
-        "Of SBA not all runs are there.",
-        f"Plain dropout lowered the error with {MAIN.name}; label smoothing made {when.SAME} with {MAIN.name}, compared with tuned "
-        f"plain training; at the regime's weight decay, with {MAIN.name}, of label smoothing and dropout use dropout, whose error "
-        "was lower.",
-    ]
-    assert (
-        f"Not run yet: 1,000 images, {len(missing)} of {len(MAIN.contenders) - 1} contenders; 250 images, 6 of 6"
-        in advice[-1]
+    advice = rule.advice(main({"dropout": -2.0}, missing))
+    assert advice[0] == "Of SBA not all runs are there."
+    said = f"Plain dropout lowered the error with {MAIN.name}; label smoothing made {when.SAME} with {MAIN.name}, compared with "
+    assert advice[1].startswith(f"{said}tuned plain training. Of R-Drop not all runs are there. Set against each other")
+    others = listed([c.name for c in CONDITIONS[1:]])
+    assert advice[2].endswith(
+        f"Not run yet: {len(missing)} of {len(MAIN.contenders) - 1} contenders with {MAIN.name} and all with {others}."
     )
-    whole = main({"dropout": -2.0} | dict.fromkeys(missing, -3.0))
-    ours = "Plain dropout and R-Drop lowered the error with 1,000 images; label smoothing made no difference"
-    assert advised(whole)[1].startswith(ours) and "of SBA and dropout use SBA" in advised(whole)[1]
+
+
+def listed(names):
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def test_what_is_better_stays_so_when_the_others_are_run():
+    missing = [n for n in MAIN.contenders if n not in ("plain", "dropout", "label smoothing")]
+    before = {c.name: c.verdict for c in when.compared(main({"dropout": -2.0}, missing), MAIN)}
+    after = {c.name: c.verdict for c in when.compared(main({"dropout": -2.0} | dict.fromkeys(missing, -3.0)), MAIN)}
+    assert before["dropout"] == after["dropout"] == when.BETTER
 
 
 @pytest.mark.parametrize(
     ("shift", "said"),
     [
-        ({},
-         ("SBA made no difference larger than 1 point with 1,000 images (SBA", "Plain dropout, label smoothing and R-Drop made no",
-          "images: train plainly.")),
-        ({"dropout": -2.0},
-         ("SBA made no difference", "Plain dropout lowered the error with", "this lowers it most: 1,000 images: dropout")),
-        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowered the error with 1,000 images, made no", "dropout", "1,000 images: SBA, −3")),
+        ({}, (f"SBA made {when.SAME} with 1,000 images (SBA, ", "Plain dropout, label smoothing and R-Drop made no",
+              "Nothing that was run lowered the error by more than 1 point. Not")),
+        ({"dropout": -2.0}, ("SBA made no difference", "Plain dropout lowered the error with",
+                             "though it is not tested against the next: with 1,000 images dropout, −")),
+        ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowered the error with 1,000 images (SBA), 1,000 images", "dropout",
+                                          "next: with 1,000 images SBA, −3")),
     ],
     ids=["none", "dropout", "SBA"],
 )  # fmt: skip
 def test_the_rule_follows_from_the_verdicts(shift, said):
-    records = main(shift)
-    advice = advised(records)
+    advice = rule.advice(main(shift))
     assert len(advice) == len(said)
     for sentence, part in zip(advice, said, strict=True):
-        assert part in sentence
-    assert "Not run yet: 250 images" in advice[-1]
+        assert part.partition(" (SBA), ")[0] in sentence
+    assert "Not run yet: all with 250 images" in advice[-1]
 
 
 def test_no_rule_follows_from_one_contender_alone():
     missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
-    records = main({}, missing)
-    advice = advised(records)
-    assert advice[0] == f"SBA made {when.SAME} with 1,000 images, compared with tuned plain training."
-    assert advice[2].startswith(f"Of what was run nothing lowered it. Not run yet: 1,000 images, {len(missing)} of")
+    advice = rule.advice(main({}, missing))
+    assert advice[0] == f"SBA made {when.SAME} with {MAIN.name}, compared with tuned plain training."
+    assert advice[1] == "Of plain dropout, label smoothing and R-Drop not all runs are there."
+    assert advice[2].startswith(
+        f"Nothing that was run lowered the error by more than 1 point. Not run yet: {len(missing)} of"
+    )
 
 
-def test_where_sba_stands_beside_a_rival_names_every_measure_once():
+def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
+    rng = np.random.default_rng(5)
+    wide, narrow = 6 * rng.normal(size=MAIN.n), 0.05 * rng.normal(size=MAIN.n)
+    records = [
+        *TRIALS,
+        *runs("plain", ERRORS[0]),
+        *runs("SBA", ERRORS[0] + wide),
+        *runs("dropout", ERRORS[0] - 0.4 + narrow),
+    ]
+    advice = rule.advice(records)
+    assert advice[0].startswith(f"SBA left the error undecided with {MAIN.name}")
+    assert advice[1].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
+    assert " points of error: nothing is decided." in advice[1]
+    alone = rule.advice([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
+    assert alone[2].startswith("Nothing that was run was shown to lower the error. Not run yet")
+
+
+def test_the_words_of_a_comparison_follow_its_verdict():
     shifts = {"SBA": -2.0 + 0.1 * np.arange(MAIN.n), "dropout": 0.05 * np.arange(MAIN.n) % 0.1}
     records = [r for name, shift in shifts.items() for r in runs(name, ERRORS[0] + shift)]
-    errors = when.beside([*TRIALS, *records])
-    swapped = when.family({"dropout": (runs_at(records, "dropout"), runs_at(records, "SBA"))}, MAIN.n, when.ERROR)
-    same = when.family({"dropout": (runs_at(records, "SBA"),) * 2}, MAIN.n, when.ERROR)
-    found = {"a": errors[0], "b": swapped[0], "c": same[0], "d": errors[0], "e": errors[0]}
+    better, absent, _ = when.beside([*TRIALS, *records])
+    ours, theirs = (runs_at(records, name) for name in shifts)
+    (worse,), (level,) = (when.family({"it": pair}, MAIN.n, when.ERROR) for pair in ((theirs, ours), (ours, ours)))
+    found = {"a": better, "b": worse, "c": level, "d": better, "e": better, "f": absent}
     assert rule.by_verdict(found, " in") == "better in a, d and e; worse in b; within 1 point in c"
-    better, worse, level = errors[0], swapped[0], same[0]
-    neither = "of SBA and it the error favours neither, so take the simpler, it"
-    for measures, told in (
-        ({"error": better, "x": worse}, "of SBA and it use SBA, whose error was lower"),
-        ({"error": worse, "x": better}, "of SBA and it use it, whose error was lower"),
-        ({"error": level}, f"{neither} (no measure tells them apart)"),
-        ({"error": level, "x": worse, "y": worse}, f"{neither} (it had the better x and y)"),
-        ({"error": level, "x": worse, "y": better}, f"{neither} (SBA had the better y and it had the better x)"),
-        ({"error": errors[1]}, ""),
+    assert better.found.mean == pytest.approx(np.mean(shifts["SBA"] - shifts["dropout"])) == -worse.found.mean
+    same = "SBA minus it is +0.00 ± 0.01 points of error, less than 1 point either way: take the simpler, it"
+    chosen = "(at the dials that the error chose, "
+    for measures, start, end in (
+        (
+            {"error": better, "x": worse},
+            f"SBA minus it is {signed(better.found.mean)} ± ",
+            f"of error: use SBA {chosen}the better x with it)",
+        ),
+        (
+            {"error": worse, "x": better},
+            f"SBA minus it is {signed(worse.found.mean)} ± ",
+            f"of error: use it {chosen}the better x with SBA)",
+        ),
+        ({"error": level}, same, same),
+        ({"error": level, "x": worse, "y": worse}, same, f" {chosen}the better x and y with it)"),
+        ({"error": level, "x": worse, "y": better}, same, f" {chosen}the better y with SBA and the better x with it)"),
     ):
-        assert rule.preferred("SBA", "it", measures) == told
+        said = rule.preferred("SBA", "it", measures)
+        assert said.startswith(start) and said.endswith(end)
 
 
-def test_only_rivals_with_all_their_runs_are_told_as_long_as_there_is_one():
+def test_rivals_are_told_together_if_they_stand_alike_and_those_without_all_runs_have_their_number():
     none = rule.standings([*TRIALS, *runs("SBA", ERRORS[0])])
-    assert none == "; ".join(f"of 8 pairs of SBA and {rival} none have both records" for rival in contenders.RIVALS)
-    told = rule.standings(main({"R-Drop": 3.0}, missing=("label smoothing", "dropout")))
-    assert (
-        told.startswith("set against R-Drop directly, SBA is better in error")
-        and ";" not in told.partition("not told")[0][:-2]
+    assert none == "; ".join(f"{rival} has 0 of 8 pairs with SBA" for rival in contenders.RIVALS)
+    ours, rest = "at the dials that the error chose, SBA is", "; label smoothing has 0 of 8 pairs with SBA"
+    alike = rule.standings(main({"R-Drop": 3.0, "dropout": 4.0}, missing=("label smoothing",)))
+    assert alike.startswith(f"set against dropout and R-Drop directly, {ours} better in error,") and alike.endswith(
+        rest
     )
+    told = rule.standings(main({"R-Drop": 3.0}, missing=("label smoothing",)))
+    assert told.startswith(f"set against dropout directly, {ours} within 1 point in error") and told.endswith(rest)
+    assert f"; set against R-Drop directly, {ours} better in error," in told
 
 
 def runs_at(records, name):
@@ -123,32 +150,50 @@ def runs_at(records, name):
 def test_another_condition_has_families_of_its_own_and_its_own_say():
     small = CONDITIONS[1]
     records = main({"SBA": -2.0})
-    records += [
-        r for n, own in (("SBA", 3.0), ("dropout", 0.0)) for r in runs(n, ERRORS[0] + own + 0.1 * ERRORS[1], small)
-    ]
+    shifts = {"SBA": 3.0, "dropout": 0.0, "R-Drop": -4.0}
+    records += [r for n, own in shifts.items() for r in runs(n, ERRORS[0] + own + 0.1 * ERRORS[1 + len(n)], small)]
     assert when.by_name(when.beside(records, when.ERROR, small), "dropout").verdict == when.WORSE
     assert when.by_name(when.beside(records), "dropout").verdict == when.BETTER
-    said = advised(records)[1]
-    assert f"with {MAIN.name}, of SBA and dropout use SBA, whose error was lower" in said
-    assert said.endswith(f"; with {small.name}, of SBA and dropout use dropout, whose error was lower.")
+    assert when.by_name(when.over_dropout(records, when.ERROR, small), "R-Drop").verdict == when.BETTER
+    assert when.by_name(when.over_dropout(records), "R-Drop").verdict == when.SAME
+    first, second = rule.advice(records)[1].split("Set against each other with ")[1:]
+    assert (
+        first.startswith(f"{MAIN.name}, all at weight decay 0.0005: SBA minus dropout is −")
+        and "error: use SBA (" in first
+    )
+    assert second.startswith(f"{small.name}, ") and "error: use dropout (" in second
+    assert "; R-Drop minus dropout is −" in second and "error: use R-Drop (" in second
 
 
-def test_where_plain_training_is_ahead_of_all_in_another_measure_it_is_said():
-    def told(**above):
-        records = list(TRIALS)
-        for number, name in enumerate(("plain", "SBA", "dropout")):
-            at, likely = (
-                small_data.tested(name, MAIN, small_data.made_in(TRIALS)),
-                0.1 * ERRORS[number] + above.get(name, 0.0),
-            )
-            records += [record(at, s, float(ERRORS[0][s]), nll=float(likely[s])) for s in range(MAIN.n)]
-        return "tuned plain training had the better negative log-likelihood than each" in advised(records)[-1]
+def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did():
+    """Plain training has the better likelihood at its own weight decay, and SBA a better one still there, or not."""
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    trials = [*(record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
+    made = small_data.made_in(trials)
+    assert small_data.tested("plain", MAIN, made)["weight_decay"] == 5e-3
+    decays = small_data.controls(made)
 
-    assert told(SBA=0.5, dropout=0.6) and not told(SBA=0.5) and not told() and not told(SBA=-0.5, dropout=-0.5)
+    def told(tuned, further):
+        records = list(trials)
+        for number, (ours, plain) in enumerate(decays.values()):
+            # at the regime's weight decay, the first, SBA gains nothing
+            for one, nll in ((plain, 2.0 - tuned * number), (ours, 2.0 - (tuned + further) * number)):
+                # every setting has errors of its own
+                spread = 0.01 * ERRORS[number + 2 * (one is ours)]
+                records += [record(one, s, float(ERRORS[0][s]), nll=nll + float(spread[s])) for s in range(MAIN.n)]
+        return rule.advice(records)[-1]
+
+    start = "Tune the weight decay first: with 1,000 images plain training at 0.005, which it chose, had better "
+    start += "negative log-likelihood than SBA at 0.0005"
+    assert f"{start}. Not run yet" in told(0.5, 0.0)
+    assert f"{start}; SBA at 0.005 had better ones still (negative log-likelihood −0.3" in told(0.5, 0.3)
+    assert "weight decay first" not in told(0.0, 0.0) and "weight decay first" not in rule.advice(main({}))[-1]
 
 
 def test_what_is_used_is_told_with_its_cost():
     about = {"family": "contenders", "network": "alexnet", "variant": "SBA", "layer": ""}
     shared = {"kind": "bench", "low": 1.0, "high": 1.0, "details": {}, "device": "cpu", "device_name": "one"}
     timed = parse(shared | {"id": "t", "name": "SBA", "value": 1.5, "date": "2026-01-02", "about": about})
-    assert ") points at 1.50 times the time of a plain step. Not run yet" in advised([*main({"SBA": -3.0}), timed])[-1]
+    assert (
+        ") points at 1.50 times the time of a plain step. Not run yet" in rule.advice([*main({"SBA": -3.0}), timed])[-1]
+    )

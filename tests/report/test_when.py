@@ -166,7 +166,10 @@ def test_the_other_rivals_are_compared_with_dropout_in_a_family_of_their_own():
     assert [c.name for c in found] == list(shifts) and [c.n for c in found] == [MAIN.n] * 2
     assert [c.found.mean for c in found] == pytest.approx([shift.mean() for shift in shifts.values()])
     assert [c.p for c in found] == pytest.approx(multipletests([t.pvalue for t in tests], method="holm")[1])
-    direct = when.beside_dropout(records)
-    assert {name: one["error"].found for name, one in direct.items()} == {"SBA": None} | {
-        c.name: c.found for c in found
-    }
+    direct = when.beside_dropout([*records, *runs("SBA", ERRORS[2])])
+    wanted = {"SBA": when.beside([*records, *runs("SBA", ERRORS[2])])[0].found} | {c.name: c.found for c in found}
+    assert {name: one["error"].found for name, one in direct.items()} == wanted
+    # the calibration error of these records is a tenth of their error in per cent, the error under attack ten points more
+    shift = shifts["R-Drop"].mean()
+    means = [one.found.mean for name, one in direct["R-Drop"].items() if name != when.NLL.name]
+    assert means == pytest.approx([shift, shift / 10, shift])
