@@ -19,9 +19,10 @@ from sba.report.when import (
     compared,
     controlled,
     costs,
+    rivals,
 )
-from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, PLAIN, RIVALS
-from sba.studies.small_data import made_in, tested, untuned
+from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, RIVALS
+from sba.studies.small_data import made_in, other_decay, untuned
 from sba.training.run import make_run
 
 PLAINLY = {"dropout": "plain dropout"}
@@ -41,17 +42,17 @@ def advice(records: Iterable[Record]) -> list[str]:
     over = {name: done for name, own in found.items() if (done := [c for c in own if whole(c)])}
     if not over:
         return ["As long as no contender has all its runs in a condition, nothing is advised."]
-    rivals = sentence({PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}, over)
-    for condition in CONDITIONS:
-        direct = beside_dropout(records, condition)
+    theirs = sentence({PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}, over)
+    decay, other = make_run(**untuned()).weight_decay, other_decay(made_in(records))
+    places = [(condition, None) for condition in CONDITIONS]
+    for condition, instead in places[:1] + [(MAIN, other)] * (other is not None) + places[1:]:
+        direct = beside_dropout(records, condition, instead)
         if told := [preferred(first, RIVALS[0], own) for first, own in direct.items() if whole(own[ERROR.name])]:
-            decay = make_run(**untuned()).weight_decay
-            rivals += (
-                f" Set against each other with {condition.name}, all at weight decay {decay:g}: {'; '.join(told)}."
-            )
+            at = f"with {condition.name}, all at weight decay {instead or decay:g}"
+            theirs += f" Set against each other {at}: {'; '.join(told)}."
     return [
         sentence({"SBA": lambda name: name.startswith("SBA") or name == "earlier"}, over),
-        rivals,
+        theirs,
         " ".join(filter(None, (lowest(records, over), decayed(records), missing(found, over)))),
     ]
 
@@ -156,22 +157,24 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
 def decayed(records: Iterable[Record]) -> str:
     """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own."""
     records = list(records)
-    chosen, own = tested(PLAIN.name, MAIN, made_in(records)), make_run(**untuned()).weight_decay
-    decay = make_run(**chosen).weight_decay if chosen else own
-    if decay == own:
+    own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
+    if decay is None:
         return ""
     alike: dict[str, list[str]] = {}
-    further = []
+    further: dict[str, list[str]] = {}
     for measure in MEASURES[1:]:
-        worse = [c.name for c in compared(records, MAIN, measure) if c.verdict == WORSE]
-        if worse:
+        if worse := [c.name for c in compared(records, MAIN, measure) if c.verdict == WORSE]:
             alike.setdefault(listed(worse), []).append(measure.name)
-            equal = [c for c in controlled(records, measure) if c.name == f"{decay:g}"]
-            further += [f"{measure.name} {amount(c)} {measure.unit}" for c in equal if c.verdict == BETTER]
+            equal = [("SBA", c) for c in controlled(records, measure) if c.name == f"{decay:g}"]
+            equal += [(c.name, c) for c in rivals(records, measure, decay)]
+            for name, one in equal:
+                if one.verdict == BETTER:
+                    further.setdefault(name, []).append(f"{measure.name} {amount(one)} {measure.unit}")
     if not alike:
         return ""
     said = "; ".join(f"better {listed(measures)} than {names}" for names, measures in alike.items())
-    more = f"; SBA at {decay:g} had better ones still ({listed(further)})" if further else ""
+    still = "; ".join(f"{name}, {listed(gains)}" for name, gains in further.items())
+    more = f"; at {decay:g} better still than that: {still}" if still else ""
     place = f"with {MAIN.name} plain training at {decay:g}, which it chose,"
     return f"Tune the weight decay first: {place} had {said} at {own:g}{more}."
 

@@ -131,25 +131,30 @@ def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comp
     return family(named, MAIN.n, measure)
 
 
-def beside(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
-    """Compare SBA with each of :data:`sba.studies.contenders.RIVALS`, which is the name; below zero SBA is better."""
+def beside(
+    records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN, decay: float | None = None
+) -> list[Comparison]:
+    """Compare SBA with each of :data:`sba.studies.contenders.RIVALS`, which is the name; below zero SBA is better. All have the
+    regime's weight decay unless told."""
     made = made_in(records)
-    ours, *theirs = (runs_of(tested(name, condition, made), condition.n, made) for name in ("SBA", *RIVALS))
+    ours, *theirs = (runs_of(tested(name, condition, made, decay), condition.n, made) for name in ("SBA", *RIVALS))
     return family({name: (ours, own) for name, own in zip(RIVALS, theirs, strict=True)}, condition.n, measure)
 
 
-def rivals(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
-    """Compare each of :data:`sba.studies.contenders.RIVALS` with plain training at its own weight decay, the regime's."""
+def rivals(records: Iterable[Record], measure: Measure = ERROR, decay: float | None = None) -> list[Comparison]:
+    """Compare each of :data:`sba.studies.contenders.RIVALS` with plain training at one weight decay, the regime's unless told."""
     made = made_in(records)
-    plain = runs_of(untuned(), MAIN.n, made)
-    named = {name: (runs_of(tested(name, MAIN, made), MAIN.n, made), plain) for name in RIVALS}
+    plain = runs_of(untuned() | ({} if decay is None else {"weight_decay": decay}), MAIN.n, made)
+    named = {name: (runs_of(tested(name, MAIN, made, decay), MAIN.n, made), plain) for name in RIVALS}
     return family(named, MAIN.n, measure)
 
 
-def over_dropout(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
-    """Compare the other rivals with dropout, the simplest of them, at the weight decay of all; below zero dropout is worse."""
+def over_dropout(
+    records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN, decay: float | None = None
+) -> list[Comparison]:
+    """Compare the other rivals with dropout, the simplest of them, at one weight decay; below zero dropout is worse."""
     made = made_in(records)
-    first, *others = ((name, runs_of(tested(name, condition, made), condition.n, made)) for name in RIVALS)
+    first, *others = ((name, runs_of(tested(name, condition, made, decay), condition.n, made)) for name in RIVALS)
     return family({name: (own, first[1]) for name, own in others}, condition.n, measure)
 
 
@@ -175,10 +180,12 @@ def changes(records: Iterable[Record], where: str, measure: Measure = ERROR) -> 
     return family({what: (own, reference) for what, own in runs.items()}, MECHANISM_N, measure)
 
 
-def beside_dropout(records: Iterable[Record], condition: Condition = MAIN) -> dict[str, dict[str, Comparison]]:
+def beside_dropout(
+    records: Iterable[Record], condition: Condition = MAIN, decay: float | None = None
+) -> dict[str, dict[str, Comparison]]:
     """Compare SBA, label smoothing and R-Drop with dropout directly, in every measure (:func:`beside`, :func:`over_dropout`)."""
     records = list(records)
     first, *others = RIVALS
-    ours = {m.name: by_name(beside(records, m, condition), first) for m in MEASURES}
-    theirs = {m.name: over_dropout(records, m, condition) for m in MEASURES}
+    ours = {m.name: by_name(beside(records, m, condition, decay), first) for m in MEASURES}
+    theirs = {m.name: over_dropout(records, m, condition, decay) for m in MEASURES}
     return {"SBA": ours} | {rival: {m: by_name(own, rival) for m, own in theirs.items()} for rival in others}

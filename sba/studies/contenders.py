@@ -25,6 +25,9 @@ smoothing or R-Drop and the first run of the ablation: these two are compared wi
 change of the ablation, and the two other methods at the last layer, with SBA at the same layer, a family of that layer, beside
 plain training. SBA against its rivals, and these against dropout, are families in every other condition, too. None of this needs
 other runs.
+
+Added when R-Drop's final runs were known as well: the rivals are run at the weight decay that plain training chose, too. There SBA
+is compared with each, each with plain training, and label smoothing and R-Drop with dropout, three more families.
 """
 
 import math

@@ -22,6 +22,7 @@ from sba.studies.contenders import (
     NAMED,
     PLAIN,
     RADIUS,
+    RIVALS,
     SBA,
     TUNING_SEEDS,
     Condition,
@@ -36,6 +37,8 @@ from sba.training.run import make_run
 
 EQUAL = "at equal weight decay"
 """Name of the stage that separates SBA from weight decay."""
+RIVALS_DECAYED = "rivals at plain training's weight decay"
+"""Name of the stage that does so with its rivals."""
 
 Made = Mapping[str, RunRecord]
 """Key of a run → its record in this study."""
@@ -91,16 +94,28 @@ def stands_for(name: str, made: Made) -> Contender | None:
     return min(known, key=lambda pair: pair[0])[1] if len(known) == len(EARLIER) else None
 
 
-def tested(name: str, condition: Condition, made: Made) -> dict[str, Any] | None:
-    """Return the parameters of a contender as it is tested in a condition, without the seed; None as long as nothing is chosen."""
+def tested(name: str, condition: Condition, made: Made, decay: float | None = None) -> dict[str, Any] | None:
+    """Return the parameters of a contender as it is tested in a condition, without the seed; None as long as nothing is chosen.
+
+    Args:
+        decay: weight decay in place of its own.
+    """
     contender = stands_for(name, made)
     choice = contender and chosen(contender, made)
-    return parameters(contender, choice[0], condition) if contender and choice else None
+    found = parameters(contender, choice[0], condition) if contender and choice else None
+    return found if found is None or decay is None else found | {"weight_decay": decay}
 
 
 def untuned() -> dict[str, Any]:
     """Return the parameters of plain training in :data:`MAIN` with the regime's weight decay, which all others keep."""
     return MAIN.base | PLAIN.base
+
+
+def other_decay(made: Made) -> float | None:
+    """Return the weight decay that plain training chose if it is not the regime's, which all others keep."""
+    plain = tested(PLAIN.name, MAIN, made)
+    found = None if plain is None else make_run(**plain).weight_decay
+    return None if found == make_run(**untuned()).weight_decay else found
 
 
 def controls(made: Made) -> dict[float, tuple[dict[str, Any], dict[str, Any]]]:
@@ -119,6 +134,14 @@ def control_runs(made: Made) -> Iterator[Setting]:
     added = [one for pair in controls(made).values() for one in pair if key_of(one, 0) not in finals]
     for seed in range(MAIN.n):
         yield from (Setting(at | {"seed": seed}, NAME) for at in added)
+
+
+def rival_runs(made: Made) -> Iterator[Setting]:
+    """List the runs of the rivals at the weight decay that plain training chose, if it is another, as far as they are known."""
+    if decay := other_decay(made):
+        # the first has all its seeds before the next
+        for at in filter(None, (tested(name, MAIN, made, decay) for name in RIVALS)):
+            yield from (Setting(at | {"seed": seed}, NAME) for seed in range(MAIN.n))
 
 
 def trials(contenders: Iterable[Contender]) -> Iterator[Setting]:
@@ -165,6 +188,9 @@ def stages(made: Made) -> Iterator[Stage]:
         yield Stage(f"{who}: {MAIN.name}", MAIN.n * len(names), tuple(finals(names, MAIN, made)))
     control = tuple(control_runs(made))
     yield Stage(EQUAL, len(control) if controls(made) else 2 * MAIN.n, control)
+    rivals = tuple(rival_runs(made))
+    known = tested(PLAIN.name, MAIN, made) is not None and other_decay(made) is None
+    yield Stage(RIVALS_DECAYED, 0 if known else MAIN.n * len(RIVALS), rivals)
     ablation = tuple(Setting(at | {"seed": seed}, NAME) for seed in range(MECHANISM_N) for _, _, at in ablated())
     yield Stage("mechanism", len(ablation), ablation)
     for condition in CONDITIONS[1:]:

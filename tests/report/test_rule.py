@@ -186,7 +186,7 @@ def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did():
     start = "Tune the weight decay first: with 1,000 images plain training at 0.005, which it chose, had better "
     start += "negative log-likelihood than SBA at 0.0005"
     assert f"{start}. Not run yet" in told(0.5, 0.0)
-    assert f"{start}; SBA at 0.005 had better ones still (negative log-likelihood −0.3" in told(0.5, 0.3)
+    assert f"{start}; at 0.005 better still than that: SBA, negative log-likelihood −0.3" in told(0.5, 0.3)
     assert "weight decay first" not in told(0.0, 0.0) and "weight decay first" not in rule.advice(main({}))[-1]
 
 

@@ -173,3 +173,33 @@ def test_the_other_rivals_are_compared_with_dropout_in_a_family_of_their_own():
     shift = shifts["R-Drop"].mean()
     means = [one.found.mean for name, one in direct["R-Drop"].items() if name != when.NLL.name]
     assert means == pytest.approx([shift, shift / 10, shift])
+
+
+def test_at_the_weight_decay_that_plain_training_chose_all_sides_have_it():
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    trials = [*(record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
+    made = small_data.made_in(trials)
+    decay = small_data.other_decay(made)
+    # at the regime's weight decay the differences are others
+    shifts = {None: {"plain": 9.0, "SBA": 7.0, "dropout": 3.0, "R-Drop": 0.0}}
+    shifts[decay] = {"plain": 1.0, "SBA": 2.0, "dropout": 4.0, "R-Drop": 8.0}
+    for one, own in shifts.items():
+        for name, shift in own.items():
+            setting = small_data.untuned() if name == "plain" else small_data.tested(name, MAIN, made)
+            setting = setting | ({"weight_decay": one} if one else {})
+            trials += [record(setting, s, float(ERRORS[0][s] + shift)) for s in range(MAIN.n)]
+    for one, own in shifts.items():
+        means = [
+            [None if c.found is None else round(c.found.mean, 6) for c in found]
+            for found in (
+                when.rivals(trials, when.ERROR, one),
+                when.beside(trials, when.ERROR, MAIN, one),
+                when.over_dropout(trials, when.ERROR, MAIN, one),
+            )
+        ]
+        plain, ours, dropout, twice = own.values()
+        assert means == [
+            [dropout - plain, None, twice - plain],
+            [ours - dropout, None, ours - twice],
+            [None, twice - dropout],
+        ]
