@@ -54,6 +54,8 @@ RIVAL = ("{}, equal weight decay", NO_CLAIM)
 """Likewise of a rival and plain training."""
 BESIDE = ("all together minus {}, equal weight decay", NO_CLAIM)
 """Likewise of SBA and a rival, set against each other directly."""
+ALONE = {"Gaussian points only": "Gaussian points", "dropout points only": "dropout points"}
+"""Settings of that study's ablation at the last layer that have a row each: the part's name in :data:`ASKED`."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -119,7 +121,7 @@ def lines(records: Iterable[Record]) -> list[Line]:
 
 def little_data(records: Iterable[Record]) -> list[Line]:
     """Write what SBA changes on little data once all runs are there: as tuned, and, if plain training was tuned to another weight
-    decay, at equal ones; likewise its rivals, and SBA minus each. Verdicts are that study's own."""
+    decay, at equal ones; likewise its rivals, and SBA minus each; and each kind of points alone. Verdicts are that study's own."""
     records = list(records)
     made = made_in(records)
     where, found = f"{MAIN.name} of CIFAR-10", []
@@ -146,6 +148,12 @@ def little_data(records: Iterable[Record]) -> list[Line]:
             told = f"against {against or called}, both at weight decay {untuned()['weight_decay']:g}, {where}"
             one, other = (when.by_name(own, rival) for own in (errors, losses))
             found.append(((name.format(called), claim), one, told, other.found))
+    claims = {name: claim for name, claim, *_ in ASKED}
+    parts = [when.mechanism(records, m) for m in (when.ERROR, when.NLL)]
+    for setting, part in ALONE.items():
+        one, other = (when.by_name(own, f"{setting}, last layer") for own in parts)
+        told = f"alone, against plain training, both at weight decay {untuned()['weight_decay']:g}, {where}"
+        found.append(((f"{part}, little data", claims[part]), one, told, other.found))
     said = {when.BETTER: HOLDS, when.WORSE: FAILS}
 
     def verdict(claim: str, one: when.Comparison) -> str:

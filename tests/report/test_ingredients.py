@@ -83,6 +83,32 @@ def test_little_data_has_its_rows_once_all_runs_are_there():
     assert "points" in told["all together, tuned"].measured[1] and "nats" in told["all together, tuned"].measured[2]
 
 
+def test_each_kind_of_points_alone_stands_beside_plain_training_at_its_weight_decay():
+    plain = [
+        of_little_data(small_data.untuned(), s, 50.0 + 0.1 * s, nll=2.0 + 0.01 * s)
+        for s in range(contenders.MECHANISM_N)
+    ]
+    gains = {"Gaussian points only": (0.0, 0.1), "dropout points only": (3.0, 0.5)}
+    made = [
+        of_little_data(at, s, 50.0 + 0.1 * s - gain + 0.01 * (s % 2), nll=2.0 + 0.01 * s - likely + 0.001 * (s % 2))
+        for where, what, at in contenders.ablated()
+        if what in gains and where == "last layer"
+        for gain, likely in [gains[what]]
+        for s in range(contenders.MECHANISM_N)
+    ]
+    told = {one.name: one for one in lines([*plain, *made])}
+    assert list(told) == ["Gaussian points, little data", "dropout points, little data"]
+    dropout, gaussian = told["dropout points, little data"], told["Gaussian points, little data"]
+    assert (
+        dropout.verdict == HOLDS
+        and dropout.measured[1].startswith("−3.00")
+        and dropout.measured[2].startswith("−0.500")
+    )
+    assert gaussian.verdict == "no difference larger than 1 point" and gaussian.measured[2].startswith("−0.100")
+    assert dropout.runs == "n = 5" and "vary more" in dropout.claim and "weight decay 0.0005" in dropout.measured[0]
+    assert not lines([*plain, *made[1:5]]), "a row needs all its runs"
+
+
 def test_rivals_stand_beside_plain_training_tuned_and_at_their_own_weight_decay():
     at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
     trials = [*(of_little_data(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
