@@ -154,8 +154,9 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     return "Nothing that was run was shown to lower the error."
 
 
-def decayed(records: Iterable[Record]) -> str:
-    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own."""
+def decayed(records: Iterable[Record], brief: bool = False) -> str:
+    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief
+    without the differences at that weight decay."""
     records = list(records)
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     if decay is None:
@@ -173,7 +174,9 @@ def decayed(records: Iterable[Record]) -> str:
     if not alike:
         return ""
     said = "; ".join(f"better {listed(measures)} than {names}" for names, measures in alike.items())
-    still = "; ".join(f"{name}, {listed(gains)}" for name, gains in further.items())
+    still = (
+        "; ".join(f"{name}, {listed(gains)}" for name, gains in further.items()) if not brief else listed(list(further))
+    )
     more = f"; at {decay:g} better still than that: {still}" if still else ""
     place = f"with {MAIN.name} plain training at {decay:g}, which it chose,"
     return f"Tune the weight decay first: {place} had {said} at {own:g}{more}."
@@ -198,7 +201,8 @@ def standings(records: Iterable[Record]) -> str:
     for rival, own in found.items():
         if whole(own[ERROR.name]):
             alike.setdefault(by_verdict(own, " in"), []).append(rival)
-    said = [f"set against {listed(names)} directly, {DIALS}, SBA is {words}" for words, names in alike.items()]
+    place = f"directly, at weight decay {make_run(**untuned()).weight_decay:g} and {DIALS}, SBA is"
+    said = [f"set against {listed(names)} {place} {words}" for words, names in alike.items()]
     rest = {rival: own[ERROR.name] for rival, own in found.items() if not whole(own[ERROR.name])}
     counts = [f"{rival} has {c.n} of {c.wanted} pairs with SBA" for rival, c in rest.items()]
     return "; ".join([*said, *counts])

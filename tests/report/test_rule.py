@@ -133,7 +133,10 @@ def test_the_words_of_a_comparison_follow_its_verdict():
 def test_rivals_are_told_together_if_they_stand_alike_and_those_without_all_runs_have_their_number():
     none = rule.standings([*TRIALS, *runs("SBA", ERRORS[0])])
     assert none == "; ".join(f"{rival} has 0 of 8 pairs with SBA" for rival in contenders.RIVALS)
-    ours, rest = "at the dials that the error chose, SBA is", "; label smoothing has 0 of 8 pairs with SBA"
+    ours, rest = (
+        "at weight decay 0.0005 and at the dials that the error chose, SBA is",
+        "; label smoothing has 0 of 8 pairs with SBA",
+    )
     alike = rule.standings(main({"R-Drop": 3.0, "dropout": 4.0}, missing=("label smoothing",)))
     assert alike.startswith(f"set against dropout and R-Drop directly, {ours} better in error,") and alike.endswith(
         rest
@@ -181,6 +184,8 @@ def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did():
                 # every setting has errors of its own
                 spread = 0.01 * ERRORS[number + 2 * (one is ours)]
                 records += [record(one, s, float(ERRORS[0][s]), nll=nll + float(spread[s])) for s in range(MAIN.n)]
+        brief = rule.decayed(records, brief=True)
+        assert ("better still than that: SBA." in brief) == (further > 0)
         return rule.advice(records)[-1]
 
     start = "Tune the weight decay first: with 1,000 images plain training at 0.005, which it chose, had better "
