@@ -56,6 +56,7 @@ def test_the_first_page_answers_what_a_reader_asks_first():
     questions = [
         "Does it work?",
         "Where does it help?",
+        "And on little data?",
         "Which ingredient does it?",
         "What does it cost?",
         "What does most?",
