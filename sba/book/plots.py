@@ -191,7 +191,7 @@ def learning_curves(records: Iterable[Record], dataset: str = "cifar10", network
     figure, grid = plt.subplots(lines, 2, figsize=(style.WIDTH, 2.5 * lines), sharex=True, sharey=True, squeeze=False)
     claims = []
     for axes, one in zip(grid.flat, panels, strict=False):
-        curves(axes, [*plain, *(own for own in (one,) if own.column != "erm")])
+        curves(axes, plain if panels is plain else [*plain, one])
         stated = paper.reported(dataset, network, one.column)
         # the paper's number is that of its own M
         if stated and (one.run.views == 1 or one.run.views == stated.folds):

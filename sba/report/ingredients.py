@@ -163,7 +163,7 @@ def little_data(records: Iterable[Record]) -> list[Line]:
     return [
         Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", verdict(about[1], one))
         for about, one, against, loss in found
-        if one.found and one.n == one.wanted
+        if one.found and one.whole
     ]
 
 

@@ -39,7 +39,7 @@ def advice(records: Iterable[Record]) -> list[str]:
     """
     records = list(records)
     found = {c.name: compared(records, c) for c in CONDITIONS}
-    over = {name: done for name, own in found.items() if (done := [c for c in own if whole(c)])}
+    over = {name: done for name, own in found.items() if (done := [c for c in own if c.whole])}
     if not over:
         return ["As long as no contender has all its runs in a condition, nothing is advised."]
     theirs = sentence({PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}, over)
@@ -47,7 +47,7 @@ def advice(records: Iterable[Record]) -> list[str]:
     places = [(condition, None) for condition in CONDITIONS]
     for condition, instead in places[:1] + [(MAIN, other)] * (other is not None) + places[1:]:
         direct = beside_dropout(records, condition, instead)
-        if told := [preferred(first, RIVALS[0], own) for first, own in direct.items() if whole(own[ERROR.name])]:
+        if told := [preferred(first, RIVALS[0], own) for first, own in direct.items() if own[ERROR.name].whole]:
             at = f"with {condition.name}, all at weight decay {instead or decay:g}"
             theirs += f" Set against each other {at}: {'; '.join(told)}."
     return [
@@ -55,11 +55,6 @@ def advice(records: Iterable[Record]) -> list[str]:
         theirs,
         " ".join(filter(None, (lowest(records, over), decayed(records), missing(found, over)))),
     ]
-
-
-def whole(one: Comparison) -> bool:
-    """Whether a comparison has all pairs that the design asks for."""
-    return one.n == one.wanted
 
 
 def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
@@ -170,13 +165,15 @@ def decayed(records: Iterable[Record], brief: bool = False) -> str:
             equal += [(c.name, c) for c in rivals(records, measure, decay)]
             for name, one in equal:
                 if one.verdict == BETTER:
-                    further.setdefault(name, []).append(f"{measure.name} {amount(one)} {measure.unit}")
+                    told = measure.name if brief else f"{measure.name} {amount(one)} {measure.unit}"
+                    further.setdefault(name, []).append(told)
     if not alike:
         return ""
     said = "; ".join(f"better {listed(measures)} than {names}" for names, measures in alike.items())
-    still = (
-        "; ".join(f"{name}, {listed(gains)}" for name, gains in further.items()) if not brief else listed(list(further))
-    )
+    gains: dict[str, list[str]] = {}
+    for name, measures in further.items():
+        gains.setdefault(listed(measures), []).append(name)
+    still = "; ".join(f"{listed(names)}, {measures}" for measures, names in gains.items())
     more = f"; at {decay:g} better still than that: {still}" if still else ""
     place = f"with {MAIN.name} plain training at {decay:g}, which it chose,"
     return f"Tune the weight decay first: {place} had {said} at {own:g}{more}."
@@ -199,11 +196,11 @@ def standings(records: Iterable[Record]) -> str:
     found = {rival: {name: by_name(own, rival) for name, own in every.items()} for rival in RIVALS}
     alike: dict[str, list[str]] = {}
     for rival, own in found.items():
-        if whole(own[ERROR.name]):
+        if own[ERROR.name].whole:
             alike.setdefault(by_verdict(own, " in"), []).append(rival)
     place = f"directly, at weight decay {make_run(**untuned()).weight_decay:g} and {DIALS}, SBA is"
     said = [f"set against {listed(names)} {place} {words}" for words, names in alike.items()]
-    rest = {rival: own[ERROR.name] for rival, own in found.items() if not whole(own[ERROR.name])}
+    rest = {rival: own[ERROR.name] for rival, own in found.items() if not own[ERROR.name].whole}
     counts = [f"{rival} has {c.n} of {c.wanted} pairs with SBA" for rival, c in rest.items()]
     return "; ".join([*said, *counts])
 

@@ -51,9 +51,14 @@ class Comparison:
     ids: tuple[str, ...]  #: of the setting's records
 
     @property
+    def whole(self) -> bool:
+        """Whether all pairs that the design asks for are there."""
+        return self.n == self.wanted
+
+    @property
     def verdict(self) -> str:
         """What is said once all runs of the design are there; until then how many there are."""
-        if self.found is None or self.n < self.wanted:
+        if self.found is None or not self.whole:
             return f"{self.n} of {self.wanted} runs" if self.n else NOT_RUN
         if self.p <= LEVEL:
             return BETTER if self.found.mean < 0 else WORSE

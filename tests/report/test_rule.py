@@ -185,7 +185,7 @@ def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did():
                 spread = 0.01 * ERRORS[number + 2 * (one is ours)]
                 records += [record(one, s, float(ERRORS[0][s]), nll=nll + float(spread[s])) for s in range(MAIN.n)]
         brief = rule.decayed(records, brief=True)
-        assert ("better still than that: SBA." in brief) == (further > 0)
+        assert ("better still than that: SBA, negative log-likelihood." in brief) == (further > 0)
         return rule.advice(records)[-1]
 
     start = "Tune the weight decay first: with 1,000 images plain training at 0.005, which it chose, had better "
