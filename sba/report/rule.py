@@ -145,8 +145,8 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     if best:
         return f"Of what was run, this lowered the error most, though it is not tested against the next: {'; '.join(best)}."
     if all(c.verdict in (SAME, WORSE) for own in over.values() for c in own):
-        return f"Nothing that was run lowered the error by more than {MARGIN:g} point."
-    return "Nothing that was run was shown to lower the error."
+        return f"No contender that was run lowered the error by more than {MARGIN:g} point."
+    return "No contender that was run was shown to lower the error."
 
 
 def decayed(records: Iterable[Record], brief: bool = False) -> str:

@@ -57,7 +57,7 @@ def test_what_is_better_stays_so_when_the_others_are_run():
     ("shift", "said"),
     [
         ({}, (f"SBA made {when.SAME} with 1,000 images (SBA, ", "Plain dropout, label smoothing and R-Drop made no",
-              "Nothing that was run lowered the error by more than 1 point. Not")),
+              "No contender that was run lowered the error by more than 1 point. Not")),
         ({"dropout": -2.0}, ("SBA made no difference", "Plain dropout lowered the error with",
                              "though it is not tested against the next: with 1,000 images dropout, −")),
         ({"dropout": -2.0, "SBA": -3.0}, ("SBA lowered the error with 1,000 images (SBA), 1,000 images", "dropout",
@@ -79,7 +79,7 @@ def test_no_rule_follows_from_one_contender_alone():
     assert advice[0] == f"SBA made {when.SAME} with {MAIN.name}, compared with tuned plain training."
     assert advice[1] == "Of plain dropout, label smoothing and R-Drop not all runs are there."
     assert advice[2].startswith(
-        f"Nothing that was run lowered the error by more than 1 point. Not run yet: {len(missing)} of"
+        f"No contender that was run lowered the error by more than 1 point. Not run yet: {len(missing)} of"
     )
 
 
@@ -97,7 +97,7 @@ def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
     assert advice[1].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
     assert " points of error: nothing is decided." in advice[1]
     alone = rule.advice([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
-    assert alone[2].startswith("Nothing that was run was shown to lower the error. Not run yet")
+    assert alone[2].startswith("No contender that was run was shown to lower the error. Not run yet")
 
 
 def test_the_words_of_a_comparison_follow_its_verdict():
