@@ -21,7 +21,7 @@ from sba.report.when import (
     costs,
     rivals,
 )
-from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, RIVALS
+from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, RIVALS, Condition
 from sba.studies.small_data import made_in, other_decay, untuned
 from sba.training.run import make_run
 
@@ -150,19 +150,24 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
 
 
 def decayed(records: Iterable[Record], brief: bool = False) -> str:
-    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief
-    without the differences at that weight decay."""
+    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief of
+    the tuned size alone, and without the differences at that weight decay."""
     records = list(records)
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     if decay is None:
         return ""
+    told = [one for c in CONDITIONS[: 1 if brief else None] if (one := decayed_in(records, c, own, decay, brief))]
+    return f"Tune the weight decay first: {'. And '.join(told)}." if told else ""
+
+
+def decayed_in(records: list[Record], condition: Condition, own: float, decay: float, brief: bool) -> str:
     alike: dict[str, list[str]] = {}
     further: dict[str, list[str]] = {}
     for measure in MEASURES[1:]:
-        if worse := [c.name for c in compared(records, MAIN, measure) if c.verdict == WORSE]:
+        if worse := [c.name for c in compared(records, condition, measure) if c.verdict == WORSE]:
             alike.setdefault(listed(worse), []).append(measure.name)
-            equal = [("SBA", c) for c in controlled(records, measure) if c.name == f"{decay:g}"]
-            equal += [(c.name, c) for c in rivals(records, measure, decay)]
+            equal = [("SBA", c) for c in controlled(records, measure, condition) if c.name == f"{decay:g}"]
+            equal += [(c.name, c) for c in rivals(records, measure, condition, decay)]
             for name, one in equal:
                 if one.verdict == BETTER:
                     told = measure.name if brief else f"{measure.name} {amount(one)} {measure.unit}"
@@ -175,8 +180,8 @@ def decayed(records: Iterable[Record], brief: bool = False) -> str:
         gains.setdefault(listed(measures), []).append(name)
     still = "; ".join(f"{listed(names)}, {measures}" for measures, names in gains.items())
     more = f"; at {decay:g} better still than that: {still}" if still else ""
-    place = f"with {MAIN.name} plain training at {decay:g}, which it chose,"
-    return f"Tune the weight decay first: {place} had {said} at {own:g}{more}."
+    chose = ", which it chose," if condition is MAIN else ""
+    return f"with {condition.name} plain training at {decay:g}{chose} had {said} at {own:g}{more}"
 
 
 def missing(found: Mapping[str, list[Comparison]], over: Mapping[str, list[Comparison]]) -> str:

@@ -126,14 +126,13 @@ def compared(records: Iterable[Record], condition: Condition, measure: Measure =
     return family({name: (own, plain) for name, own in named.items()}, condition.n, measure)
 
 
-def controlled(records: Iterable[Record], measure: Measure = ERROR) -> list[Comparison]:
+def controlled(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
     """Compare SBA with plain training at equal weight decay, which is the name (:func:`sba.studies.small_data.controls`)."""
     made = made_in(records)
-    pairs = controls(made).items()
-    named = {
-        f"{decay:g}": (runs_of(ours, MAIN.n, made), runs_of(plain, MAIN.n, made)) for decay, (ours, plain) in pairs
-    }
-    return family(named, MAIN.n, measure)
+    pairs = controls(made, condition).items()
+    n = condition.n
+    named = {f"{decay:g}": (runs_of(ours, n, made), runs_of(plain, n, made)) for decay, (ours, plain) in pairs}
+    return family(named, n, measure)
 
 
 def beside(
@@ -146,12 +145,14 @@ def beside(
     return family({name: (ours, own) for name, own in zip(RIVALS, theirs, strict=True)}, condition.n, measure)
 
 
-def rivals(records: Iterable[Record], measure: Measure = ERROR, decay: float | None = None) -> list[Comparison]:
+def rivals(
+    records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN, decay: float | None = None
+) -> list[Comparison]:
     """Compare each of :data:`sba.studies.contenders.RIVALS` with plain training at one weight decay, the regime's unless told."""
     made = made_in(records)
-    plain = runs_of(untuned() | ({} if decay is None else {"weight_decay": decay}), MAIN.n, made)
-    named = {name: (runs_of(tested(name, MAIN, made, decay), MAIN.n, made), plain) for name in RIVALS}
-    return family(named, MAIN.n, measure)
+    plain = runs_of(untuned(condition) | ({} if decay is None else {"weight_decay": decay}), condition.n, made)
+    named = {name: (runs_of(tested(name, condition, made, decay), condition.n, made), plain) for name in RIVALS}
+    return family(named, condition.n, measure)
 
 
 def over_dropout(

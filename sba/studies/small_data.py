@@ -106,9 +106,9 @@ def tested(name: str, condition: Condition, made: Made, decay: float | None = No
     return found if found is None or decay is None else found | {"weight_decay": decay}
 
 
-def untuned() -> dict[str, Any]:
-    """Return the parameters of plain training in :data:`MAIN` with the regime's weight decay, which all others keep."""
-    return MAIN.base | PLAIN.base
+def untuned(condition: Condition = MAIN) -> dict[str, Any]:
+    """Return the parameters of plain training in a condition with the regime's weight decay, which all others keep."""
+    return condition.base | PLAIN.base
 
 
 def other_decay(made: Made) -> float | None:
@@ -118,22 +118,29 @@ def other_decay(made: Made) -> float | None:
     return None if found == make_run(**untuned()).weight_decay else found
 
 
-def controls(made: Made) -> dict[float, tuple[dict[str, Any], dict[str, Any]]]:
+def controls(made: Made, condition: Condition = MAIN) -> dict[float, tuple[dict[str, Any], dict[str, Any]]]:
     """Return SBA as it is tested and plain training at the same weight decay: the regime's, and plain training's choice if that is
     another. Empty as long as nothing is chosen."""
-    plain, ours = (tested(name, MAIN, made) for name in (PLAIN.name, "SBA"))
+    plain, ours = (tested(name, condition, made) for name in (PLAIN.name, "SBA"))
     if plain is None or ours is None:
         return {}
-    decays = dict.fromkeys(make_run(**at).weight_decay for at in (untuned(), plain))
-    return {decay: (ours | {"weight_decay": decay}, untuned() | {"weight_decay": decay}) for decay in decays}
+    regime = untuned(condition)
+    decays = dict.fromkeys(make_run(**at).weight_decay for at in (regime, plain))
+    return {decay: (ours | {"weight_decay": decay}, regime | {"weight_decay": decay}) for decay in decays}
 
 
-def control_runs(made: Made) -> Iterator[Setting]:
-    """List the runs of the controls that are not those of the contenders."""
-    finals = {key_of(at, 0) for name in (PLAIN.name, "SBA") if (at := tested(name, MAIN, made))}
-    added = [one for pair in controls(made).values() for one in pair if key_of(one, 0) not in finals]
-    for seed in range(MAIN.n):
+def control_runs(made: Made, condition: Condition = MAIN) -> Iterator[Setting]:
+    """List the runs of a condition's controls that are not those of its contenders."""
+    finals = {key_of(at, 0) for name in (PLAIN.name, "SBA") if (at := tested(name, condition, made))}
+    added = [one for pair in controls(made, condition).values() for one in pair if key_of(one, 0) not in finals]
+    for seed in range(condition.n):
         yield from (Setting(at | {"seed": seed}, NAME) for at in added)
+
+
+def control_stage(made: Made, condition: Condition, name: str) -> "Stage":
+    """Return the stage of a condition's controls: two settings, or none if plain training chose the regime's weight decay."""
+    runs = tuple(control_runs(made, condition))
+    return Stage(name, len(runs) if controls(made, condition) else 2 * condition.n, runs)
 
 
 def rival_runs(made: Made) -> Iterator[Setting]:
@@ -186,8 +193,7 @@ def stages(made: Made) -> Iterator[Stage]:
         yield Stage(f"{who}: choice", len(choice), choice)
         names = [c.name for c in contenders]
         yield Stage(f"{who}: {MAIN.name}", MAIN.n * len(names), tuple(finals(names, MAIN, made)))
-    control = tuple(control_runs(made))
-    yield Stage(EQUAL, len(control) if controls(made) else 2 * MAIN.n, control)
+    yield control_stage(made, MAIN, EQUAL)
     rivals = tuple(rival_runs(made))
     known = tested(PLAIN.name, MAIN, made) is not None and other_decay(made) is None
     yield Stage(RIVALS_DECAYED, 0 if known else MAIN.n * len(RIVALS), rivals)
@@ -196,6 +202,7 @@ def stages(made: Made) -> Iterator[Stage]:
     for condition in CONDITIONS[1:]:
         names = list(condition.contenders)
         yield Stage(condition.name, condition.n * len(names), tuple(finals(names, condition, made)))
+        yield control_stage(made, condition, f"{condition.name}, {EQUAL}")
 
 
 def follows(records: Iterable[Record]) -> Iterator[Setting]:

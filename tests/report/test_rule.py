@@ -168,30 +168,41 @@ def test_another_condition_has_families_of_its_own_and_its_own_say():
     assert "; R-Drop minus dropout is −" in second and "error: use R-Drop (" in second
 
 
-def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did():
+@pytest.mark.parametrize("conditions", [CONDITIONS[:1], CONDITIONS[1:2], CONDITIONS[:3]], ids=len)
+def test_the_weight_decay_that_plain_training_chose_is_told_with_what_it_did(conditions):
     """Plain training has the better likelihood at its own weight decay, and SBA a better one still there, or not."""
     at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
     trials = [*(record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
     made = small_data.made_in(trials)
     assert small_data.tested("plain", MAIN, made)["weight_decay"] == 5e-3
-    decays = small_data.controls(made)
 
     def told(tuned, further):
         records = list(trials)
-        for number, (ours, plain) in enumerate(decays.values()):
-            # at the regime's weight decay, the first, SBA gains nothing
-            for one, nll in ((plain, 2.0 - tuned * number), (ours, 2.0 - (tuned + further) * number)):
-                # every setting has errors of its own
-                spread = 0.01 * ERRORS[number + 2 * (one is ours)]
-                records += [record(one, s, float(ERRORS[0][s]), nll=nll + float(spread[s])) for s in range(MAIN.n)]
+        for condition in conditions:
+            for number, (ours, plain) in enumerate(small_data.controls(made, condition).values()):
+                # at the regime's weight decay, the first, SBA gains nothing
+                for one, nll in ((plain, 2.0 - tuned * number), (ours, 2.0 - (tuned + further) * number)):
+                    # every setting has errors of its own
+                    spread = nll + 0.01 * ERRORS[number + 2 * (one is ours)]
+                    seeds = range(condition.n)
+                    records += [record(one, s, float(ERRORS[0][s]), nll=float(spread[s])) for s in seeds]
         brief = rule.decayed(records, brief=True)
-        assert ("better still than that: SBA, negative log-likelihood." in brief) == (further > 0)
+        at_main = MAIN in conditions
+        assert ("better still than that: SBA, negative log-likelihood." in brief) == (further > 0 and at_main)
+        assert not any(c.name in brief for c in CONDITIONS[1:])
         return rule.advice(records)[-1]
 
-    start = "Tune the weight decay first: with 1,000 images plain training at 0.005, which it chose, had better "
-    start += "negative log-likelihood than SBA at 0.0005"
-    assert f"{start}. Not run yet" in told(0.5, 0.0)
-    assert f"{start}; at 0.005 better still than that: SBA, negative log-likelihood −0.3" in told(0.5, 0.3)
+    def start(condition):
+        chose = ", which it chose," if condition is MAIN else ""
+        place = f"with {condition.name} plain training at 0.005{chose}"
+        return f"{place} had better negative log-likelihood than SBA at 0.0005"
+
+    wanted = ". And ".join(map(start, conditions))
+    assert f"Tune the weight decay first: {wanted}. " in told(0.5, 0.0)
+    said = told(0.5, 0.3)
+    assert "Tune the weight decay first: with" in said
+    for condition in conditions:
+        assert f"{start(condition)}; at 0.005 better still than that: SBA, negative log-likelihood −0.3" in said
     assert "weight decay first" not in told(0.0, 0.0) and "weight decay first" not in rule.advice(main({}))[-1]
 
 

@@ -10,7 +10,7 @@ from sba import make_run
 from sba.records.schema import parse
 from sba.report import rule, when
 from sba.studies import contenders, small_data
-from sba.studies.contenders import MAIN
+from sba.studies.contenders import CONDITIONS, MAIN
 
 
 def test_differences_are_those_of_the_paired_test_corrected_by_holm():
@@ -116,44 +116,52 @@ def test_each_change_is_compared_with_sba_at_its_layer_in_a_family_of_that_layer
         assert rule.by_verdict(found) == "worse: Gaussian points only; within 1 point: pulled to the label"
 
 
-def test_controls_are_compared_pair_by_pair_at_equal_weight_decay():
+@pytest.mark.parametrize("condition", CONDITIONS[:3], ids=lambda c: c.name)
+def test_controls_are_compared_pair_by_pair_at_equal_weight_decay(condition):
     at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
     better = [record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS]
     trials = [*(r for r in TRIALS if r.key not in {b.key for b in better}), *better]
-    pairs = small_data.controls(small_data.made_in(trials))
+    pairs = small_data.controls(small_data.made_in(trials), condition)
     # the difference of a pair: a weight decay's own, and 0.1 more at odd seeds
     shifts = {
-        decay: np.array([-1.0 - number + 0.1 * (s % 2) for s in range(MAIN.n)]) for number, decay in enumerate(pairs)
+        decay: np.array([-1.0 - number + 0.1 * (s % 2) for s in range(condition.n)])
+        for number, decay in enumerate(pairs)
     }
     records = [
         record(parameters, s, float(ERRORS[0][s] + (shifts[decay][s] if parameters["method"] == "sba" else 0)))
         for decay, pair in pairs.items()
         for parameters in pair
-        for s in range(MAIN.n)
+        for s in range(condition.n)
     ]
-    found = {float(c.name): c for c in when.controlled([*trials, *records])}
+    found = {float(c.name): c for c in when.controlled([*trials, *records], when.ERROR, condition)}
     assert list(found) == list(shifts) == [5e-4, 5e-3]
     tests = [stats.ttest_1samp(own, 0) for own in shifts.values()]
     assert [c.found.mean for c in found.values()] == pytest.approx([own.mean() for own in shifts.values()])
     assert [c.p for c in found.values()] == pytest.approx(multipletests([t.pvalue for t in tests], method="holm")[1])
     assert {c.verdict for c in found.values()} == {when.BETTER} and when.controlled([]) == []
+    others = [c for c in CONDITIONS if c is not condition]
+    assert not any(one.n for other in others for one in when.controlled([*trials, *records], when.ERROR, other))
 
 
-def test_sba_is_compared_with_its_rivals_and_they_with_plain_training_at_their_weight_decay():
-    shifts = {"SBA": np.linspace(-2.0, -1.0, MAIN.n), "dropout": np.linspace(-0.2, 0.9, MAIN.n) ** 2}
-    records = [*TRIALS, *(record(small_data.untuned(), s, float(e)) for s, e in enumerate(ERRORS[0]))]
+@pytest.mark.parametrize("condition", CONDITIONS[:3], ids=lambda c: c.name)
+def test_sba_is_compared_with_its_rivals_and_they_with_plain_training_at_their_weight_decay(condition):
+    shifts = {"SBA": np.linspace(-2.0, -1.0, condition.n), "dropout": np.linspace(-0.2, 0.9, condition.n) ** 2}
+    records = [*TRIALS, *(record(small_data.untuned(condition), s, float(ERRORS[0][s])) for s in range(condition.n))]
     for name, shift in shifts.items():
-        records += runs(name, ERRORS[0] + shift)
+        records += runs(name, ERRORS[0][: condition.n] + shift, condition)
     apart = {"beside": shifts["SBA"] - shifts["dropout"], "rivals": shifts["dropout"]}
     for what, difference in apart.items():
-        first, *others = getattr(when, what)(records)
+        first, *others = getattr(when, what)(records, when.ERROR, condition)
         assert [first.name, *(c.name for c in others)] == list(contenders.RIVALS)
         test = stats.ttest_1samp(difference, 0)
-        assert first.found.mean == pytest.approx(difference.mean()) and first.n == first.wanted == MAIN.n
+        assert first.found.mean == pytest.approx(difference.mean()) and first.n == first.wanted == condition.n
         # the two that have no record count in the family
         assert first.p == pytest.approx(min(1, 3 * test.pvalue)) and {c.verdict for c in others} == {"—"}
     for name in contenders.RIVALS:
-        assert make_run(**contenders.NAMED[name].base, **MAIN.base).weight_decay == small_data.untuned()["weight_decay"]
+        assert (
+            make_run(**contenders.NAMED[name].base, **condition.base).weight_decay
+            == small_data.untuned(condition)["weight_decay"]
+        )
 
 
 def test_the_other_rivals_are_compared_with_dropout_in_a_family_of_their_own():
@@ -192,7 +200,7 @@ def test_at_the_weight_decay_that_plain_training_chose_all_sides_have_it():
         means = [
             [None if c.found is None else round(c.found.mean, 6) for c in found]
             for found in (
-                when.rivals(trials, when.ERROR, one),
+                when.rivals(trials, when.ERROR, MAIN, one),
                 when.beside(trials, when.ERROR, MAIN, one),
                 when.over_dropout(trials, when.ERROR, MAIN, one),
             )

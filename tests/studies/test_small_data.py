@@ -125,23 +125,27 @@ def test_a_stage_is_known_when_those_before_it_are_done():
     assert set(seeds) == {(True, True), (False, False)}
 
 
+@pytest.mark.parametrize("condition", [MAIN, CONDITIONS[1], CONDITIONS[4]], ids=lambda c: c.name)
 @pytest.mark.parametrize("chosen", [0, 2])
-def test_sba_and_plain_training_are_compared_at_equal_weight_decay(chosen):
+def test_sba_and_plain_training_are_compared_at_equal_weight_decay(chosen, condition):
     errors = [[(40 if number == best else 50,) * 2 for number in range(4)] for best in (chosen, 3)]
     records = small_data.made_in([*tried(PLAIN, errors[0]), *tried(NAMED["SBA"], errors[1])])
-    pairs = [[make_run(**at) for at in pair] for pair in small_data.controls(records).values()]
+    pairs = [[make_run(**at) for at in pair] for pair in small_data.controls(records, condition).values()]
     decays = [5e-4, 5e-3] if chosen else [5e-4]
     assert [(a.weight_decay, b.weight_decay) for a, b in pairs] == [(d, d) for d in decays]
+    assert {(run.network, run.draw.subset) for pair in pairs for run in pair} == {
+        (condition.base["network"], condition.base["subset"])
+    }
     assert {(a.method.name, a.method.eta, b.method.name) for a, b in pairs} == {("sba", 10.0, "erm")}
-    finals = {make_run(**s.parameters).key for s in small_data.finals(("plain", "SBA"), MAIN, records)}
-    added = {make_run(**s.parameters).key for s in small_data.control_runs(records)}
+    finals = {make_run(**s.parameters).key for s in small_data.finals(("plain", "SBA"), condition, records)}
+    added = {make_run(**s.parameters).key for s in small_data.control_runs(records, condition)}
     wanted = {
         make_run(**at | {"seed": n}).key
-        for p in small_data.controls(records).values()
+        for p in small_data.controls(records, condition).values()
         for at in p
-        for n in range(MAIN.n)
+        for n in range(condition.n)
     }
-    assert added == wanted - finals and len(added) == (2 * MAIN.n if chosen else 0)
+    assert added == wanted - finals and len(added) == (2 * condition.n if chosen else 0)
     assert not small_data.controls({}) and not list(small_data.control_runs({}))
 
 
@@ -215,7 +219,8 @@ def whole(tmp_path_factory):
         folder = tmp_path_factory.mktemp("whole")
         status, found = swept(folder)
         made = small_data.made_in(map(parse, found.values()))
-        assert status == 0 and len(found) == 4 + 2 + 2 + len(list(small_data.control_runs(made)))
+        controls = [len(list(small_data.control_runs(made, condition))) for condition in small_data.CONDITIONS]
+        assert status == 0 and len(found) == 4 + 2 + 2 + sum(controls)
     return folder, found
 
 
