@@ -27,34 +27,126 @@ from sba.training.run import make_run
 
 PLAINLY = {"dropout": "plain dropout"}
 """Contenders that sentences call by another name than tables, since SBA has dropout, too."""
+NOTHING = "As long as no contender has all its runs in a condition, nothing is advised."
 DIALS = "at the dials that the error chose"
 """What a likelihood or a calibration depends on, which were not tuned for."""
 
 
 def advice(records: Iterable[Record]) -> list[str]:
-    """Derive the decision rule, three paragraphs: SBA, its rivals, and what was best.
+    """Derive the decision rule, three sentences: on SBA, on dropout in its place, and on what comes first.
 
     Who lacks a run in a condition has no say there. Holm's correction counts it as a difference of nothing, so what is better or
     worse stays so when it is run.
     """
     records = list(records)
-    found = {c.name: compared(records, c) for c in CONDITIONS}
-    over = {name: done for name, own in found.items() if (done := [c for c in own if c.whole])}
-    if not over:
-        return ["As long as no contender has all its runs in a condition, nothing is advised."]
-    theirs = sentence({PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}, over)
+    over = all_run(records)
+    if not any(over.values()):
+        return [NOTHING]
+    return [first_of_all(over), in_its_place(records), decayed(records, brief=True) or lowest(records, over)]
+
+
+def grounds(records: Iterable[Record]) -> list[str]:
+    """Say what the rule stands on, a paragraph each: the rivals, all set against dropout, what was best and what is left."""
+    records = list(records)
+    over = all_run(records)
+    if not any(over.values()):
+        return [NOTHING]
+    theirs = {PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}
+    direct = [
+        f"Set against each other with {condition}, all at weight decay {decay:g}: {'; '.join(told)}."
+        for (condition, decay), own in set_against_dropout(records).items()
+        if (told := [preferred(first, RIVALS[0], found) for first, found in own.items()])
+    ]
+    last = " ".join(filter(None, (lowest(records, over), decayed(records), missing(over))))
+    return [sentence(theirs, over), *direct, last]
+
+
+def all_run(records: list[Record]) -> dict[str, list[Comparison]]:
+    """Return each condition's comparisons with tuned plain training that have all their runs."""
+    return {condition.name: [c for c in compared(records, condition) if c.whole] for condition in CONDITIONS}
+
+
+def is_sba(name: str) -> bool:
+    """Whether a contender is SBA in one of its kinds."""
+    return name.startswith("SBA") or name == "earlier"
+
+
+def set_against_dropout(records: list[Record]) -> dict[tuple[str, float], dict[str, dict[str, Comparison]]]:
+    """Return in which condition and at which weight decay SBA and rivals can be set against dropout; there the comparisons of each
+    that has all its pairs, by measure."""
     decay, other = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     places = [(condition, None) for condition in CONDITIONS]
+    found = {}
     for condition, instead in places[:1] + [(MAIN, other)] * (other is not None) + places[1:]:
         direct = beside_dropout(records, condition, instead)
-        if told := [preferred(first, RIVALS[0], own) for first, own in direct.items() if own[ERROR.name].whole]:
-            at = f"with {condition.name}, all at weight decay {instead or decay:g}"
-            theirs += f" Set against each other {at}: {'; '.join(told)}."
-    return [
-        sentence({"SBA": lambda name: name.startswith("SBA") or name == "earlier"}, over),
-        theirs,
-        " ".join(filter(None, (lowest(records, over), decayed(records), missing(found, over)))),
-    ]
+        there = condition.name, instead or decay
+        found[there] = {first: own for first, own in direct.items() if own[ERROR.name].whole}
+    return found
+
+
+def first_of_all(over: Mapping[str, list[Comparison]]) -> str:
+    """Say whether to use SBA to lower the error."""
+    verdicts = {c.verdict for done in over.values() for c in done if is_sba(c.name)}
+    if not verdicts:
+        return "Whether to use SBA is not said yet: it lacks runs in every condition."
+    use = (
+        "Use SBA where it lowered the error"
+        if BETTER in verdicts
+        else "Do not count on SBA to lower the error"
+        if OPEN in verdicts
+        else "Do not use SBA to lower the error"
+    )
+    return f"{use}: it {deeds('SBA', is_sba, over)}, compared with tuned plain training."
+
+
+def in_its_place(records: list[Record]) -> str:
+    """Say whether to take dropout in place of SBA, and what the other rivals do beside dropout."""
+    simplest, *others = RIVALS
+    found: dict[str, dict[str, dict[str, list[tuple[str, float]]]]] = {}
+    for place, direct in set_against_dropout(records).items():
+        for first, measures in direct.items():
+            for measure, one in measures.items():
+                found.setdefault(first, {}).setdefault(measure, {}).setdefault(one.verdict, []).append(place)
+    told = [f"{first} {beside_it(own)}" for first in ("SBA", *others) if (own := found.get(first))]
+    if not told:
+        return f"Nothing is said of {simplest} in place of SBA yet: pairs of runs are missing."
+    errors = found.get("SBA", {}).get(ERROR.name, {})
+    advised = (
+        f"Choose between SBA and plain {simplest} by the number of images"
+        if BETTER in errors and WORSE in errors
+        else f"Prefer SBA to plain {simplest} where it erred less"
+        if BETTER in errors
+        else f"Where you would use SBA, take plain {simplest}"
+        if errors and OPEN not in errors
+        else f"SBA and plain {simplest} are not told apart everywhere"
+        if errors
+        else f"Plain {simplest} is the simplest of its rivals"
+    )
+    return f"{advised}: set against it at equal weight decay (in brackets), {DIALS}, {'; '.join(told)}."
+
+
+def beside_it(found: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> str:
+    """Write verdicts, of each measure the places of each: measures that stand alike are told together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for measure, own in found.items():
+        for verdict, places in own.items():
+            if measure == ERROR.name or verdict in (BETTER, WORSE):
+                alike.setdefault((verdict, placed(places)), []).append(measure)
+    words = {
+        BETTER: "has the better",
+        WORSE: "has the worse",
+        SAME: f"is within {MARGIN:g} point of",
+        OPEN: "is not told apart in",
+    }
+    return ", ".join(f"{words[verdict]} {listed(own)} with {where}" for (verdict, where), own in alike.items())
+
+
+def placed(places: Iterable[tuple[str, float]]) -> str:
+    """Write conditions and weight decays, each condition once."""
+    decays: dict[str, list[str]] = {}
+    for condition, decay in places:
+        decays.setdefault(condition, []).append(f"{decay:g}")
+    return listed([f"{condition} ({', '.join(own)})" for condition, own in decays.items()])
 
 
 def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
@@ -66,13 +158,7 @@ def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list
     """
     alike: dict[str, list[str]] = {}
     for who, belongs in whose.items():
-        own: dict[str, list[str]] = {}
-        for condition, done in over.items():
-            for verdict, names in grouped((c for c in done if belongs(c.name)), outcome).items():
-                # who goes by its own name needs no list
-                list_of = "" if len(names) == 1 and names[0] in who else f" ({', '.join(names)})"
-                own.setdefault(verdict, []).append(f"{condition}{list_of}")
-        if did := ", ".join(f"{words} with {listed(where)}" for words, where in own.items()):
+        if did := deeds(who, belongs, over):
             alike.setdefault(did, []).append(who)
     told = {who for names in alike.values() for who in names}
     if not told:
@@ -81,6 +167,18 @@ def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list
     rest = [who for who in whose if who not in told]
     more = f" Of {listed(rest)} not all runs are there." if rest else ""
     return f"{said[0].upper()}{said[1:]}, compared with tuned plain training.{more}"
+
+
+def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comparison]]) -> str:
+    """Say what a kind of contenders did to the error, and in which conditions; "" if none has all its runs."""
+    own: dict[str, list[str]] = {}
+    for condition, done in over.items():
+        kind = [c for c in done if belongs(c.name)]
+        for verdict, names in grouped(kind, outcome).items():
+            # who goes by its own name, and is alone there, needs no list
+            list_of = "" if len(kind) == 1 and names[0] in who else f" ({', '.join(names)})"
+            own.setdefault(verdict, []).append(f"{condition}{list_of}")
+    return ", ".join(f"{words} with {listed(where)}" for words, where in own.items())
 
 
 def grouped(found: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[str]]:
@@ -149,15 +247,15 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     return "No contender that was run was shown to lower the error."
 
 
-def decayed(records: Iterable[Record], brief: bool = False) -> str:
-    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief of
-    the tuned size alone, and without the differences at that weight decay."""
+def decayed(records: Iterable[Record], brief: bool = False, conditions: Sequence[Condition] = CONDITIONS) -> str:
+    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief
+    without the differences at that weight decay."""
     records = list(records)
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     if decay is None:
         return ""
-    told = [one for c in CONDITIONS[: 1 if brief else None] if (one := decayed_in(records, c, own, decay, brief))]
-    return f"Tune the weight decay first: {'. And '.join(told)}." if told else ""
+    told = [one for c in conditions if (one := decayed_in(records, c, own, decay, brief))]
+    return f"Tune the weight decay first: {'; and '.join(told)}." if told else ""
 
 
 def decayed_in(records: list[Record], condition: Condition, own: float, decay: float, brief: bool) -> str:
@@ -184,11 +282,15 @@ def decayed_in(records: list[Record], condition: Condition, own: float, decay: f
     return f"with {condition.name} plain training at {decay:g}{chose} had {said} at {own:g}{more}"
 
 
-def missing(found: Mapping[str, list[Comparison]], over: Mapping[str, list[Comparison]]) -> str:
-    """Say how many contenders lack runs in each condition."""
-    left = {name: len(own) - len(over.get(name, ())) for name, own in found.items()}
-    some = [f"{n} of {len(found[name])} contenders with {name}" for name, n in left.items() if n and name in over]
-    none = listed([name for name in found if name not in over])
+def missing(over: Mapping[str, list[Comparison]]) -> str:
+    """Say how many contenders lack runs in each condition, of which those that do not are given."""
+    sizes = {c.name: len(c.contenders) - 1 for c in CONDITIONS}
+    some = [
+        f"{size - len(over[name])} of {size} contenders with {name}"
+        for name, size in sizes.items()
+        if 0 < len(over[name]) < size
+    ]
+    none = listed([name for name in sizes if not over[name]])
     rest = listed([*some, *([f"all with {none}"] if none else [])])
     return f"Not run yet: {rest}." if rest else ""
 
