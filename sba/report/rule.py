@@ -112,7 +112,7 @@ def in_its_place(records: list[Record]) -> str:
         return f"Nothing is said of {simplest} in place of SBA yet: pairs of runs are missing."
     errors = found.get("SBA", {}).get(ERROR.name, {})
     advised = (
-        f"Choose between SBA and plain {simplest} by the number of images"
+        f"Choose between SBA and plain {simplest} by the condition"
         if BETTER in errors and WORSE in errors
         else f"Prefer SBA to plain {simplest} where it erred less"
         if BETTER in errors

@@ -123,7 +123,7 @@ def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
     ("elsewhere", "said"),
     [
         (-2.0, "Prefer SBA to plain dropout where it erred less"),
-        (3.0, "Choose between SBA and plain dropout by the number of images"),
+        (3.0, "Choose between SBA and plain dropout by the condition"),
     ],
 )
 def test_where_sba_and_dropout_differ_is_told_by_condition_and_weight_decay(elsewhere, said):
