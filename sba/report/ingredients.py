@@ -1,6 +1,6 @@
 """What each ingredient of SBA does by itself: one table for a reader who reads only one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from sba.records.names import signed
 from sba.records.schema import BenchRecord, Record
 from sba.report import rule, when
 from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
-from sba.studies.contenders import MAIN, RIVALS
+from sba.studies.contenders import CONDITIONS, MAIN, RIVALS, Condition
 from sba.studies.contenders import PLAIN as TUNED
 from sba.studies.small_data import made_in, tested, untuned
 from sba.training.run import make_run
@@ -56,6 +56,11 @@ BESIDE = ("all together minus {}, equal weight decay", NO_CLAIM)
 """Likewise of SBA and a rival, set against each other directly."""
 ALONE = {"Gaussian points only": "Gaussian points", "dropout points only": "dropout points"}
 """Settings of that study's ablation at the last layer that have a row each: the part's name in :data:`ASKED`."""
+REPLACED = {
+    "λ(t) always on": ("scheduler", "every step is augmented"),
+    "pulled to the label": ("soft label", "the hard label takes the prediction's place"),
+}
+"""Likewise of settings that are compared with SBA itself, with what they change."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -119,12 +124,53 @@ def lines(records: Iterable[Record]) -> list[Line]:
     return found
 
 
+class Row(NamedTuple):
+    """A comparison of the study of little data, as the table tells it."""
+
+    part: str  #: its name
+    claim: str  #: what the paper says of it
+    against: str  #: what is compared with what
+    one: when.Comparison  #: in error
+    loss: Contrast | None  #: in likelihood; None if that would compare something else
+    turned: bool = False  #: whether it is better for the part if the comparison is worse
+
+    @property
+    def verdict(self) -> str:
+        """Whether the paper's claim holds, or how the sides compare where it has none."""
+        if self.claim == NO_CLAIM:
+            return self.one.verdict
+        held, failed = (when.WORSE, when.BETTER) if self.turned else (when.BETTER, when.WORSE)
+        return {held: HOLDS, failed: FAILS}.get(self.one.verdict, self.one.verdict)
+
+
 def little_data(records: Iterable[Record]) -> list[Line]:
     """Write what SBA changes on little data once all runs are there: as tuned, and, if plain training was tuned to another weight
-    decay, at equal ones; likewise its rivals, and SBA minus each; and each kind of points alone. Verdicts are that study's own."""
+    decay, at equal ones, in every condition; likewise its rivals, and SBA minus each; and its ingredients alone or replaced.
+    Verdicts are that study's own."""
     records = list(records)
+    rows = [
+        *tuned_rows(records),
+        *(row for condition in CONDITIONS for row in equal_rows(records, condition)),
+        *part_rows(records),
+    ]
+    return [
+        Line(row.part, row.claim, (row.against, *differences(row.one.found, row.loss)), f"n = {row.one.n}", row.verdict)
+        for row in rows
+        if row.one.found and row.one.whole
+    ]
+
+
+def place(condition: Condition) -> str:
+    return f"{condition.name} of CIFAR-10"
+
+
+def at_regime(condition: Condition) -> str:
+    return f"both at weight decay {untuned()['weight_decay']:g}, {place(condition)}"
+
+
+def tuned_rows(records: list[Record]) -> Iterator[Row]:
+    """Compare SBA and its rivals with tuned plain training at the tuned size."""
     made = made_in(records)
-    where, found = f"{MAIN.name} of CIFAR-10", []
     errors, losses = (when.compared(records, MAIN, m) for m in (when.ERROR, when.NLL))
     for name, about in TUNED_ROWS.items():
         decays = [make_run(**at).weight_decay for n in (TUNED.name, name) if (at := tested(n, MAIN, made))]
@@ -132,39 +178,43 @@ def little_data(records: Iterable[Record]) -> list[Line]:
         alike = decays[:1] == decays[1:]
         more = "" if alike else f", whose weight decay is {' and not '.join(f'{decay:g}' for decay in decays)}"
         loss = when.by_name(losses, name).found if alike else None
-        found.append((about, when.by_name(errors, name), f"against tuned plain training, {where}{more}", loss))
-    equal, likelihoods = (when.controlled(records, m) for m in (when.ERROR, when.NLL))
+        yield Row(*about, f"against tuned plain training, {place(MAIN)}{more}", when.by_name(errors, name), loss)
+
+
+def equal_rows(records: list[Record], condition: Condition) -> Iterator[Row]:
+    """Compare SBA, plain training and rivals at equal weight decay; outside the tuned size dropout is the only rival."""
+    equal, likelihoods = (when.controlled(records, m, condition) for m in (when.ERROR, when.NLL))
     # at one weight decay for all these, and those of rivals, would be tuned rows again
-    for one, other in zip(equal, likelihoods, strict=True) if len(equal) > 1 else []:
-        found.append((EQUAL, one, f"against plain training, both at weight decay {one.name}, {where}", other.found))
+    several = len(equal) > 1
+    for one, other in zip(equal, likelihoods, strict=True) if several else []:
+        told = f"against plain training, both at weight decay {one.name}, {place(condition)}"
+        yield Row(*EQUAL, told, one, other.found)
     families = [
-        (about, against, compare(records), compare(records, when.NLL))
+        (about, against, [compare(records, m, condition) for m in (when.ERROR, when.NLL)])
         for about, against, compare in ((RIVAL, "plain training", when.rivals), (BESIDE, "", when.beside))
-        if len(equal) > 1 or about is BESIDE
+        if several or about is BESIDE
     ]
-    for rival in RIVALS:
+    for rival in RIVALS if condition is MAIN else RIVALS[:1]:
         called = rule.PLAINLY.get(rival, rival)
-        for (name, claim), against, errors, losses in families:
-            told = f"against {against or called}, both at weight decay {untuned()['weight_decay']:g}, {where}"
-            one, other = (when.by_name(own, rival) for own in (errors, losses))
-            found.append(((name.format(called), claim), one, told, other.found))
+        for (name, claim), against, own in families:
+            one, other = (when.by_name(comparisons, rival) for comparisons in own)
+            told = f"against {against or called}, {at_regime(condition)}"
+            yield Row(name.format(called), claim, told, one, other.found)
+
+
+def part_rows(records: list[Record]) -> Iterator[Row]:
+    """Compare each kind of points alone with plain training, and what takes another part's place with SBA, at the last layer."""
     claims = {name: claim for name, claim, *_ in ASKED}
-    parts = [when.mechanism(records, m) for m in (when.ERROR, when.NLL)]
+    alone = [when.mechanism(records, m) for m in (when.ERROR, when.NLL)]
     for setting, part in ALONE.items():
-        one, other = (when.by_name(own, f"{setting}, last layer") for own in parts)
-        told = f"alone, against plain training, both at weight decay {untuned()['weight_decay']:g}, {where}"
-        found.append(((f"{part}, little data", claims[part]), one, told, other.found))
-    said = {when.BETTER: HOLDS, when.WORSE: FAILS}
-
-    def verdict(claim: str, one: when.Comparison) -> str:
-        """Say whether the paper's claim holds, or how the sides compare where it has none."""
-        return one.verdict if claim == NO_CLAIM else said.get(one.verdict, one.verdict)
-
-    return [
-        Line(*about, (against, *differences(one.found, loss)), f"n = {one.n}", verdict(about[1], one))
-        for about, one, against, loss in found
-        if one.found and one.whole
-    ]
+        one, other = (when.by_name(own, f"{setting}, last layer") for own in alone)
+        told = f"alone, against plain training, {at_regime(MAIN)}"
+        yield Row(f"{part}, little data", claims[part], told, one, other.found)
+    changed = [when.changes(records, "last layer", m) for m in (when.ERROR, when.NLL)]
+    for setting, (part, what) in REPLACED.items():
+        one, other = (when.by_name(own, setting) for own in changed)
+        told = f"{what}, against SBA, {at_regime(MAIN)}"
+        yield Row(f"{part} replaced, little data", claims[part], told, one, other.found, turned=True)
 
 
 def differences(error: Contrast, nll: Contrast | None) -> list[str]:

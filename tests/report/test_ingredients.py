@@ -109,6 +109,48 @@ def test_each_kind_of_points_alone_stands_beside_plain_training_at_its_weight_de
     assert not lines([*plain, *made[1:5]]), "a row needs all its runs"
 
 
+def test_what_takes_a_part_s_place_is_set_against_sba_and_speaks_for_the_part_if_it_is_worse():
+    # added to the error and to the likelihood of SBA
+    shifts = {"SBA": (0.0, 0.0), "λ(t) always on": (3.0, 0.5), "pulled to the label": (-2.0, -0.1)}
+    made = [
+        of_little_data(at, s, 50.0 + 0.1 * s + more + 0.01 * (s % 2) * more, nll=2.0 + 0.01 * s + likely)
+        for where, what, at in contenders.ablated()
+        if what in shifts and where == "last layer"
+        for more, likely in [shifts[what]]
+        for s in range(contenders.MECHANISM_N)
+    ]
+    told = {one.name: one for one in lines(made)}
+    assert list(told) == ["scheduler replaced, little data", "soft label replaced, little data"]
+    scheduler, label = told.values()
+    assert scheduler.verdict == HOLDS and scheduler.measured[1].startswith("+3.01 ± ")
+    assert scheduler.measured[0].startswith("every step is augmented, against SBA, both at weight decay 0.0005")
+    assert label.verdict == FAILS and label.measured[1].startswith("−2.01 ± ") and "−0.100" in label.measured[2]
+    assert "random steps" in scheduler.claim and "raw prediction" in label.claim
+
+
+def test_another_condition_has_rows_at_equal_weight_decay_and_beside_dropout():
+    small = contenders.CONDITIONS[1]
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    trials = [*(of_little_data(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
+    made = small_data.made_in(trials)
+    gain = {5e-4: 2.0, 5e-3: 1.0}
+    for decay, pair in small_data.controls(made, small).items():
+        for one, lower in zip(pair, (gain[decay], 0.0), strict=True):
+            trials += [of_little_data(one, s, 60.0 + 0.1 * s - lower * (1 + 0.01 * (s % 2))) for s in range(small.n)]
+    dropout = small_data.tested("dropout", small, made)
+    trials += [of_little_data(dropout, s, 60.0 + 0.1 * s - 1.5) for s in range(small.n)]
+    told = [(one.name, one.measured[0], one.measured[1].split(" ± ")[0], one.verdict) for one in lines(trials)]
+    equal, where = "all together, equal weight decay", "250 images of CIFAR-10"
+    assert told == [
+        (equal, f"against plain training, both at weight decay 0.0005, {where}", "−2.01", HOLDS),
+        (equal, f"against plain training, both at weight decay 0.005, {where}", "−1.00", HOLDS),
+        ("plain dropout, equal weight decay", f"against plain training, both at weight decay 0.0005, {where}", "−1.50",
+         "better"),
+        ("all together minus plain dropout, equal weight decay",
+         f"against plain dropout, both at weight decay 0.0005, {where}", "−0.51", "better"),
+    ]  # fmt: skip
+
+
 def test_rivals_stand_beside_plain_training_tuned_and_at_their_own_weight_decay():
     at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
     trials = [*(of_little_data(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
