@@ -247,14 +247,14 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     return "No contender that was run was shown to lower the error."
 
 
-def decayed(records: Iterable[Record], brief: bool = False, conditions: Sequence[Condition] = CONDITIONS) -> str:
+def decayed(records: Iterable[Record], brief: bool = False) -> str:
     """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief
     without the differences at that weight decay."""
     records = list(records)
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     if decay is None:
         return ""
-    told = [one for c in conditions if (one := decayed_in(records, c, own, decay, brief))]
+    told = [one for c in CONDITIONS if (one := decayed_in(records, c, own, decay, brief))]
     return f"Tune the weight decay first: {'; and '.join(told)}." if told else ""
 
 
