@@ -56,11 +56,13 @@ BESIDE = ("all together minus {}, equal weight decay", NO_CLAIM)
 """Likewise of SBA and a rival, set against each other directly."""
 ALONE = {"Gaussian points only": "Gaussian points", "dropout points only": "dropout points"}
 """Settings of that study's ablation at the last layer that have a row each: the part's name in :data:`ASKED`."""
-REPLACED = {
-    "λ(t) always on": ("scheduler", "every step is augmented"),
-    "pulled to the label": ("soft label", "the hard label takes the prediction's place"),
+WITHOUT = {
+    "dropout points only": ("Gaussian points", "SBA against dropout points only"),
+    "Gaussian points only": ("dropout points", "SBA against Gaussian points only"),
+    "λ(t) always on": ("scheduler", "SBA against every step augmented"),
+    "pulled to the label": ("soft label", "SBA against the hard label in the prediction's place"),
 }
-"""Likewise of settings that are compared with SBA itself, with what they change."""
+"""Likewise of settings that lack a part of SBA and are compared with SBA itself, with what is compared."""
 VOTE = ("vote", "the majority of raw and virtual predictions decides (§3.4)", "against the single pass")
 
 
@@ -132,15 +134,13 @@ class Row(NamedTuple):
     against: str  #: what is compared with what
     one: when.Comparison  #: in error
     loss: Contrast | None  #: in likelihood; None if that would compare something else
-    turned: bool = False  #: whether it is better for the part if the comparison is worse
 
     @property
     def verdict(self) -> str:
         """Whether the paper's claim holds, or how the sides compare where it has none."""
         if self.claim == NO_CLAIM:
             return self.one.verdict
-        held, failed = (when.WORSE, when.BETTER) if self.turned else (when.BETTER, when.WORSE)
-        return {held: HOLDS, failed: FAILS}.get(self.one.verdict, self.one.verdict)
+        return {when.BETTER: HOLDS, when.WORSE: FAILS}.get(self.one.verdict, self.one.verdict)
 
 
 def little_data(records: Iterable[Record]) -> list[Line]:
@@ -161,7 +161,8 @@ def little_data(records: Iterable[Record]) -> list[Line]:
 
 
 def place(condition: Condition) -> str:
-    return f"{condition.name} of CIFAR-10"
+    images = f"{condition.base['subset']:,} images"
+    return f"{images} of CIFAR-10" + (f", {condition.name}" if condition.name != images else "")
 
 
 def at_regime(condition: Condition) -> str:
@@ -203,18 +204,18 @@ def equal_rows(records: list[Record], condition: Condition) -> Iterator[Row]:
 
 
 def part_rows(records: list[Record]) -> Iterator[Row]:
-    """Compare each kind of points alone with plain training, and what takes another part's place with SBA, at the last layer."""
+    """Compare each kind of points alone with plain training, and SBA with what lacks one of its parts, at the last layer."""
     claims = {name: claim for name, claim, *_ in ASKED}
     alone = [when.mechanism(records, m) for m in (when.ERROR, when.NLL)]
     for setting, part in ALONE.items():
         one, other = (when.by_name(own, f"{setting}, last layer") for own in alone)
-        told = f"alone, against plain training, {at_regime(MAIN)}"
-        yield Row(f"{part}, little data", claims[part], told, one, other.found)
+        told = f"against plain training, {at_regime(MAIN)}"
+        yield Row(f"{part} alone, little data", claims[part], told, one, other.found)
     changed = [when.changes(records, "last layer", m) for m in (when.ERROR, when.NLL)]
-    for setting, (part, what) in REPLACED.items():
-        one, other = (when.by_name(own, setting) for own in changed)
-        told = f"{what}, against SBA, {at_regime(MAIN)}"
-        yield Row(f"{part} replaced, little data", claims[part], told, one, other.found, turned=True)
+    for setting, (part, what) in WITHOUT.items():
+        # a row is with the part minus without it
+        one, other = (when.turned(when.by_name(own, setting)) for own in changed)
+        yield Row(f"{part} in SBA, little data", claims[part], f"{what}, {at_regime(MAIN)}", one, other.found)
 
 
 def differences(error: Contrast, nll: Contrast | None) -> list[str]:

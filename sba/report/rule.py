@@ -1,6 +1,7 @@
 """When to use SBA: what the comparisons on little data (:mod:`sba.report.when`) say in words, and the rule that follows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from sba.records.inference import LEVEL
 from sba.records.names import signed
@@ -9,22 +10,26 @@ from sba.report.when import (
     BETTER,
     ERROR,
     MEASURES,
+    NLL,
     OPEN,
     SAME,
     WORSE,
     Comparison,
-    beside,
     beside_dropout,
-    by_name,
     compared,
     controlled,
     costs,
+    redecayed,
     rivals,
 )
-from sba.studies.contenders import CONDITIONS, MAIN, MARGIN, RIVALS, Condition
+from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS, Condition
 from sba.studies.small_data import made_in, other_decay, untuned
 from sba.training.run import make_run
 
+Place = tuple[str, float]
+"""Name of a condition, and a weight decay."""
+Name = TypeVar("Name")
+Value = TypeVar("Value")
 PLAINLY = {"dropout": "plain dropout"}
 """Contenders that sentences call by another name than tables, since SBA has dropout, too."""
 NOTHING = "As long as no contender has all its runs in a condition, nothing is advised."
@@ -42,11 +47,11 @@ def advice(records: Iterable[Record]) -> list[str]:
     over = all_run(records)
     if not any(over.values()):
         return [NOTHING]
-    return [first_of_all(over), in_its_place(records), decayed(records, brief=True) or lowest(records, over)]
+    return [first_of_all(over), in_its_place(records), comes_first(records, over)]
 
 
 def grounds(records: Iterable[Record]) -> list[str]:
-    """Say what the rule stands on, a paragraph each: the rivals, all set against dropout, what was best and what is left."""
+    """Say what the rule stands on, a paragraph each: the rivals, all set against dropout, what was best, and what is left."""
     records = list(records)
     over = all_run(records)
     if not any(over.values()):
@@ -57,8 +62,8 @@ def grounds(records: Iterable[Record]) -> list[str]:
         for (condition, decay), own in set_against_dropout(records).items()
         if (told := [preferred(first, RIVALS[0], found) for first, found in own.items()])
     ]
-    last = " ".join(filter(None, (lowest(records, over), decayed(records), missing(over))))
-    return [sentence(theirs, over), *direct, last]
+    last = [lowest(records, over), decayed(records), missing(records)]
+    return [sentence(theirs, over), *direct, *filter(None, last)]
 
 
 def all_run(records: list[Record]) -> dict[str, list[Comparison]]:
@@ -66,12 +71,7 @@ def all_run(records: list[Record]) -> dict[str, list[Comparison]]:
     return {condition.name: [c for c in compared(records, condition) if c.whole] for condition in CONDITIONS}
 
 
-def is_sba(name: str) -> bool:
-    """Whether a contender is SBA in one of its kinds."""
-    return name.startswith("SBA") or name == "earlier"
-
-
-def set_against_dropout(records: list[Record]) -> dict[tuple[str, float], dict[str, dict[str, Comparison]]]:
+def set_against_dropout(records: list[Record]) -> dict[Place, dict[str, dict[str, Comparison]]]:
     """Return in which condition and at which weight decay SBA and rivals can be set against dropout; there the comparisons of each
     that has all its pairs, by measure."""
     decay, other = make_run(**untuned()).weight_decay, other_decay(made_in(records))
@@ -85,68 +85,108 @@ def set_against_dropout(records: list[Record]) -> dict[tuple[str, float], dict[s
 
 
 def first_of_all(over: Mapping[str, list[Comparison]]) -> str:
-    """Say whether to use SBA to lower the error."""
-    verdicts = {c.verdict for done in over.values() for c in done if is_sba(c.name)}
-    if not verdicts:
-        return "Whether to use SBA is not said yet: it lacks runs in every condition."
+    """Say whether to use SBA at the last layer to lower the error; its other kinds if they lowered it."""
+    kinds = ("SBA", *(c.name for c in CONTENDERS if c.name.startswith("SBA") and c.name != "SBA"), "earlier")
+    found = {kind: by_kind((c, where) for where, own in over.items() for c in own if c.name == kind) for kind in kinds}
+    own = found.pop("SBA")
+    better = [f"{spoken(kind)} lowered it with {listed(own[BETTER])}" for kind, own in found.items() if BETTER in own]
+    more = f"; {', '.join(better)}, which was not set against dropout" if better else ""
+    if not own:
+        return f"Whether to use SBA is not said yet, since it lacks runs everywhere{more}."
     use = (
-        "Use SBA where it lowered the error"
-        if BETTER in verdicts
+        "Use SBA to lower the error, but not everywhere"
+        if BETTER in own and len(own) > 1
+        else "Use SBA to lower the error"
+        if BETTER in own
         else "Do not count on SBA to lower the error"
-        if OPEN in verdicts
+        if OPEN in own
         else "Do not use SBA to lower the error"
     )
-    return f"{use}: it {deeds('SBA', is_sba, over)}, compared with tuned plain training."
+    words = {BETTER: "it lowered it", WORSE: "it raised it", SAME: f"it made {SAME}", OPEN: "it is open"}
+    said = listed([f"{words[verdict]} with {listed(own[verdict])}" for verdict in words if verdict in own])
+    return f"{use}: {said}{more}."
+
+
+def by_kind(found: Iterable[tuple[Comparison, str]]) -> dict[str, list[str]]:
+    """Group places by the verdict there."""
+    groups: dict[str, list[str]] = {}
+    for one, where in found:
+        groups.setdefault(one.verdict, []).append(where)
+    return groups
 
 
 def in_its_place(records: list[Record]) -> str:
-    """Say whether to take dropout in place of SBA, and what the other rivals do beside dropout."""
-    simplest, *others = RIVALS
-    found: dict[str, dict[str, dict[str, list[tuple[str, float]]]]] = {}
-    for place, direct in set_against_dropout(records).items():
-        for first, measures in direct.items():
-            for measure, one in measures.items():
-                found.setdefault(first, {}).setdefault(measure, {}).setdefault(one.verdict, []).append(place)
-    told = [f"{first} {beside_it(own)}" for first in ("SBA", *others) if (own := found.get(first))]
-    if not told:
-        return f"Nothing is said of {simplest} in place of SBA yet: pairs of runs are missing."
-    errors = found.get("SBA", {}).get(ERROR.name, {})
-    advised = (
-        f"Choose between SBA and plain {simplest} by the condition"
-        if BETTER in errors and WORSE in errors
-        else f"Prefer SBA to plain {simplest} where it erred less"
-        if BETTER in errors
-        else f"Where you would use SBA, take plain {simplest}"
-        if errors and OPEN not in errors
-        else f"SBA and plain {simplest} are not told apart everywhere"
-        if errors
-        else f"Plain {simplest} is the simplest of its rivals"
-    )
-    return f"{advised}: set against it at equal weight decay (in brackets), {DIALS}, {'; '.join(told)}."
+    """Say whether to take dropout in place of SBA: the error decides, and the likelihood is told."""
+    simplest = RIVALS[0]
+    direct = {place: own["SBA"] for place, own in set_against_dropout(records).items() if "SBA" in own}
+    if not direct:
+        return f"Whether plain {simplest} does as much as SBA is not said yet, since pairs of runs are missing."
+
+    def where(measure: str) -> dict[str, str]:
+        groups = grouped({place: own[measure] for place, own in direct.items()}, lambda one: one.verdict)
+        return {verdict: placed(places, direct) for verdict, places in groups.items()}
+
+    errors, losses = where(ERROR.name), where(NLL.name)
+    return f"{replaced(set(errors), simplest)}: {'; '.join([*errs(errors, simplest), *likelihoods(losses, simplest)])}."
 
 
-def beside_it(found: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> str:
-    """Write verdicts, of each measure the places of each: measures that stand alike are told together."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for measure, own in found.items():
-        for verdict, places in own.items():
-            if measure == ERROR.name or verdict in (BETTER, WORSE):
-                alike.setdefault((verdict, placed(places)), []).append(measure)
+def replaced(verdicts: set[str], simplest: str) -> str:
+    """Say what verdicts on the error of SBA minus dropout advise."""
+    if BETTER in verdicts:
+        return (
+            f"Prefer SBA to plain {simplest} only where it errs less" if len(verdicts) > 1 else "Prefer SBA to dropout"
+        )
+    if WORSE in verdicts:
+        return f"Take plain {simplest} in place of SBA"
+    if SAME in verdicts:
+        return f"Plain {simplest} does as much as SBA" + (", as far as that is decided" if OPEN in verdicts else "")
+    return f"Whether plain {simplest} does as much as SBA is open"
+
+
+def errs(places: Mapping[str, str], simplest: str) -> list[str]:
+    """Write where SBA errs less than dropout, more, or alike."""
     words = {
-        BETTER: "has the better",
-        WORSE: "has the worse",
-        SAME: f"is within {MARGIN:g} point of",
-        OPEN: "is not told apart in",
+        BETTER: f"SBA errs less than {simplest}",
+        WORSE: f"SBA errs more than {simplest}",
+        SAME: f"their errors differ by less than {MARGIN:g} point",
+        OPEN: "their errors are open",
     }
-    return ", ".join(f"{words[verdict]} {listed(own)} with {where}" for (verdict, where), own in alike.items())
+    return [f"{words[verdict]} with {places[verdict]}" for verdict in words if verdict in places]
 
 
-def placed(places: Iterable[tuple[str, float]]) -> str:
-    """Write conditions and weight decays, each condition once."""
-    decays: dict[str, list[str]] = {}
+def likelihoods(places: Mapping[str, str], simplest: str) -> list[str]:
+    """Write where the likelihood of SBA or of dropout is the better one."""
+    whose = {BETTER: "SBA", WORSE: simplest}
+    return [
+        f"{who} has the better likelihood with {places[verdict]}" for verdict, who in whose.items() if verdict in places
+    ]
+
+
+def placed(places: Iterable[Place], known: Iterable[Place]) -> str:
+    """Write conditions, and weight decays where not all that are known of a condition are meant."""
+    every: dict[str, list[float]] = {}
+    for condition, decay in known:
+        every.setdefault(condition, []).append(decay)
+    own: dict[str, list[float]] = {}
     for condition, decay in places:
-        decays.setdefault(condition, []).append(f"{decay:g}")
-    return listed([f"{condition} ({', '.join(own)})" for condition, own in decays.items()])
+        own.setdefault(condition, []).append(decay)
+    return listed(
+        [
+            condition
+            if decays == every[condition]
+            else f"{condition} (weight decay {', '.join(map('{:g}'.format, decays))})"
+            for condition, decays in own.items()
+        ]
+    )
+
+
+def comes_first(records: list[Record], over: Mapping[str, list[Comparison]]) -> str:
+    """Say what lowered the error most, and to tune the weight decay if plain training chose another than the regime's."""
+    decay = decayed(records, brief=True)
+    better = any(c.verdict == BETTER for own in over.values() for c in own)
+    if not decay:
+        return lowest(records, over)
+    return f"{lowest(records, over).rstrip('.')}; {decay[0].lower()}{decay[1:]}" if better else decay
 
 
 def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
@@ -173,7 +213,7 @@ def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comp
     """Say what a kind of contenders did to the error, and in which conditions; "" if none has all its runs."""
     own: dict[str, list[str]] = {}
     for condition, done in over.items():
-        kind = [c for c in done if belongs(c.name)]
+        kind = {c.name: c for c in done if belongs(c.name)}
         for verdict, names in grouped(kind, outcome).items():
             # who goes by its own name, and is alone there, needs no list
             list_of = "" if len(kind) == 1 and names[0] in who else f" ({', '.join(names)})"
@@ -181,11 +221,11 @@ def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comp
     return ", ".join(f"{words} with {listed(where)}" for words, where in own.items())
 
 
-def grouped(found: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[str]]:
-    """Group names of comparisons."""
-    groups: dict[str, list[str]] = {}
-    for one in found:
-        groups.setdefault(key(one), []).append(one.name)
+def grouped(found: Mapping[Name, Value], key: Callable[[Value], str]) -> dict[str, list[Name]]:
+    """Group names by what is said of their values."""
+    groups: dict[str, list[Name]] = {}
+    for name, one in found.items():
+        groups.setdefault(key(one), []).append(name)
     return groups
 
 
@@ -196,7 +236,7 @@ def outcome(one: Comparison) -> str:
         BETTER: f"lowered the error{small}",
         WORSE: f"raised the error{small}",
         SAME: f"made {SAME}",
-        OPEN: "left the error undecided",
+        OPEN: "left the error open",
     }
     return told[one.verdict]
 
@@ -213,7 +253,7 @@ def preferred(first: str, second: str, found: Mapping[str, Comparison]) -> str:
         BETTER: f"use {first}",
         WORSE: f"use {second}",
         SAME: f"take the simpler, {second}",
-        OPEN: "nothing is decided",
+        OPEN: "it is open which to use",
     }
     ours, theirs = ([name for name, own in found.items() if own.verdict == verdict] for verdict in (BETTER, WORSE))
     rest = [
@@ -239,7 +279,7 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
             one = min(better, key=lambda c: float(c.found.mean))  # type: ignore[union-attr]
             cost = costs(records, condition).get(one.name)
             takes = "" if cost is None else f" at {cost:.2f} times the time of a plain step"
-            best.append(f"with {condition.name} {one.name}, {one.found} points{takes}")
+            best.append(f"with {condition.name} {spoken(one.name)}, {one.found} points{takes}")
     if best:
         return f"Of what was run, this lowered the error most, though it is not tested against the next: {'; '.join(best)}."
     if all(c.verdict in (SAME, WORSE) for own in over.values() for c in own):
@@ -248,75 +288,68 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
 
 
 def decayed(records: Iterable[Record], brief: bool = False) -> str:
-    """Say what the weight decay that plain training chose did for the other measures, if it is not the contenders' own; in brief
-    without the differences at that weight decay."""
+    """Say what plain training changed by the weight decay that it chose, if it is not the regime's; in brief without differences
+    and without what SBA and its rivals do there."""
     records = list(records)
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
-    if decay is None:
+    told = [one for c in CONDITIONS if (one := decayed_in(records, c, brief))] if decay else []
+    if not told:
         return ""
-    told = [one for c in CONDITIONS if (one := decayed_in(records, c, own, decay, brief))]
-    return f"Tune the weight decay first: {'; and '.join(told)}." if told else ""
+    chosen = f"plain training at {decay:g}, which held-out images chose with {MAIN.name}, minus itself at {own:g}"
+    start = f"{decay:g} in place of {own:g} gives plain training" if brief else chosen
+    return f"Tune the weight decay first: {start} {'; '.join(told)}."
 
 
-def decayed_in(records: list[Record], condition: Condition, own: float, decay: float, brief: bool) -> str:
-    alike: dict[str, list[str]] = {}
-    further: dict[str, list[str]] = {}
-    for measure in MEASURES[1:]:
-        if worse := [c.name for c in compared(records, condition, measure) if c.verdict == WORSE]:
-            alike.setdefault(listed(worse), []).append(measure.name)
-            equal = [("SBA", c) for c in controlled(records, measure, condition) if c.name == f"{decay:g}"]
-            equal += [(c.name, c) for c in rivals(records, measure, condition, decay)]
-            for name, one in equal:
-                if one.verdict == BETTER:
-                    told = measure.name if brief else f"{measure.name} {amount(one)} {measure.unit}"
-                    further.setdefault(name, []).append(told)
-    if not alike:
+def decayed_in(records: list[Record], condition: Condition, brief: bool) -> str:
+    """Say it of one condition; "" as long as runs are missing, or in brief if no measure is better."""
+    found = {m: one for m in MEASURES for one in redecayed(records, m, condition) if one.whole}
+    if not found:
         return ""
-    said = "; ".join(f"better {listed(measures)} than {names}" for names, measures in alike.items())
-    gains: dict[str, list[str]] = {}
-    for name, measures in further.items():
-        gains.setdefault(listed(measures), []).append(name)
-    still = "; ".join(f"{listed(names)}, {measures}" for measures, names in gains.items())
-    more = f"; at {decay:g} better still than that: {still}" if still else ""
-    chose = ", which it chose," if condition is MAIN else ""
-    return f"with {condition.name} plain training at {decay:g}{chose} had {said} at {own:g}{more}"
+    if brief:
+        better = [m.name for m, one in found.items() if one.verdict == BETTER]
+        worse = [m.name for m, one in found.items() if one.verdict == WORSE]
+        if not better:
+            return ""
+        error = {
+            SAME: f", and an error that differs by less than {MARGIN:g} point",
+            OPEN: ", and an error that is open",
+        }.get(found[ERROR].verdict, "")
+        less = f", and a worse {listed(worse)}" if worse else ""
+        return f"a better {listed(better)}{less}{error} with {condition.name}"
+    said = ", ".join(f"{amount(one)} {m.unit} of {m.name} ({one.verdict})" for m, one in found.items())
+    decay = other_decay(made_in(records))
+    rows = [("SBA", m, c) for m in found for c in controlled(records, m, condition) if c.name == f"{decay:g}"]
+    rows += [(c.name, m, c) for m in found for c in rivals(records, m, condition, decay)]
+    whole = dict.fromkeys(name for name, _, c in rows if c.whole)
+    gains: dict[str, list[str]] = {name: [] for name in whole}
+    for name, m, one in rows:
+        if one.whole and one.verdict in (BETTER, WORSE):
+            gains[name].append(f"{m.name} {amount(one)} {m.unit} ({one.verdict})")
+    still = "; ".join(f"{name}: {', '.join(own) or 'nothing that is better or worse'}" for name, own in gains.items())
+    return f"is {said} with {condition.name}" + (
+        f". There, minus plain training, both at {decay:g}, {still}" if still else ""
+    )
 
 
-def missing(over: Mapping[str, list[Comparison]]) -> str:
-    """Say how many contenders lack runs in each condition, of which those that do not are given."""
-    sizes = {c.name: len(c.contenders) - 1 for c in CONDITIONS}
-    some = [
-        f"{size - len(over[name])} of {size} contenders with {name}"
-        for name, size in sizes.items()
-        if 0 < len(over[name]) < size
-    ]
-    none = listed([name for name in sizes if not over[name]])
-    rest = listed([*some, *([f"all with {none}"] if none else [])])
-    return f"Not run yet: {rest}." if rest else ""
+def missing(records: list[Record]) -> str:
+    """Say how many contenders lack some or all of their runs in each condition."""
+    some, none = [], []
+    for condition in CONDITIONS:
+        own = compared(records, condition)
+        absent, part = sum(c.n == 0 for c in own), sum(0 < c.n < c.wanted for c in own)
+        if absent == len(own):
+            none.append(condition.name)
+        elif absent or part:
+            told = [f"{absent} have none"] * (absent > 0) + [f"{part} have a part of theirs"] * (part > 0)
+            some.append(f"with {condition.name}, of {len(own)} contenders {' and '.join(told)}")
+    rest = [*some, *([f"with {listed(none)} none has any"] if none else [])]
+    return f"Runs that are missing: {'; '.join(rest)}." if rest else ""
 
 
-def standings(records: Iterable[Record]) -> str:
-    """Say in which measures SBA is better than each rival that has all its runs, and in which it is not, and how many pairs others
-    have."""
-    records = list(records)
-    every = {measure.name: beside(records, measure) for measure in MEASURES}
-    found = {rival: {name: by_name(own, rival) for name, own in every.items()} for rival in RIVALS}
-    alike: dict[str, list[str]] = {}
-    for rival, own in found.items():
-        if own[ERROR.name].whole:
-            alike.setdefault(by_verdict(own, " in"), []).append(rival)
-    place = f"directly, at weight decay {make_run(**untuned()).weight_decay:g} and {DIALS}, SBA is"
-    said = [f"set against {listed(names)} {place} {words}" for words, names in alike.items()]
-    rest = {rival: own[ERROR.name] for rival, own in found.items() if not own[ERROR.name].whole}
-    counts = [f"{rival} has {c.n} of {c.wanted} pairs with SBA" for rival, c in rest.items()]
-    return "; ".join([*said, *counts])
-
-
-def by_verdict(found: Mapping[str, Comparison], joined: str = ":") -> str:
-    """Write the names of comparisons after their verdicts; those that lack runs are left out."""
-    told = {BETTER: "better", WORSE: "worse", SAME: f"within {MARGIN:g} point", OPEN: "not told apart"}
-    names = {words: [name for name, one in found.items() if one.verdict == verdict] for verdict, words in told.items()}
-    return "; ".join(f"{words}{joined} {listed(own)}" for words, own in names.items() if own)
+def spoken(name: str) -> str:
+    """Write a contender's name for a list: without a comma."""
+    first, comma, rest = name.partition(", ")
+    return f"{first} ({rest})" if comma else name
 
 
 def listed(words: Sequence[str]) -> str:

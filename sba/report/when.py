@@ -2,7 +2,7 @@
 and of SBA's ingredients."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sba.records.compare import Runs
@@ -13,7 +13,7 @@ from sba.records.schema import BenchRecord, Record, TrainRecord
 from sba.report.html import NOT_RUN
 from sba.studies.ablations import final_nll
 from sba.studies.contenders import MAIN, MARGIN, MECHANISM_N, NAMED, PLAIN, RIVALS, Condition, ablated, parameters
-from sba.studies.small_data import Made, controls, key_of, made_in, stands_for, tested, untuned
+from sba.studies.small_data import Made, controls, key_of, made_in, other_decay, stands_for, tested, untuned
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", f"no difference larger than {MARGIN:g} point", "open"
 """What is said of a setting that has all its runs."""
@@ -48,6 +48,7 @@ class Comparison:
     p: float  #: of no difference, corrected by Holm in its family, in which what has no record counts as 1
     equivalent: float  #: of a difference beyond the margin, corrected likewise
     told_apart: int  #: pairs whose networks McNemar's exact test tells apart, each at the level; of errors alone
+    mixed: int  #: pairs whose sides come from processors of two kinds, which round differently
     ids: tuple[str, ...]  #: of the setting's records
 
     @property
@@ -87,6 +88,7 @@ def family(named: Mapping[str, tuple[Runs, Runs]], wanted: int, measure: Measure
     return [
         Comparison(name, len(both[name]), wanted, found[i], p[i], equivalent[i],
                    told_apart(*pairs[i]) if measure is ERROR else 0,
+                   sum(a.device_name != b.device_name for a, b in zip(*pairs[i], strict=True)),
                    tuple(r.id for r in pairs[i][0]))
         for i, name in enumerate(named)
     ]  # fmt: skip
@@ -162,6 +164,22 @@ def over_dropout(
     made = made_in(records)
     first, *others = ((name, runs_of(tested(name, condition, made, decay), condition.n, made)) for name in RIVALS)
     return family({name: (own, first[1]) for name, own in others}, condition.n, measure)
+
+
+def redecayed(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
+    """Compare plain training at the weight decay that it chose with itself at the regime's: a family of one, or of none if it chose
+    that."""
+    made, plain = made_in(records), untuned(condition)
+    if (decay := other_decay(made)) is None:
+        return []
+    pair = runs_of(plain | {"weight_decay": decay}, condition.n, made), runs_of(plain, condition.n, made)
+    return family({f"{decay:g}": pair}, condition.n, measure)
+
+
+def turned(one: Comparison) -> Comparison:
+    """Return a comparison the other way round: the other setting minus the one."""
+    found = one.found and replace(one.found, mean=-one.found.mean, ids=())
+    return replace(one, found=found)
 
 
 def by_name(comparisons: Iterable[Comparison], name: str) -> Comparison:

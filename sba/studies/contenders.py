@@ -29,9 +29,12 @@ other runs.
 Added when R-Drop's final runs were known as well: the rivals are run at the weight decay that plain training chose, too. There SBA
 is compared with each, each with plain training, and label smoothing and R-Drop with dropout, three more families.
 
-Added when plain training, dropout and SBA were being trained on 250 images and the errors of one pair of theirs were known: the
-controls of weight decay are run in every other condition as well, a family of two in each, and there, too, the rivals are compared
-with plain training at the regime's weight decay, a family of three. All of it is in each measure.
+Added when plain training, dropout and SBA were being trained on 250 images, six runs of two seeds had records there, and the errors
+of one pair had been seen: the controls of weight decay are run in every other condition as well, a family of two in each. There the
+rivals, too, are compared with plain training at the regime's weight decay, a family of three. All of it is in each measure.
+
+Added when half of these controls at 250 images had records that nobody had compared, and those at 1,000 images were known: plain
+training at the weight decay that it chose against itself at the regime's, a family of one in each condition and measure.
 """
 
 import math

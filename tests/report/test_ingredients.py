@@ -97,8 +97,8 @@ def test_each_kind_of_points_alone_stands_beside_plain_training_at_its_weight_de
         for s in range(contenders.MECHANISM_N)
     ]
     told = {one.name: one for one in lines([*plain, *made])}
-    assert list(told) == ["Gaussian points, little data", "dropout points, little data"]
-    dropout, gaussian = told["dropout points, little data"], told["Gaussian points, little data"]
+    assert list(told) == ["Gaussian points alone, little data", "dropout points alone, little data"]
+    dropout, gaussian = told["dropout points alone, little data"], told["Gaussian points alone, little data"]
     assert (
         dropout.verdict == HOLDS
         and dropout.measured[1].startswith("−3.00")
@@ -109,9 +109,14 @@ def test_each_kind_of_points_alone_stands_beside_plain_training_at_its_weight_de
     assert not lines([*plain, *made[1:5]]), "a row needs all its runs"
 
 
-def test_what_takes_a_part_s_place_is_set_against_sba_and_speaks_for_the_part_if_it_is_worse():
-    # added to the error and to the likelihood of SBA
-    shifts = {"SBA": (0.0, 0.0), "λ(t) always on": (3.0, 0.5), "pulled to the label": (-2.0, -0.1)}
+def test_sba_is_set_against_what_lacks_one_of_its_parts_with_the_part_minus_without():
+    # of what lacks the part, over those of SBA
+    shifts = {
+        "SBA": (0.0, 0.0),
+        "Gaussian points only": (0.0, 0.0),
+        "λ(t) always on": (3.0, 0.5),
+        "pulled to the label": (-2.0, -0.1),
+    }
     made = [
         of_little_data(at, s, 50.0 + 0.1 * s + more + 0.01 * (s % 2) * more, nll=2.0 + 0.01 * s + likely)
         for where, what, at in contenders.ablated()
@@ -120,11 +125,12 @@ def test_what_takes_a_part_s_place_is_set_against_sba_and_speaks_for_the_part_if
         for s in range(contenders.MECHANISM_N)
     ]
     told = {one.name: one for one in lines(made)}
-    assert list(told) == ["scheduler replaced, little data", "soft label replaced, little data"]
-    scheduler, label = told.values()
-    assert scheduler.verdict == HOLDS and scheduler.measured[1].startswith("+3.01 ± ")
-    assert scheduler.measured[0].startswith("every step is augmented, against SBA, both at weight decay 0.0005")
-    assert label.verdict == FAILS and label.measured[1].startswith("−2.01 ± ") and "−0.100" in label.measured[2]
+    assert list(told) == [f"{part} in SBA, little data" for part in ("dropout points", "scheduler", "soft label")]
+    points, scheduler, label = told.values()
+    assert points.measured[1].startswith("+0.00") and points.verdict == "no difference larger than 1 point"
+    assert scheduler.verdict == HOLDS and scheduler.measured[1].startswith("−3.01 ± ")
+    assert scheduler.measured[0].startswith("SBA against every step augmented, both at weight decay 0.0005")
+    assert label.verdict == FAILS and label.measured[1].startswith("+2.01 ± ") and "+0.100" in label.measured[2]
     assert "random steps" in scheduler.claim and "raw prediction" in label.claim
 
 

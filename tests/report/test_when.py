@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from sba import make_run
 from sba.records.schema import parse
-from sba.report import rule, when
+from sba.report import when
 from sba.studies import contenders, small_data
 from sba.studies.contenders import CONDITIONS, MAIN
 
@@ -113,7 +113,7 @@ def test_each_change_is_compared_with_sba_at_its_layer_in_a_family_of_that_layer
             # those that have no record count, too
             rank = len(found) - list(shifts).index(what)
             assert found[what].p == pytest.approx(min(1, rank * test.pvalue))
-        assert rule.by_verdict(found) == "worse: Gaussian points only; within 1 point: pulled to the label"
+        assert [found[what].verdict for what in shifts] == [when.WORSE, when.SAME]
 
 
 @pytest.mark.parametrize("condition", CONDITIONS[:3], ids=lambda c: c.name)
@@ -211,3 +211,26 @@ def test_at_the_weight_decay_that_plain_training_chose_all_sides_have_it():
             [ours - dropout, None, ours - twice],
             [None, twice - dropout],
         ]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[:3], ids=lambda c: c.name)
+def test_plain_training_is_set_against_itself_at_the_regime_s_weight_decay(condition):
+    at = contenders.parameters(contenders.PLAIN, 2, MAIN) | {"holdout": contenders.HOLDOUT}
+    trials = [*(record(at, seed, 30.0) for seed in contenders.TUNING_SEEDS), *TRIALS]
+    regime = small_data.untuned(condition)
+    shift = np.linspace(-2.0, -1.0, condition.n)
+    for setting, own in ((regime, 0 * shift), (regime | {"weight_decay": 5e-3}, shift)):
+        trials += [record(setting, s, float(ERRORS[0][s] + more)) for s, more in enumerate(own)]
+    (one,) = when.redecayed(trials, when.ERROR, condition)
+    assert one.name == "0.005" and one.whole and one.verdict == when.BETTER
+    assert one.found.mean == pytest.approx(shift.mean()) and one.p == pytest.approx(stats.ttest_1samp(shift, 0).pvalue)
+    back = when.turned(one)
+    assert back.found.mean == -one.found.mean and back.found.half == one.found.half and back.verdict == when.WORSE
+    assert when.redecayed([*TRIALS, *runs("plain", ERRORS[0])]) == [], "it chose the regime's"
+
+
+def test_pairs_from_two_kinds_of_processors_are_counted():
+    records = [*runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1])]
+    moved = [parse(r.as_json() | {"device_name": "another"}) if r.seed < 3 else r for r in records[MAIN.n :]]
+    found = when.by_name(when.compared([*TRIALS, *records[: MAIN.n], *moved], MAIN), "SBA")
+    assert (found.n, found.mixed) == (MAIN.n, 3)
