@@ -22,7 +22,7 @@ from sba.report.when import (
     redecayed,
     rivals,
 )
-from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS, Condition
+from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS
 from sba.studies.small_data import made_in, other_decay, untuned
 from sba.training.run import make_run
 
@@ -62,7 +62,7 @@ def grounds(records: Iterable[Record]) -> list[str]:
         for (condition, decay), own in set_against_dropout(records).items()
         if (told := [preferred(first, RIVALS[0], found) for first, found in own.items()])
     ]
-    last = [lowest(records, over), decayed(records), missing(records)]
+    last = [lowest(records, over), *decayed(records), missing(records)]
     return [sentence(theirs, over), *direct, *filter(None, last)]
 
 
@@ -182,11 +182,33 @@ def placed(places: Iterable[Place], known: Iterable[Place]) -> str:
 
 def comes_first(records: list[Record], over: Mapping[str, list[Comparison]]) -> str:
     """Say what lowered the error most, and to tune the weight decay if plain training chose another than the regime's."""
-    decay = decayed(records, brief=True)
+    decay = tune(records)
     better = any(c.verdict == BETTER for own in over.values() for c in own)
     if not decay:
         return lowest(records, over)
     return f"{lowest(records, over).rstrip('.')}; {decay[0].lower()}{decay[1:]}" if better else decay
+
+
+def tune(records: list[Record]) -> str:
+    """Say where the weight decay that plain training chose is better for it than the regime's; "" if nowhere, or if it is that."""
+    own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
+    found = {
+        m.name: {c.name: one for c in CONDITIONS for one in redecayed(records, m, c) if one.whole} for m in MEASURES
+    }
+    if not any(one.verdict == BETTER for places in found.values() for one in places.values()):
+        return ""
+    told = []
+    for verdict, word in ((BETTER, "better"), (WORSE, "worse")):
+        where = {
+            name: listed([w for w, one in places.items() if one.verdict == verdict]) for name, places in found.items()
+        }
+        alike = grouped(where, str)
+        told += [f"the {word} {listed(names)} with {places}" for places, names in alike.items() if places]
+    words = {SAME: f"differs by less than {MARGIN:g} point", OPEN: "is open"}
+    errors = grouped(found[ERROR.name], lambda one: one.verdict)
+    said = listed([f"{words[verdict]} with {listed(errors[verdict])}" for verdict in words if verdict in errors])
+    told += [f"an error that {said}"] if said else []
+    return f"Tune the weight decay first: {decay:g} in place of {own:g} gives plain training {listed(told)}."
 
 
 def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
@@ -287,48 +309,37 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     return "No contender that was run was shown to lower the error."
 
 
-def decayed(records: Iterable[Record], brief: bool = False) -> str:
-    """Say what plain training changed by the weight decay that it chose, if it is not the regime's; in brief without differences
-    and without what SBA and its rivals do there."""
-    records = list(records)
+def decayed(records: list[Record]) -> list[str]:
+    """Say for each condition what plain training changed by the weight decay that it chose, and in which measures SBA and its
+    rivals are better than plain training there, or worse."""
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
-    told = [one for c in CONDITIONS if (one := decayed_in(records, c, brief))] if decay else []
-    if not told:
-        return ""
-    chosen = f"plain training at {decay:g}, which held-out images chose with {MAIN.name}, minus itself at {own:g}"
-    start = f"{decay:g} in place of {own:g} gives plain training" if brief else chosen
-    return f"Tune the weight decay first: {start} {'; '.join(told)}."
+    found = []
+    for condition in CONDITIONS if decay else ():
+        itself = {m: one for m in MEASURES for one in redecayed(records, m, condition) if one.whole}
+        if itself:
+            told = ", ".join(f"{amount(one)} {m.unit} of {m.name} ({one.verdict})" for m, one in itself.items())
+            found.append(
+                f"With {condition.name}, plain training at weight decay {decay:g} minus itself at {own:g}: {told}."
+            )
+        rows = [
+            ("SBA", m.name, c) for m in MEASURES for c in controlled(records, m, condition) if c.name == f"{decay:g}"
+        ]
+        rows += [(c.name, m.name, c) for m in MEASURES for c in rivals(records, m, condition, decay)]
+        there: dict[str, dict[str, list[str]]] = {}
+        for name, measure, one in rows:
+            if one.whole:
+                there.setdefault(name, {}).setdefault(one.verdict, []).append(measure)
+        if there:
+            alike = grouped(there, decided)
+            told = "; ".join(f"{listed(names)} {words}" for words, names in alike.items())
+            found.append(f"With {condition.name}, against plain training, both at weight decay {decay:g}: {told}.")
+    return found
 
 
-def decayed_in(records: list[Record], condition: Condition, brief: bool) -> str:
-    """Say it of one condition; "" as long as runs are missing, or in brief if no measure is better."""
-    found = {m: one for m in MEASURES for one in redecayed(records, m, condition) if one.whole}
-    if not found:
-        return ""
-    if brief:
-        better = [m.name for m, one in found.items() if one.verdict == BETTER]
-        worse = [m.name for m, one in found.items() if one.verdict == WORSE]
-        if not better:
-            return ""
-        error = {
-            SAME: f", and an error that differs by less than {MARGIN:g} point",
-            OPEN: ", and an error that is open",
-        }.get(found[ERROR].verdict, "")
-        less = f", and a worse {listed(worse)}" if worse else ""
-        return f"a better {listed(better)}{less}{error} with {condition.name}"
-    said = ", ".join(f"{amount(one)} {m.unit} of {m.name} ({one.verdict})" for m, one in found.items())
-    decay = other_decay(made_in(records))
-    rows = [("SBA", m, c) for m in found for c in controlled(records, m, condition) if c.name == f"{decay:g}"]
-    rows += [(c.name, m, c) for m in found for c in rivals(records, m, condition, decay)]
-    whole = dict.fromkeys(name for name, _, c in rows if c.whole)
-    gains: dict[str, list[str]] = {name: [] for name in whole}
-    for name, m, one in rows:
-        if one.whole and one.verdict in (BETTER, WORSE):
-            gains[name].append(f"{m.name} {amount(one)} {m.unit} ({one.verdict})")
-    still = "; ".join(f"{name}: {', '.join(own) or 'nothing that is better or worse'}" for name, own in gains.items())
-    return f"is {said} with {condition.name}" + (
-        f". There, minus plain training, both at {decay:g}, {still}" if still else ""
-    )
+def decided(measures: Mapping[str, Sequence[str]]) -> str:
+    """Write in which measures a difference is decided, from those of each verdict."""
+    told = [f"{word} in {listed(measures[v])}" for v, word in ((BETTER, "better"), (WORSE, "worse")) if v in measures]
+    return f"{listed(told)}" if told else "better or worse in no measure that is decided"
 
 
 def missing(records: list[Record]) -> str:

@@ -222,21 +222,41 @@ def test_the_weight_decay_that_plain_training_chose_is_told_by_what_it_changed(c
                 nll = 4.0 - gain * number - further + own
                 seeds = range(condition.n)
                 records += [record(one, s, float(ERRORS[0][s] - less), nll=float(nll[s])) for s in seeds]
-    brief, advice, (*_, best, decay, _) = rule.decayed(records, brief=True), rule.advice(records), rule.grounds(records)
-    if not gain:
-        assert brief == "" and "weight decay first" not in advice[-1]
-        return
-    near = "a better negative log-likelihood, and an error that differs by less than 1 point with "
-    told = "; ".join(near + condition.name for condition in conditions)
-    assert brief == f"Tune the weight decay first: 0.005 in place of 0.0005 gives plain training {told}."
-    if lower:
-        assert advice[-1] == f"{best.rstrip('.')}; t{brief[1:]}" and "lowered the error most" in best
+    brief, advice, grounds = rule.tune(records), rule.advice(records), rule.grounds(records)
+    best = next(part for part in grounds if "ontender that was run" in part or "lowered the error most" in part)
+    decays = rule.decayed(records)
+    assert decays == [part for part in grounds if "weight decay" in part and not part.startswith("Set")]
+    names = [condition.name for condition in conditions]
+    if gain:
+        near = f"an error that differs by less than 1 point with {rule.listed(names)}"
+        told = f"the better negative log-likelihood with {rule.listed(names)} and {near}"
+        assert brief == f"Tune the weight decay first: 0.005 in place of 0.0005 gives plain training {told}."
+        assert advice[-1] == (f"{best.rstrip('.')}; t{brief[1:]}" if lower else brief)
+        assert ("lowered the error most" in best) == bool(lower)
     else:
-        assert advice[-1] == brief
-    assert decay.count(" nats of negative log-likelihood (better), ") == len(conditions)
-    assert all(f" with {condition.name}" in decay for condition in conditions)
-    assert decay.count("There, minus plain training, both at 0.005, SBA: ") == len(conditions)
-    assert "dropout" not in decay, "it has no runs there"
+        assert brief == "" and advice[-1] == best
+    for condition, (itself, ours) in zip(conditions, zip(decays[::2], decays[1::2], strict=True), strict=True):
+        assert itself.startswith(
+            f"With {condition.name}, plain training at weight decay 0.005 minus itself at 0.0005: "
+        )
+        assert (" nats of negative log-likelihood (better), " in itself) == (gain > 0)
+        measures = (
+            "error, negative log-likelihood, calibration error and error under PGD"
+            if lower
+            else "negative log-likelihood"
+        )
+        assert (
+            ours
+            == f"With {condition.name}, against plain training, both at weight decay 0.005: SBA better in {measures}."
+        )
+
+
+def test_what_is_decided_is_told_and_what_is_not_has_words():
+    assert (
+        rule.decided({when.BETTER: ["a", "b"], when.WORSE: ["c"], when.OPEN: ["d"]})
+        == "better in a and b and worse in c"
+    )
+    assert rule.decided({when.OPEN: ["d"], when.SAME: ["e"]}) == "better or worse in no measure that is decided"
 
 
 def test_what_is_used_is_told_with_its_cost():
