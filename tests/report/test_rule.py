@@ -240,11 +240,7 @@ def test_the_weight_decay_that_plain_training_chose_is_told_by_what_it_changed(c
             f"With {condition.name}, plain training at weight decay 0.005 minus itself at 0.0005: "
         )
         assert (" nats of negative log-likelihood (better), " in itself) == (gain > 0)
-        measures = (
-            "error, negative log-likelihood, calibration error and error under PGD"
-            if lower
-            else "negative log-likelihood"
-        )
+        measures = "error, negative log-likelihood and error under PGD" if lower else "negative log-likelihood"
         assert (
             ours
             == f"With {condition.name}, against plain training, both at weight decay 0.005: SBA better in {measures}."
