@@ -21,9 +21,10 @@ from sba.report.when import (
     costs,
     redecayed,
     rivals,
+    runs_of,
 )
 from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS
-from sba.studies.small_data import made_in, other_decay, untuned
+from sba.studies.small_data import made_in, other_decay, tested, untuned
 from sba.training.run import make_run
 
 Place = tuple[str, float]
@@ -47,7 +48,7 @@ def advice(records: Iterable[Record]) -> list[str]:
     over = all_run(records)
     if not any(over.values()):
         return [NOTHING]
-    return [first_of_all(over), in_its_place(records), comes_first(records, over)]
+    return [first_of_all(records, over), in_its_place(records), comes_first(records, over)]
 
 
 def grounds(records: Iterable[Record]) -> list[str]:
@@ -84,35 +85,54 @@ def set_against_dropout(records: list[Record]) -> dict[Place, dict[str, dict[str
     return found
 
 
-def first_of_all(over: Mapping[str, list[Comparison]]) -> str:
-    """Say whether to use SBA at the last layer to lower the error; its other kinds if they lowered it."""
+def first_of_all(records: list[Record], over: Mapping[str, list[Comparison]]) -> str:
+    """Say whether to use SBA at the last layer to lower the error, and what it does at equal weight decay; its other kinds if they
+    lowered the error."""
     kinds = ("SBA", *(c.name for c in CONTENDERS if c.name.startswith("SBA") and c.name != "SBA"), "earlier")
-    found = {kind: by_kind((c, where) for where, own in over.items() for c in own if c.name == kind) for kind in kinds}
+    found = {kind: {where: c for where, own in over.items() for c in own if c.name == kind} for kind in kinds}
     own = found.pop("SBA")
-    better = [f"{spoken(kind)} lowered it with {listed(own[BETTER])}" for kind, own in found.items() if BETTER in own]
-    more = f"; {', '.join(better)}, which was not set against dropout" if better else ""
+    better = {kind: [where for where, c in places.items() if c.verdict == BETTER] for kind, places in found.items()}
+    told = [f"{spoken(kind)} lowered it with {listed(places)}" for kind, places in better.items() if places]
+    more = f"; {', '.join(told)}, which was not set against dropout" if told else ""
     if not own:
         return f"Whether to use SBA is not said yet, since it lacks runs everywhere{more}."
-    use = (
-        "Use SBA to lower the error, but not everywhere"
-        if BETTER in own and len(own) > 1
-        else "Use SBA to lower the error"
-        if BETTER in own
-        else "Do not count on SBA to lower the error"
-        if OPEN in own
-        else "Do not use SBA to lower the error"
+    return f"{used({c.verdict for c in own.values()})}: compared with tuned plain training it {did(own)}{level(records)}{more}."
+
+
+def used(verdicts: set[str]) -> str:
+    """Say what verdicts on the error of SBA minus tuned plain training advise."""
+    if BETTER in verdicts:
+        return "Use SBA where it lowered the error" if len(verdicts) > 1 else "Use SBA to lower the error"
+    return f"{'Do not count on' if OPEN in verdicts else 'Do not use'} SBA to lower the error"
+
+
+def did(places: Mapping[str, Comparison]) -> str:
+    """Write what was done to the error in which conditions."""
+    return listed([f"{words} with {listed(where)}" for words, where in grouped(places, outcome).items()])
+
+
+def level(records: list[Record]) -> str:
+    """Say what SBA does to error and likelihood at equal weight decay, after a semicolon; "" as long as runs are missing."""
+    places = every_place(records)
+    found = {
+        m: {(c.name, float(one.name)): one for c in CONDITIONS for one in controlled(records, m, c) if one.whole}
+        for m in (ERROR, NLL)
+    }
+    if len({decay for _, decay in places}) < 2 or not found[ERROR]:
+        return ""
+    errors = listed([f"{words} with {placed(own, places)}" for words, own in grouped(found[ERROR], outcome).items()])
+    losses = grouped(found[NLL], lambda one: one.verdict)
+    words = {BETTER: "better", WORSE: "worse", OPEN: "open"}
+    said = listed(
+        [f"{word} with {placed(losses[verdict], places)}" for verdict, word in words.items() if verdict in losses]
     )
-    words = {BETTER: "it lowered it", WORSE: "it raised it", SAME: f"it made {SAME}", OPEN: "it is open"}
-    said = listed([f"{words[verdict]} with {listed(own[verdict])}" for verdict in words if verdict in own])
-    return f"{use}: {said}{more}."
+    return f"; at equal weight decay it {errors}, and its likelihood is {said}"
 
 
-def by_kind(found: Iterable[tuple[Comparison, str]]) -> dict[str, list[str]]:
-    """Group places by the verdict there."""
-    groups: dict[str, list[str]] = {}
-    for one, where in found:
-        groups.setdefault(one.verdict, []).append(where)
-    return groups
+def every_place(records: list[Record]) -> list[Place]:
+    """List each condition at the regime's weight decay and at the one that plain training chose, if that is another."""
+    decay, other = make_run(**untuned()).weight_decay, other_decay(made_in(records))
+    return [(c.name, one) for c in CONDITIONS for one in (decay, *([other] if other else []))]
 
 
 def in_its_place(records: list[Record]) -> str:
@@ -120,50 +140,55 @@ def in_its_place(records: list[Record]) -> str:
     simplest = RIVALS[0]
     direct = {place: own["SBA"] for place, own in set_against_dropout(records).items() if "SBA" in own}
     if not direct:
-        return f"Whether plain {simplest} does as much as SBA is not said yet, since pairs of runs are missing."
+        return f"Whether plain {simplest} errs like SBA is not said yet, since pairs of runs are missing."
+    places = every_place(records)
 
-    def where(measure: str) -> dict[str, str]:
-        groups = grouped({place: own[measure] for place, own in direct.items()}, lambda one: one.verdict)
-        return {verdict: placed(places, direct) for verdict, places in groups.items()}
+    def where(measure: str, key: Callable[[Comparison], str]) -> dict[str, str]:
+        groups = grouped({place: own[measure] for place, own in direct.items()}, key)
+        return {said: placed(own, places) for said, own in groups.items()}
 
-    errors, losses = where(ERROR.name), where(NLL.name)
-    return f"{replaced(set(errors), simplest)}: {'; '.join([*errs(errors, simplest), *likelihoods(losses, simplest)])}."
+    errors = [f"{words} with {there}" for words, there in where(ERROR.name, lambda one: errs(one, simplest)).items()]
+    losses = likelihoods(where(NLL.name, lambda one: one.verdict), simplest)
+    verdicts = {own[ERROR.name].verdict for own in direct.values()}
+    return f"{replaced(verdicts, simplest)}: {'; '.join([*errors, *losses])}."
 
 
 def replaced(verdicts: set[str], simplest: str) -> str:
     """Say what verdicts on the error of SBA minus dropout advise."""
+    alone = len(verdicts) == 1
     if BETTER in verdicts:
-        return (
-            f"Prefer SBA to plain {simplest} only where it errs less" if len(verdicts) > 1 else "Prefer SBA to dropout"
-        )
+        return f"Prefer SBA to plain {simplest}{'' if alone else ' only where it errs less'}"
     if WORSE in verdicts:
-        return f"Take plain {simplest} in place of SBA"
+        return f"Take plain {simplest} in place of SBA{'' if alone else ' where SBA errs more'}"
     if SAME in verdicts:
-        return f"Plain {simplest} does as much as SBA" + (", as far as that is decided" if OPEN in verdicts else "")
-    return f"Whether plain {simplest} does as much as SBA is open"
+        return f"Plain {simplest} errs like SBA{'' if alone else ', as far as that is decided'}"
+    return f"Whether plain {simplest} errs like SBA is open"
 
 
-def errs(places: Mapping[str, str], simplest: str) -> list[str]:
-    """Write where SBA errs less than dropout, more, or alike."""
+def errs(one: Comparison, simplest: str) -> str:
+    """Write whether SBA errs less than dropout, more, or alike."""
+    small = f", by less than {MARGIN:g} point," if one.equivalent <= LEVEL else ""
     words = {
-        BETTER: f"SBA errs less than {simplest}",
-        WORSE: f"SBA errs more than {simplest}",
+        BETTER: f"SBA errs less than {simplest}{small}",
+        WORSE: f"SBA errs more than {simplest}{small}",
         SAME: f"their errors differ by less than {MARGIN:g} point",
         OPEN: "their errors are open",
     }
-    return [f"{words[verdict]} with {places[verdict]}" for verdict in words if verdict in places]
+    return words[one.verdict]
 
 
 def likelihoods(places: Mapping[str, str], simplest: str) -> list[str]:
-    """Write where the likelihood of SBA or of dropout is the better one."""
-    whose = {BETTER: "SBA", WORSE: simplest}
-    return [
-        f"{who} has the better likelihood with {places[verdict]}" for verdict, who in whose.items() if verdict in places
-    ]
+    """Write where the likelihood of SBA or of dropout is the better one, and where that is open."""
+    words = {
+        BETTER: "SBA has the better likelihood",
+        WORSE: f"{simplest} has the better likelihood",
+        OPEN: "the likelihood is open",
+    }
+    return [f"{told} with {places[verdict]}" for verdict, told in words.items() if verdict in places]
 
 
 def placed(places: Iterable[Place], known: Iterable[Place]) -> str:
-    """Write conditions, and weight decays where not all that are known of a condition are meant."""
+    """Write conditions, and weight decays where not all of a condition's are meant."""
     every: dict[str, list[float]] = {}
     for condition, decay in known:
         every.setdefault(condition, []).append(decay)
@@ -274,7 +299,7 @@ def preferred(first: str, second: str, found: Mapping[str, Comparison]) -> str:
     advised = {
         BETTER: f"use {first}",
         WORSE: f"use {second}",
-        SAME: f"take the simpler, {second}",
+        SAME: f"for the error take the simpler, {second}",
         OPEN: "it is open which to use",
     }
     ours, theirs = ([name for name, own in found.items() if own.verdict == verdict] for verdict in (BETTER, WORSE))
@@ -305,8 +330,8 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     if best:
         return f"Of what was run, this lowered the error most, though it is not tested against the next: {'; '.join(best)}."
     if all(c.verdict in (SAME, WORSE) for own in over.values() for c in own):
-        return f"No contender that was run lowered the error by more than {MARGIN:g} point."
-    return "No contender that was run was shown to lower the error."
+        return f"No contender that has all its runs lowered the error of tuned plain training by more than {MARGIN:g} point."
+    return "No contender that has all its runs was shown to lower the error of tuned plain training."
 
 
 def decayed(records: list[Record]) -> list[str]:
@@ -339,20 +364,24 @@ def decayed(records: list[Record]) -> list[str]:
 def decided(measures: Mapping[str, Sequence[str]]) -> str:
     """Write in which measures a difference is decided, from those of each verdict."""
     told = [f"{word} in {listed(measures[v])}" for v, word in ((BETTER, "better"), (WORSE, "worse")) if v in measures]
-    return f"{listed(told)}" if told else "better or worse in no measure that is decided"
+    return f"{listed(told)}" if told else "not shown to be better or worse in any measure"
 
 
 def missing(records: list[Record]) -> str:
-    """Say how many contenders lack some or all of their runs in each condition."""
-    some, none = [], []
+    """Say how many contenders lack some or all of their runs in each condition, plain training among them."""
+    made, some, none = made_in(records), [], []
     for condition in CONDITIONS:
-        own = compared(records, condition)
-        absent, part = sum(c.n == 0 for c in own), sum(0 < c.n < c.wanted for c in own)
-        if absent == len(own):
+        counts = [len(runs_of(tested(name, condition, made), condition.n, made)) for name in condition.contenders]
+        absent, part = sum(n == 0 for n in counts), sum(0 < n < condition.n for n in counts)
+        if absent == len(counts):
             none.append(condition.name)
         elif absent or part:
-            told = [f"{absent} have none"] * (absent > 0) + [f"{part} have a part of theirs"] * (part > 0)
-            some.append(f"with {condition.name}, of {len(own)} contenders {' and '.join(told)}")
+            told = [
+                f"{n} {'has' if n == 1 else 'have'} {what}"
+                for n, what in ((absent, "none"), (part, "a part of theirs"))
+                if n
+            ]
+            some.append(f"with {condition.name}, of {len(counts)} contenders {' and '.join(told)}")
     rest = [*some, *([f"with {listed(none)} none has any"] if none else [])]
     return f"Runs that are missing: {'; '.join(rest)}." if rest else ""
 

@@ -10,6 +10,9 @@ from sba.report import rule, when
 from sba.studies import contenders, small_data
 from sba.studies.contenders import CONDITIONS, MAIN
 
+TUNED = "compared with tuned plain training it "
+LIKELY = "; the likelihood is open with 1,000 images."
+
 
 def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     small = CONDITIONS[1]
@@ -42,8 +45,11 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_counted():
     assert first == f"{said}tuned plain training. Of R-Drop not all runs are there."
     others = rule.listed([c.name for c in (CONDITIONS[1], *CONDITIONS[3:])])
     assert last == (
-        f"Runs that are missing: with {MAIN.name}, of {len(MAIN.contenders) - 1} contenders {len(missing)} have none; "
-        f"with {CONDITIONS[2].name}, of 6 contenders 4 have none and 2 have a part of theirs; with {others} none has any."
+        f"Runs that are missing: with {MAIN.name}, of {len(MAIN.contenders)} contenders {len(missing)} have none; "
+        f"with {CONDITIONS[2].name}, of 7 contenders 4 have none and 3 have a part of theirs; with {others} none has any."
+    )
+    assert "7 contenders 6 have none and 1 has a part of theirs" in rule.missing(
+        [*records[:-6], *runs("plain", ERRORS[0][:3], CONDITIONS[2])]
     )
 
 
@@ -57,21 +63,22 @@ def test_what_is_better_stays_so_when_the_others_are_run():
 @pytest.mark.parametrize(
     ("shift", "rule_says", "last"),
     [
-        ({}, (f"Do not use SBA to lower the error: it made {when.SAME} with 1,000 images.",
-              "Plain dropout does as much as SBA: their errors differ by less than 1 point with 1,000 images.",
-              "No contender that was run lowered the error by more than 1 point."),
-         "No contender that was run lowered the error by more than 1 point."),
-        ({"dropout": -2.0}, (f"Do not use SBA to lower the error: it made {when.SAME} with 1,000 images.",
-                             "Take plain dropout in place of SBA: SBA errs more than dropout with 1,000 images.",
+        ({}, (f"Do not use SBA to lower the error: {TUNED}made {when.SAME} with 1,000 images.",
+              f"Plain dropout errs like SBA: their errors differ by less than 1 point with 1,000 images{LIKELY}",
+              "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."),
+         "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."),
+        ({"dropout": -2.0}, (f"Do not use SBA to lower the error: {TUNED}made {when.SAME} with 1,000 images.",
+                             f"Take plain dropout in place of SBA: SBA errs more than dropout with 1,000 images{LIKELY}",
                              "though it is not tested against the next: with 1,000 images dropout, −"),
          "though it is not tested against the next: with 1,000 images dropout, −"),
-        ({"SBA": -3.0}, ("Use SBA to lower the error: it lowered it with 1,000 images.",
-                         "Prefer SBA to dropout: SBA errs less than dropout with 1,000 images.",
+        ({"SBA": -3.0}, (f"Use SBA to lower the error: {TUNED}lowered the error with 1,000 images.",
+                         f"Prefer SBA to plain dropout: SBA errs less than dropout with 1,000 images{LIKELY}",
                          "next: with 1,000 images SBA, −3"), "next: with 1,000 images SBA, −3"),
         ({"SBA": 3.0, "SBA at a convolution": -3.0, "SBA, M → ∞": -2.0},
-         ("Do not use SBA to lower the error: it raised it with 1,000 images; SBA at a convolution lowered it with 1,000 images, "
+         (f"Do not use SBA to lower the error: {TUNED}raised the error with 1,000 images; SBA at a convolution "
+          "lowered it with 1,000 images, "
           "SBA (M → ∞) lowered it with 1,000 images, which was not set against dropout.",
-          "Take plain dropout in place of SBA: SBA errs more than dropout with 1,000 images.",
+          f"Take plain dropout in place of SBA: SBA errs more than dropout with 1,000 images{LIKELY}",
           "next: with 1,000 images SBA at a convolution, −3"), "next: with 1,000 images SBA at a convolution, −3"),
     ],
     ids=["none", "dropout", "SBA", "another layer"],
@@ -85,30 +92,36 @@ def test_the_rule_follows_from_the_verdicts(shift, rule_says, last):
 
 
 @pytest.mark.parametrize("number", range(1, 16))
-def test_every_mixture_of_verdicts_beside_dropout_is_advised_by_what_is_decided(number):
+def test_every_mixture_of_verdicts_is_advised_by_what_is_decided(number):
     verdicts = {v for bit, v in enumerate((when.BETTER, when.WORSE, when.SAME, when.OPEN)) if number >> bit & 1}
     said = rule.replaced(verdicts, "dropout")
     assert ("Prefer SBA" in said) == (when.BETTER in verdicts)
     assert ("only where it errs less" in said) == (when.BETTER in verdicts and len(verdicts) > 1)
     assert said.startswith("Take plain dropout") == (when.WORSE in verdicts and when.BETTER not in verdicts)
-    assert ("does as much" in said) == (not verdicts & {when.BETTER, when.WORSE})
+    assert said.endswith("where SBA errs more") == (said.startswith("Take plain dropout") and len(verdicts) > 1)
+    assert ("errs like SBA" in said) == (not verdicts & {when.BETTER, when.WORSE})
     assert ("is open" in said) == (verdicts == {when.OPEN})
     assert ("as far as that is decided" in said) == (verdicts == {when.SAME, when.OPEN})
+    used = rule.used(verdicts)
+    assert used.startswith("Use SBA") == (when.BETTER in verdicts)
+    assert ("where it lowered the error" in used) == (when.BETTER in verdicts and len(verdicts) > 1)
+    assert used.startswith("Do not count") == (when.OPEN in verdicts and when.BETTER not in verdicts)
+    assert used.startswith("Do not use") == (not verdicts & {when.BETTER, when.OPEN})
 
 
 def test_no_rule_follows_from_one_contender_alone():
     missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
     records = main({}, missing)
-    none = "No contender that was run lowered the error by more than 1 point."
+    none = "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."
     assert rule.advice(records) == [
-        f"Do not use SBA to lower the error: it made {when.SAME} with {MAIN.name}.",
-        "Whether plain dropout does as much as SBA is not said yet, since pairs of runs are missing.",
+        f"Do not use SBA to lower the error: {TUNED}made {when.SAME} with {MAIN.name}.",
+        "Whether plain dropout errs like SBA is not said yet, since pairs of runs are missing.",
         none,
     ]
     theirs, best, left = rule.grounds(records)
     assert theirs == "Of plain dropout, label smoothing and R-Drop not all runs are there."
     assert best == none and left.startswith(
-        f"Runs that are missing: with {MAIN.name}, of 14 contenders {len(missing)} "
+        f"Runs that are missing: with {MAIN.name}, of 15 contenders {len(missing)} "
     )
 
 
@@ -122,12 +135,12 @@ def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
         *runs("dropout", ERRORS[0] - 0.4 + narrow),
     ]
     advice, grounds = rule.advice(records), rule.grounds(records)
-    assert advice[0] == f"Do not count on SBA to lower the error: it is open with {MAIN.name}."
-    assert advice[1] == f"Whether plain dropout does as much as SBA is open: their errors are open with {MAIN.name}."
+    assert advice[0] == f"Do not count on SBA to lower the error: {TUNED}left the error open with {MAIN.name}."
+    assert advice[1] == f"Whether plain dropout errs like SBA is open: their errors are open with 1,000 images{LIKELY}"
     assert grounds[0].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
     assert grounds[1].endswith(" points of error: it is open which to use.")
     alone = rule.grounds([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
-    assert alone[-2] == "No contender that was run was shown to lower the error."
+    assert alone[-2] == "No contender that has all its runs was shown to lower the error of tuned plain training."
 
 
 def test_where_sba_and_dropout_differ_is_told_by_condition():
@@ -140,14 +153,14 @@ def test_where_sba_and_dropout_differ_is_told_by_condition():
         records += [record(one, s, float(e), nll=nll + 0.001 * float(e)) for s, e in enumerate(errors)]
     assert rule.advice(records)[1] == (
         "Prefer SBA to plain dropout only where it errs less: SBA errs less than dropout with 1,000 images; SBA errs more than "
-        "dropout with 250 images; dropout has the better likelihood with 250 images."
+        f"dropout with 250 images; dropout has the better likelihood with 250 images{LIKELY}"
     )
 
 
 def test_a_place_has_its_weight_decays_where_not_all_of_a_condition_are_meant():
-    known = [("one", 0.0005), ("one", 0.005), ("two", 0.0005)]
-    assert rule.placed(known, known) == "one and two" and rule.placed([], known) == ""
-    assert rule.placed(known[1:], known) == "one (weight decay 0.005) and two"
+    every = [("one", 0.0005), ("one", 0.005), ("two", 0.0005), ("two", 0.005)]
+    assert rule.placed(every, every) == "one and two" and rule.placed([], every) == ""
+    assert rule.placed(every[1:3], every) == "one (weight decay 0.005) and two (weight decay 0.0005)"
 
 
 def runs_at(records, name):
@@ -161,7 +174,9 @@ def test_the_words_of_a_comparison_follow_its_verdict():
     ours, theirs = (runs_at(records, name) for name in shifts)
     (worse,), (level,) = (when.family({"it": pair}, MAIN.n, when.ERROR) for pair in ((theirs, ours), (ours, ours)))
     assert better.found.mean == pytest.approx(np.mean(shifts["SBA"] - shifts["dropout"])) == -worse.found.mean
-    same = "SBA minus it is +0.00 ± 0.01 points of error, less than 1 point either way: take the simpler, it"
+    same = (
+        "SBA minus it is +0.00 ± 0.01 points of error, less than 1 point either way: for the error take the simpler, it"
+    )
     chosen = "(at the dials that the error chose, "
     for measures, start, end in (
         (
@@ -223,7 +238,16 @@ def test_the_weight_decay_that_plain_training_chose_is_told_by_what_it_changed(c
                 seeds = range(condition.n)
                 records += [record(one, s, float(ERRORS[0][s] - less), nll=float(nll[s])) for s in seeds]
     brief, advice, grounds = rule.tune(records), rule.advice(records), rule.grounds(records)
-    best = next(part for part in grounds if "ontender that was run" in part or "lowered the error most" in part)
+    if lower:
+        names = rule.listed([condition.name for condition in conditions])
+        likely = [f"better with {rule.listed([f'{c.name} (weight decay 0.005)' for c in conditions])}"]
+        assert advice[0].startswith("Use SBA to lower the error: ")
+        assert (
+            f"; at equal weight decay it lowered the error with {names}, and its likelihood is {likely[0]}" in advice[0]
+        )
+    best = next(
+        part for part in grounds if "ontender that has all its runs" in part or "lowered the error most" in part
+    )
     decays = rule.decayed(records)
     assert decays == [part for part in grounds if "weight decay" in part and not part.startswith("Set")]
     names = [condition.name for condition in conditions]
@@ -252,7 +276,7 @@ def test_what_is_decided_is_told_and_what_is_not_has_words():
         rule.decided({when.BETTER: ["a", "b"], when.WORSE: ["c"], when.OPEN: ["d"]})
         == "better in a and b and worse in c"
     )
-    assert rule.decided({when.OPEN: ["d"], when.SAME: ["e"]}) == "better or worse in no measure that is decided"
+    assert rule.decided({when.OPEN: ["d"], when.SAME: ["e"]}) == "not shown to be better or worse in any measure"
 
 
 def test_what_is_used_is_told_with_its_cost():
