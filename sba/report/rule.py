@@ -1,7 +1,7 @@
 """When to use SBA: what the comparisons on little data (:mod:`sba.report.when`) say in words, and the rule that follows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
 from sba.records.inference import LEVEL
 from sba.records.names import signed
@@ -29,8 +29,6 @@ from sba.training.run import make_run
 
 Place = tuple[str, float]
 """Name of a condition, and a weight decay."""
-Name = TypeVar("Name")
-Value = TypeVar("Value")
 PLAINLY = {"dropout": "plain dropout"}
 """Contenders that sentences call by another name than tables, since SBA has dropout, too."""
 NOTHING = "As long as no contender has all its runs in a condition, nothing is advised."
@@ -268,7 +266,7 @@ def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comp
     return ", ".join(f"{words} with {listed(where)}" for words, where in own.items())
 
 
-def grouped(found: Mapping[Name, Value], key: Callable[[Value], str]) -> dict[str, list[Name]]:
+def grouped(found: Mapping[Any, Any], key: Callable[[Any], str]) -> dict[str, list[Any]]:
     """Group names by what is said of their values."""
     groups: dict[str, list[Name]] = {}
     for name, one in found.items():
