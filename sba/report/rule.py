@@ -268,7 +268,7 @@ def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comp
 
 def grouped(found: Mapping[Any, Any], key: Callable[[Any], str]) -> dict[str, list[Any]]:
     """Group names by what is said of their values."""
-    groups: dict[str, list[Name]] = {}
+    groups: dict[str, list[Any]] = {}
     for name, one in found.items():
         groups.setdefault(key(one), []).append(name)
     return groups
