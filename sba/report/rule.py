@@ -49,6 +49,14 @@ def advice(records: Iterable[Record]) -> list[str]:
     return [first_of_all(records, over), in_its_place(records), comes_first(records, over)]
 
 
+def in_brief(sentences: Sequence[str]) -> str:
+    """Write what the sentences of the rule advise, without what they stand on, which follows a colon."""
+    heads = [
+        one if one.startswith("Of what was run") else f"{one.partition(': ')[0].rstrip('.')}." for one in sentences
+    ]
+    return " ".join(heads)
+
+
 def grounds(records: Iterable[Record]) -> list[str]:
     """Say what the rule stands on, a paragraph each: the rivals, all set against dropout, what was best, and what is left."""
     records = list(records)

@@ -109,6 +109,19 @@ def test_every_mixture_of_verdicts_is_advised_by_what_is_decided(number):
     assert used.startswith("Do not use") == (not verdicts & {when.BETTER, when.OPEN})
 
 
+def test_in_brief_the_rule_has_no_grounds():
+    records = main({})
+    none = "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."
+    assert (
+        rule.in_brief(rule.advice(records)) == f"Do not use SBA to lower the error. Plain dropout errs like SBA. {none}"
+    )
+    better = rule.in_brief(rule.advice(main({"SBA": -3.0})))
+    assert better.startswith(
+        "Use SBA to lower the error. Prefer SBA to plain dropout. Of what was run, this lowered the error most, "
+    )
+    assert "with 1,000 images SBA, −3" in better and rule.in_brief(rule.advice([])) == rule.NOTHING
+
+
 def test_no_rule_follows_from_one_contender_alone():
     missing = [n for n in MAIN.contenders if n not in ("plain", "SBA")]
     records = main({}, missing)
