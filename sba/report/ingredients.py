@@ -9,7 +9,7 @@ from sba.records.inference import Contrast, contrast
 from sba.records.judging import FAILS, HOLDS, OPEN, judge_signs
 from sba.records.names import signed
 from sba.records.schema import BenchRecord, Record
-from sba.report import rule, when
+from sba.report import when, wording
 from sba.studies.ablations import GROUPS, NAME, PLAIN, Variant, final_nll, vote_effect
 from sba.studies.contenders import CONDITIONS, MAIN, RIVALS, Condition
 from sba.studies.contenders import PLAIN as TUNED
@@ -45,7 +45,7 @@ ASKED = (
 NO_CLAIM = "not compared"
 """What the paper says of what it does not mention."""
 TUNED_ROWS = {"SBA": ("all together, tuned", "SBA lowers the test error")} | {
-    rival: (f"{rule.PLAINLY.get(rival, rival)}, tuned", NO_CLAIM) for rival in RIVALS
+    rival: (f"{wording.PLAINLY.get(rival, rival)}, tuned", NO_CLAIM) for rival in RIVALS
 }
 """Contenders of the study of little data that are compared with tuned plain training: the part's name, and what the paper says."""
 EQUAL = ("all together, equal weight decay", "SBA lowers the test error")
@@ -137,7 +137,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the paper's claim holds, or how the sides compare where it has none."""
+        """Whether the paper's claim holds, or how the sides compare if there is none."""
         if self.claim == NO_CLAIM:
             return self.one.verdict
         return {when.BETTER: HOLDS, when.WORSE: FAILS}.get(self.one.verdict, self.one.verdict)
@@ -161,11 +161,13 @@ def little_data(records: Iterable[Record]) -> list[Line]:
 
 
 def place(condition: Condition) -> str:
+    """Write the images that a condition trains on."""
     images = f"{condition.base['subset']:,} images"
     return f"{images} of CIFAR-10" + (f", {condition.name}" if condition.name != images else "")
 
 
 def at_regime(condition: Condition) -> str:
+    """Write that both sides have the regime's weight decay, and the images."""
     return f"both at weight decay {untuned()['weight_decay']:g}, {place(condition)}"
 
 
@@ -196,7 +198,7 @@ def equal_rows(records: list[Record], condition: Condition) -> Iterator[Row]:
         if several or about is BESIDE
     ]
     for rival in RIVALS if condition is MAIN else RIVALS[:1]:
-        called = rule.PLAINLY.get(rival, rival)
+        called = wording.PLAINLY.get(rival, rival)
         for (name, claim), against, own in families:
             one, other = (when.by_name(comparisons, rival) for comparisons in own)
             told = f"against {against or called}, {at_regime(condition)}"

@@ -1,10 +1,8 @@
-"""When to use SBA: what the comparisons on little data (:mod:`sba.report.when`) say in words, and the rule that follows."""
+"""When to use SBA: the rule, three sentences that follow from the comparisons on little data (:mod:`sba.report.when`)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from sba.records.inference import LEVEL
-from sba.records.names import signed
 from sba.records.schema import Record
 from sba.report.when import (
     BETTER,
@@ -20,20 +18,13 @@ from sba.report.when import (
     controlled,
     costs,
     redecayed,
-    rivals,
-    runs_of,
 )
+from sba.report.wording import Place, did, grouped, listed, outcome, placed, spoken
 from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS
-from sba.studies.small_data import made_in, other_decay, tested, untuned
+from sba.studies.small_data import made_in, other_decay, untuned
 from sba.training.run import make_run
 
-Place = tuple[str, float]
-"""Name of a condition, and a weight decay."""
-PLAINLY = {"dropout": "plain dropout"}
-"""Contenders that sentences call by another name than tables, since SBA has dropout, too."""
 NOTHING = "As long as no contender has all its runs in a condition, nothing is advised."
-DIALS = "at the dials that the error chose"
-"""What a likelihood or a calibration depends on, which were not tuned for."""
 
 
 def advice(records: Iterable[Record]) -> list[str]:
@@ -55,22 +46,6 @@ def in_brief(sentences: Sequence[str]) -> str:
         one if one.startswith("Of what was run") else f"{one.partition(': ')[0].rstrip('.')}." for one in sentences
     ]
     return " ".join(heads)
-
-
-def grounds(records: Iterable[Record]) -> list[str]:
-    """Say what the rule stands on, a paragraph each: the rivals, all set against dropout, what was best, and what is left."""
-    records = list(records)
-    over = all_run(records)
-    if not any(over.values()):
-        return [NOTHING]
-    theirs = {PLAINLY.get(rival, rival): rival.__eq__ for rival in RIVALS}
-    direct = [
-        f"Set against each other with {condition}, all at weight decay {decay:g}: {'; '.join(told)}."
-        for (condition, decay), own in set_against_dropout(records).items()
-        if (told := [preferred(first, RIVALS[0], found) for first, found in own.items()])
-    ]
-    last = [lowest(records, over), *decayed(records), missing(records)]
-    return [sentence(theirs, over), *direct, *filter(None, last)]
 
 
 def all_run(records: list[Record]) -> dict[str, list[Comparison]]:
@@ -110,11 +85,6 @@ def used(verdicts: set[str]) -> str:
     if BETTER in verdicts:
         return "Use SBA where it lowered the error" if len(verdicts) > 1 else "Use SBA to lower the error"
     return f"{'Do not count on' if OPEN in verdicts else 'Do not use'} SBA to lower the error"
-
-
-def did(places: Mapping[str, Comparison]) -> str:
-    """Write what was done to the error in which conditions."""
-    return listed([f"{words} with {listed(where)}" for words, where in grouped(places, outcome).items()])
 
 
 def level(records: list[Record]) -> str:
@@ -193,24 +163,6 @@ def likelihoods(places: Mapping[str, str], simplest: str) -> list[str]:
     return [f"{told} with {places[verdict]}" for verdict, told in words.items() if verdict in places]
 
 
-def placed(places: Iterable[Place], known: Iterable[Place]) -> str:
-    """Write conditions, and weight decays where not all of a condition's are meant."""
-    every: dict[str, list[float]] = {}
-    for condition, decay in known:
-        every.setdefault(condition, []).append(decay)
-    own: dict[str, list[float]] = {}
-    for condition, decay in places:
-        own.setdefault(condition, []).append(decay)
-    return listed(
-        [
-            condition
-            if decays == every[condition]
-            else f"{condition} (weight decay {', '.join(map('{:g}'.format, decays))})"
-            for condition, decays in own.items()
-        ]
-    )
-
-
 def comes_first(records: list[Record], over: Mapping[str, list[Comparison]]) -> str:
     """Say what lowered the error most, and to tune the weight decay if plain training chose another than the regime's."""
     decay = tune(records)
@@ -242,87 +194,6 @@ def tune(records: list[Record]) -> str:
     return f"Tune the weight decay first: {decay:g} in place of {own:g} gives plain training {listed(told)}."
 
 
-def sentence(whose: Mapping[str, Callable[[str], bool]], over: Mapping[str, list[Comparison]]) -> str:
-    """Say in which conditions kinds of contenders lowered the error, and what they did in the others.
-
-    Args:
-        whose: of each kind, by its name, which contenders belong to it.
-        over: of each condition the comparisons with plain training that have all their runs.
-    """
-    alike: dict[str, list[str]] = {}
-    for who, belongs in whose.items():
-        if did := deeds(who, belongs, over):
-            alike.setdefault(did, []).append(who)
-    told = {who for names in alike.values() for who in names}
-    if not told:
-        return f"Of {listed(list(whose))} not all runs are there."
-    said = "; ".join(f"{listed(names)} {did}" for did, names in alike.items())
-    rest = [who for who in whose if who not in told]
-    more = f" Of {listed(rest)} not all runs are there." if rest else ""
-    return f"{said[0].upper()}{said[1:]}, compared with tuned plain training.{more}"
-
-
-def deeds(who: str, belongs: Callable[[str], bool], over: Mapping[str, list[Comparison]]) -> str:
-    """Say what a kind of contenders did to the error, and in which conditions; "" if none has all its runs."""
-    own: dict[str, list[str]] = {}
-    for condition, done in over.items():
-        kind = {c.name: c for c in done if belongs(c.name)}
-        for verdict, names in grouped(kind, outcome).items():
-            # who goes by its own name, and is alone there, needs no list
-            list_of = "" if len(kind) == 1 and names[0] in who else f" ({', '.join(names)})"
-            own.setdefault(verdict, []).append(f"{condition}{list_of}")
-    return ", ".join(f"{words} with {listed(where)}" for words, where in own.items())
-
-
-def grouped(found: Mapping[Any, Any], key: Callable[[Any], str]) -> dict[str, list[Any]]:
-    """Group names by what is said of their values."""
-    groups: dict[str, list[Any]] = {}
-    for name, one in found.items():
-        groups.setdefault(key(one), []).append(name)
-    return groups
-
-
-def outcome(one: Comparison) -> str:
-    """Say what a contender did to the error, and whether that is small for sure."""
-    small = f" by less than {MARGIN:g} point" if one.equivalent <= LEVEL else ""
-    told = {
-        BETTER: f"lowered the error{small}",
-        WORSE: f"raised the error{small}",
-        SAME: f"made {SAME}",
-        OPEN: "left the error open",
-    }
-    return told[one.verdict]
-
-
-def preferred(first: str, second: str, found: Mapping[str, Comparison]) -> str:
-    """Say which of two contenders their difference, first minus second, speaks for, from a comparison in each measure.
-
-    All pairs have to be there. The error decides. Where it is equivalent the second is taken, which is the simpler; the other
-    measures are told.
-    """
-    one = found[ERROR.name]
-    small = f", less than {MARGIN:g} point either way" if one.equivalent <= LEVEL else ""
-    advised = {
-        BETTER: f"use {first}",
-        WORSE: f"use {second}",
-        SAME: f"for the error take the simpler, {second}",
-        OPEN: "it is open which to use",
-    }
-    ours, theirs = ([name for name, own in found.items() if own.verdict == verdict] for verdict in (BETTER, WORSE))
-    rest = [
-        f"the better {listed(names)} with {who}"
-        for who, own in ((first, ours), (second, theirs))
-        if (names := [name for name in own if name != ERROR.name])
-    ]
-    more = f" ({DIALS}, {' and '.join(rest)})" if rest else ""
-    return f"{first} minus {second} is {amount(one)} points of error{small}: {advised[one.verdict]}{more}"
-
-
-def amount(one: Comparison, digits: int = 2) -> str:
-    """Write a difference and half of its interval; "" for none."""
-    return f"{signed(float(one.found.mean), digits)} ± {one.found.half:.{digits}f}" if one.found else ""
-
-
 def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> str:
     """Say what lowered the error most in each condition, and at what cost."""
     records = list(records)
@@ -338,66 +209,3 @@ def lowest(records: Iterable[Record], over: Mapping[str, list[Comparison]]) -> s
     if all(c.verdict in (SAME, WORSE) for own in over.values() for c in own):
         return f"No contender that has all its runs lowered the error of tuned plain training by more than {MARGIN:g} point."
     return "No contender that has all its runs was shown to lower the error of tuned plain training."
-
-
-def decayed(records: list[Record]) -> list[str]:
-    """Say for each condition what plain training changed by the weight decay that it chose, and in which measures SBA and its
-    rivals are better than plain training there, or worse."""
-    own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
-    found = []
-    for condition in CONDITIONS if decay else ():
-        itself = {m: one for m in MEASURES for one in redecayed(records, m, condition) if one.whole}
-        if itself:
-            told = ", ".join(f"{amount(one)} {m.unit} of {m.name} ({one.verdict})" for m, one in itself.items())
-            found.append(
-                f"With {condition.name}, plain training at weight decay {decay:g} minus itself at {own:g}: {told}."
-            )
-        rows = [
-            ("SBA", m.name, c) for m in MEASURES for c in controlled(records, m, condition) if c.name == f"{decay:g}"
-        ]
-        rows += [(c.name, m.name, c) for m in MEASURES for c in rivals(records, m, condition, decay)]
-        there: dict[str, dict[str, list[str]]] = {}
-        for name, measure, one in rows:
-            if one.whole:
-                there.setdefault(name, {}).setdefault(one.verdict, []).append(measure)
-        if there:
-            alike = grouped(there, decided)
-            told = "; ".join(f"{listed(names)} {words}" for words, names in alike.items())
-            found.append(f"With {condition.name}, against plain training, both at weight decay {decay:g}: {told}.")
-    return found
-
-
-def decided(measures: Mapping[str, Sequence[str]]) -> str:
-    """Write in which measures a difference is decided, from those of each verdict."""
-    told = [f"{word} in {listed(measures[v])}" for v, word in ((BETTER, "better"), (WORSE, "worse")) if v in measures]
-    return f"{listed(told)}" if told else "not shown to be better or worse in any measure"
-
-
-def missing(records: list[Record]) -> str:
-    """Say how many contenders lack some or all of their runs in each condition, plain training among them."""
-    made, some, none = made_in(records), [], []
-    for condition in CONDITIONS:
-        counts = [len(runs_of(tested(name, condition, made), condition.n, made)) for name in condition.contenders]
-        absent, part = sum(n == 0 for n in counts), sum(0 < n < condition.n for n in counts)
-        if absent == len(counts):
-            none.append(condition.name)
-        elif absent or part:
-            told = [
-                f"{n} {'has' if n == 1 else 'have'} {what}"
-                for n, what in ((absent, "none"), (part, "a part of theirs"))
-                if n
-            ]
-            some.append(f"with {condition.name}, of {len(counts)} contenders {' and '.join(told)}")
-    rest = [*some, *([f"with {listed(none)} none has any"] if none else [])]
-    return f"Runs that are missing: {'; '.join(rest)}." if rest else ""
-
-
-def spoken(name: str) -> str:
-    """Write a contender's name for a list: without a comma."""
-    first, comma, rest = name.partition(", ")
-    return f"{first} ({rest})" if comma else name
-
-
-def listed(words: Sequence[str]) -> str:
-    """Write words as a list: one, two and three."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""

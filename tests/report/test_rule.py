@@ -6,7 +6,7 @@ from little_data import ERRORS, MADE, TRIALS, main, record, runs
 
 from sba.records.names import signed
 from sba.records.schema import parse
-from sba.report import rule, when
+from sba.report import grounds, rule, when, wording
 from sba.studies import contenders, small_data
 from sba.studies.contenders import CONDITIONS, MAIN
 
@@ -19,10 +19,10 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
     records = main({"dropout": -2.0})
     records += [r for n, e in (("plain", 60.0), ("dropout", 63.0)) for r in runs(n, ERRORS[0] - 50 + e, small)]
     told = (
-        f"Plain dropout lowered the error with {MAIN.name}, raised the error with {small.name}; label smoothing and R-Drop made "
+        f"Plain dropout lowered the error with {MAIN.name} and raised the error with {small.name}; label smoothing and R-Drop made "
         f"{when.SAME} with {MAIN.name}, compared with tuned plain training."
     )
-    first, direct, *_ = rule.grounds(records)
+    first, direct, *_ = grounds.grounds(records)
     assert first == told and direct.startswith(
         "Set against each other with 1,000 images, all at weight decay 0.0005: SBA minus "
     )
@@ -32,7 +32,7 @@ def test_what_raises_the_error_somewhere_is_told_beside_where_it_is_lowered():
 def test_nothing_is_advised_before_a_contender_has_all_its_runs():
     nothing = ["As long as no contender has all its runs in a condition, nothing is advised."]
     for records in ([], TRIALS, [*TRIALS, *runs("plain", ERRORS[0]), *runs("SBA", ERRORS[1][:-1] - 5)]):
-        assert rule.advice(records) == rule.grounds(records) == nothing
+        assert rule.advice(records) == grounds.grounds(records) == nothing
 
 
 def test_who_has_all_runs_has_a_say_and_who_has_not_is_counted():
@@ -40,15 +40,15 @@ def test_who_has_all_runs_has_a_say_and_who_has_not_is_counted():
     records = main({"dropout": -2.0}, missing)
     records += [r for n in ("plain", "dropout", "R-Drop") for r in runs(n, ERRORS[0][:3], CONDITIONS[2])]
     assert rule.advice(records)[0] == "Whether to use SBA is not said yet, since it lacks runs everywhere."
-    first, *_, last = rule.grounds(records)
+    first, *_, last = grounds.grounds(records)
     said = f"Plain dropout lowered the error with {MAIN.name}; label smoothing made {when.SAME} with {MAIN.name}, compared with "
     assert first == f"{said}tuned plain training. Of R-Drop not all runs are there."
-    others = rule.listed([c.name for c in (CONDITIONS[1], *CONDITIONS[3:])])
+    others = wording.listed([c.name for c in (CONDITIONS[1], *CONDITIONS[3:])])
     assert last == (
         f"Runs that are missing: with {MAIN.name}, of {len(MAIN.contenders)} contenders {len(missing)} have none; "
         f"with {CONDITIONS[2].name}, of 7 contenders 4 have none and 3 have a part of theirs; with {others} none has any."
     )
-    assert "7 contenders 6 have none and 1 has a part of theirs" in rule.missing(
+    assert "7 contenders 6 have none and 1 has a part of theirs" in grounds.missing(
         [*records[:-6], *runs("plain", ERRORS[0][:3], CONDITIONS[2])]
     )
 
@@ -85,7 +85,7 @@ def test_what_is_better_stays_so_when_the_others_are_run():
 )  # fmt: skip
 def test_the_rule_follows_from_the_verdicts(shift, rule_says, last):
     records = main(shift)
-    advice, (first, direct, best, left) = rule.advice(records), rule.grounds(records)
+    advice, (first, direct, best, left) = rule.advice(records), grounds.grounds(records)
     assert advice[:2] == list(rule_says[:2]) and rule_says[2] in advice[2] and len(advice) == 3
     assert first.startswith("Plain dropout") and direct.startswith("Set against each other") and last in best
     assert "with 250 images, 4,000 images" in left
@@ -131,7 +131,7 @@ def test_no_rule_follows_from_one_contender_alone():
         "Whether plain dropout errs like SBA is not said yet, since pairs of runs are missing.",
         none,
     ]
-    theirs, best, left = rule.grounds(records)
+    theirs, best, left = grounds.grounds(records)
     assert theirs == "Of plain dropout, label smoothing and R-Drop not all runs are there."
     assert best == none and left.startswith(
         f"Runs that are missing: with {MAIN.name}, of 15 contenders {len(missing)} "
@@ -147,12 +147,12 @@ def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
         *runs("SBA", ERRORS[0] + wide),
         *runs("dropout", ERRORS[0] - 0.4 + narrow),
     ]
-    advice, grounds = rule.advice(records), rule.grounds(records)
+    advice, told = rule.advice(records), grounds.grounds(records)
     assert advice[0] == f"Do not count on SBA to lower the error: {TUNED}left the error open with {MAIN.name}."
     assert advice[1] == f"Whether plain dropout errs like SBA is open: their errors are open with 1,000 images{LIKELY}"
-    assert grounds[0].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
-    assert grounds[1].endswith(" points of error: it is open which to use.")
-    alone = rule.grounds([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
+    assert told[0].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
+    assert told[1].endswith(" points of error: it is open which to use.")
+    alone = grounds.grounds([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
     assert alone[-2] == "No contender that has all its runs was shown to lower the error of tuned plain training."
 
 
@@ -172,8 +172,8 @@ def test_where_sba_and_dropout_differ_is_told_by_condition():
 
 def test_a_place_has_its_weight_decays_where_not_all_of_a_condition_are_meant():
     every = [("one", 0.0005), ("one", 0.005), ("two", 0.0005), ("two", 0.005)]
-    assert rule.placed(every, every) == "one and two" and rule.placed([], every) == ""
-    assert rule.placed(every[1:3], every) == "one (weight decay 0.005) and two (weight decay 0.0005)"
+    assert wording.placed(every, every) == "one and two" and wording.placed([], every) == ""
+    assert wording.placed(every[1:3], every) == "one (weight decay 0.005) and two (weight decay 0.0005)"
 
 
 def runs_at(records, name):
@@ -206,7 +206,7 @@ def test_the_words_of_a_comparison_follow_its_verdict():
         ({"error": level, "x": worse, "y": worse}, same, f" {chosen}the better x and y with it)"),
         ({"error": level, "x": worse, "y": better}, same, f" {chosen}the better y with SBA and the better x with it)"),
     ):
-        said = rule.preferred("SBA", "it", measures)
+        said = grounds.preferred("SBA", "it", measures)
         assert said.startswith(start) and said.endswith(end)
 
 
@@ -221,7 +221,7 @@ def test_another_condition_has_families_of_its_own_and_its_own_say():
     assert when.by_name(when.over_dropout(records), "R-Drop").verdict == when.SAME
     first, second = (
         part.removeprefix("Set against each other with ")
-        for part in rule.grounds(records)
+        for part in grounds.grounds(records)
         if part.startswith("Set against")
     )
     assert (
@@ -250,23 +250,23 @@ def test_the_weight_decay_that_plain_training_chose_is_told_by_what_it_changed(c
                 nll = 4.0 - gain * number - further + own
                 seeds = range(condition.n)
                 records += [record(one, s, float(ERRORS[0][s] - less), nll=float(nll[s])) for s in seeds]
-    brief, advice, grounds = rule.tune(records), rule.advice(records), rule.grounds(records)
+    brief, advice, paragraphs = rule.tune(records), rule.advice(records), grounds.grounds(records)
     if lower:
-        names = rule.listed([condition.name for condition in conditions])
-        likely = [f"better with {rule.listed([f'{c.name} (weight decay 0.005)' for c in conditions])}"]
+        names = wording.listed([condition.name for condition in conditions])
+        likely = [f"better with {wording.listed([f'{c.name} (weight decay 0.005)' for c in conditions])}"]
         assert advice[0].startswith("Use SBA to lower the error: ")
         assert (
             f"; at equal weight decay it lowered the error with {names}, and its likelihood is {likely[0]}" in advice[0]
         )
     best = next(
-        part for part in grounds if "ontender that has all its runs" in part or "lowered the error most" in part
+        part for part in paragraphs if "ontender that has all its runs" in part or "lowered the error most" in part
     )
-    decays = rule.decayed(records)
-    assert decays == [part for part in grounds if "weight decay" in part and not part.startswith("Set")]
+    decays = grounds.decayed(records)
+    assert decays == [part for part in paragraphs if "weight decay" in part and not part.startswith("Set")]
     names = [condition.name for condition in conditions]
     if gain:
-        near = f"an error that differs by less than 1 point with {rule.listed(names)}"
-        told = f"the better negative log-likelihood with {rule.listed(names)} and {near}"
+        near = f"an error that differs by less than 1 point with {wording.listed(names)}"
+        told = f"the better negative log-likelihood with {wording.listed(names)} and {near}"
         assert brief == f"Tune the weight decay first: 0.005 in place of 0.0005 gives plain training {told}."
         assert advice[-1] == (f"{best.rstrip('.')}; t{brief[1:]}" if lower else brief)
         assert ("lowered the error most" in best) == bool(lower)
@@ -286,15 +286,15 @@ def test_the_weight_decay_that_plain_training_chose_is_told_by_what_it_changed(c
 
 def test_what_is_decided_is_told_and_what_is_not_has_words():
     assert (
-        rule.decided({when.BETTER: ["a", "b"], when.WORSE: ["c"], when.OPEN: ["d"]})
+        grounds.decided({when.BETTER: ["a", "b"], when.WORSE: ["c"], when.OPEN: ["d"]})
         == "better in a and b and worse in c"
     )
-    assert rule.decided({when.OPEN: ["d"], when.SAME: ["e"]}) == "not shown to be better or worse in any measure"
+    assert grounds.decided({when.OPEN: ["d"], when.SAME: ["e"]}) == "not shown to be better or worse in any measure"
 
 
 def test_what_is_used_is_told_with_its_cost():
     about = {"family": "contenders", "network": "alexnet", "variant": "SBA", "layer": ""}
     shared = {"kind": "bench", "low": 1.0, "high": 1.0, "details": {}, "device": "cpu", "device_name": "one"}
     timed = parse(shared | {"id": "t", "name": "SBA", "value": 1.5, "date": "2026-01-02", "about": about})
-    said = rule.grounds([*main({"SBA": -3.0}), timed])[-2]
+    said = grounds.grounds([*main({"SBA": -3.0}), timed])[-2]
     assert said.endswith(") points at 1.50 times the time of a plain step.")
