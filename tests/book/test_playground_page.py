@@ -12,6 +12,13 @@ from sba.core.errors import ConfigError
 explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
 
 TRAINED = re.compile(r"After 300 steps")
+FITS = """async () => {
+  const next = () => new Promise(requestAnimationFrame);
+  await next();
+  await next();
+  const figure = document.querySelector(".explorer figure");
+  return [figure.clientWidth, Number(figure.querySelector("svg").getAttribute("width"))];
+}"""
 LOSSES = re.compile(r"([\d.]+) against ([\d.]+);")
 
 
@@ -168,6 +175,16 @@ def test_reduced_motion_redraws_once_a_second(visit):
     before = tab.evaluate(count)
     tab.wait_for_timeout(1500)
     assert 1 <= tab.evaluate(count) - before <= 3
+
+
+@pytest.mark.parametrize("setting", ["#steps=20000&speed=300", "#steps=20"], ids=["training", "at rest"])
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_its_lower_picture_is_as_wide_as_its_place_at_once(visit, setting, motion):
+    tab = visit(setting=setting, reduced_motion=motion)
+    for width in (1280, 390, 391, 392, 393, 700):
+        tab.set_viewport_size({"width": width, "height": 900})
+        place, drawn = tab.evaluate(FITS)
+        assert abs(drawn - place) <= 1
 
 
 def test_a_dial_that_cannot_be_is_refused():

@@ -2,6 +2,7 @@
 import { around, cloud, CLOUDS } from "./clouds.js";
 import { augmented, evaluate, featureStd, forward, gaussians, perceptron, predict, softmax, step, virtualPoints } from "./perceptron.js";
 import { normals, permutation, uniforms } from "./philox.js";
+import { followWidth, widthIn } from "./plot.js";
 import { GRID, panels, plane, PLACES, SIDE, uncertain, words } from "./playground_view.js";
 import { dials, element, fromAddress, toAddress } from "./playground_dials.js";
 
@@ -156,7 +157,7 @@ function render({ model, el }) {
     const scene = { points, chosen, cross, cloud: null };
     plane(squares[0], "erm", own, scene);
     plane(squares[1], "sba", [own[1], own[0]], { ...scene, cloud: about?.cloud });
-    const width = Math.max(280, Math.floor(lower.clientWidth || 680));
+    const width = widthIn(lower);
     svg.replaceChildren();
     const height = panels(svg, width, { history, about, t, coins: training.coin });
     for (const [key, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) svg.setAttribute(key, value);
@@ -273,15 +274,14 @@ function render({ model, el }) {
   el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, controls.all, lower);
   // or JupyterLab takes the arrow keys and Enter for its cells; it asks what has the focus before it asks what that lies in
   for (const node of el.querySelectorAll("input, select, button, [tabindex]")) node.dataset.lmSuppressShortcuts = "true";
-  const observer = new ResizeObserver(() => playing || redraw());
   if (linked) addEventListener("hashchange", arrived);
   clear.hidden = true;
   if (!(linked && follow())) start(first.steps);
   redraw();
-  observer.observe(lower);
+  const rest = followWidth(lower, () => redraw(playing));
   return () => {
     cancelAnimationFrame(request);
-    observer.disconnect();
+    rest();
     removeEventListener("hashchange", arrived);
   };
 }

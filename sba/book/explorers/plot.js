@@ -135,6 +135,22 @@ export function layout(width, rows) {
 /** Colour of a method or of a role, as the style sheet of the explorer gives it. */
 export const colour = (name) => `var(--sba-${name})`;
 
+/** Width in whole pixels that a picture in this place is drawn for. */
+export const widthIn = (place) => Math.max(280, Math.floor(place.clientWidth || 680));
+
+/** Redraw as soon as a place has another width, also when it gets its first; returns what ends that. */
+export function followWidth(place, redraw) {
+  let drawn = 0;
+  const observer = new ResizeObserver(() => {
+    const width = place.clientWidth;
+    if (!width || Math.abs(width - drawn) <= 1) return;
+    drawn = width;
+    redraw();
+  });
+  observer.observe(place);
+  return () => observer.disconnect();
+}
+
 /**
  * Make an anywidget of a picture that follows its controls.
  *
@@ -165,7 +181,7 @@ export function explorer({ names, prepare = (data) => data, draw, say, settle = 
       model.save_changes();
     };
     const redraw = () => {
-      const width = Math.max(280, Math.floor(figure.clientWidth || 680));
+      const width = widthIn(figure);
       const now = Object.fromEntries(names.map((name) => [name, model.get(name)]));
       const state = settle(now, prepared);
       if (names.some((name) => state[name] !== now[name])) return set(state);
@@ -181,17 +197,12 @@ export function explorer({ names, prepare = (data) => data, draw, say, settle = 
       prepared = prepare(model.get("data"));
       redraw();
     };
-    let seen = 0;
-    const observer = new ResizeObserver(() => {
-      if (figure.clientWidth && Math.abs(figure.clientWidth - seen) > 1) redraw();
-      seen = figure.clientWidth;
-    });
     names.forEach((name) => model.on(`change:${name}`, redraw));
     model.on("change:data", renew);
     redraw();
-    observer.observe(figure);
+    const rest = followWidth(figure, redraw);
     return () => {
-      observer.disconnect();
+      rest();
       names.forEach((name) => model.off(`change:${name}`, redraw));
       model.off("change:data", renew);
     };
