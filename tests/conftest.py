@@ -105,8 +105,10 @@ def cifar():
 @pytest.fixture(scope="session")
 def browser():
     """A browser of the system, driven by playwright."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    # a busy machine is slow, and not wrong
+    expect.set_options(timeout=30_000)
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         absent("no browser: install Chromium (Debian: apt install chromium-headless-shell, or chromium) or Chrome")
