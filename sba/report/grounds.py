@@ -14,9 +14,9 @@ from sba.report.when import (
     WORSE,
     Comparison,
     controlled,
-    redecayed,
     rivals,
     runs_of,
+    weight_decay_effect,
 )
 from sba.report.wording import PLAINLY, amount, did, grouped, listed
 from sba.studies.contenders import CONDITIONS, MARGIN, RIVALS
@@ -84,7 +84,7 @@ def decayed(records: list[Record]) -> list[str]:
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     found = []
     for condition in CONDITIONS if decay else ():
-        itself = {m: one for m in MEASURES for one in redecayed(records, m, condition) if one.whole}
+        itself = {m: one for m in MEASURES for one in weight_decay_effect(records, m, condition) if one.whole}
         if itself:
             told = ", ".join(f"{amount(one)} {m.unit} of {m.name} ({one.verdict})" for m, one in itself.items())
             found.append(

@@ -216,7 +216,7 @@ def part_rows(records: list[Record]) -> Iterator[Row]:
     changed = [when.changes(records, "last layer", m) for m in (when.ERROR, when.NLL)]
     for setting, (part, what) in WITHOUT.items():
         # a row is with the part minus without it
-        one, other = (when.turned(when.by_name(own, setting)) for own in changed)
+        one, other = (when.negated(when.by_name(own, setting)) for own in changed)
         yield Row(f"{part} in SBA, little data", claims[part], f"{what}, {at_regime(MAIN)}", one, other.found)
 
 

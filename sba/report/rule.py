@@ -17,7 +17,7 @@ from sba.report.when import (
     compared,
     controlled,
     costs,
-    redecayed,
+    weight_decay_effect,
 )
 from sba.report.wording import Place, did, grouped, listed, outcome, placed, spoken
 from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS
@@ -176,7 +176,8 @@ def tune(records: list[Record]) -> str:
     """Say where the weight decay that plain training chose is better for it than the regime's; "" if nowhere, or if it is that."""
     own, decay = make_run(**untuned()).weight_decay, other_decay(made_in(records))
     found = {
-        m.name: {c.name: one for c in CONDITIONS for one in redecayed(records, m, c) if one.whole} for m in MEASURES
+        m.name: {c.name: one for c in CONDITIONS for one in weight_decay_effect(records, m, c) if one.whole}
+        for m in MEASURES
     }
     if not any(one.verdict == BETTER for places in found.values() for one in places.values()):
         return ""

@@ -166,7 +166,9 @@ def over_dropout(
     return family({name: (own, first[1]) for name, own in others}, condition.n, measure)
 
 
-def redecayed(records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN) -> list[Comparison]:
+def weight_decay_effect(
+    records: Iterable[Record], measure: Measure = ERROR, condition: Condition = MAIN
+) -> list[Comparison]:
     """Compare plain training at the weight decay that it chose with itself at the regime's: a family of one, or of none if it chose
     that."""
     made, plain = made_in(records), untuned(condition)
@@ -176,7 +178,7 @@ def redecayed(records: Iterable[Record], measure: Measure = ERROR, condition: Co
     return family({f"{decay:g}": pair}, condition.n, measure)
 
 
-def turned(one: Comparison) -> Comparison:
+def negated(one: Comparison) -> Comparison:
     """Return a comparison the other way round: the other setting minus the one."""
     found = one.found and replace(one.found, mean=-one.found.mean, ids=())
     return replace(one, found=found)

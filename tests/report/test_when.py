@@ -221,12 +221,12 @@ def test_plain_training_is_set_against_itself_at_the_regime_s_weight_decay(condi
     shift = np.linspace(-2.0, -1.0, condition.n)
     for setting, own in ((regime, 0 * shift), (regime | {"weight_decay": 5e-3}, shift)):
         trials += [record(setting, s, float(ERRORS[0][s] + more)) for s, more in enumerate(own)]
-    (one,) = when.redecayed(trials, when.ERROR, condition)
+    (one,) = when.weight_decay_effect(trials, when.ERROR, condition)
     assert one.name == "0.005" and one.whole and one.verdict == when.BETTER
     assert one.found.mean == pytest.approx(shift.mean()) and one.p == pytest.approx(stats.ttest_1samp(shift, 0).pvalue)
-    back = when.turned(one)
+    back = when.negated(one)
     assert back.found.mean == -one.found.mean and back.found.half == one.found.half and back.verdict == when.WORSE
-    assert when.redecayed([*TRIALS, *runs("plain", ERRORS[0])]) == [], "it chose the regime's"
+    assert when.weight_decay_effect([*TRIALS, *runs("plain", ERRORS[0])]) == [], "it chose the regime's"
 
 
 def test_pairs_from_two_kinds_of_processors_are_counted():
