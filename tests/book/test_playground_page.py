@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from pages import live
@@ -10,6 +11,9 @@ from playwright.sync_api import expect
 from sba.core.errors import ConfigError
 
 explore = pytest.importorskip("sba.book.explore", reason="the book's packages are missing: pip install -e '.[book]'")
+from matplotlib.colors import to_rgb  # noqa: E402
+
+from sba.book import style  # noqa: E402
 
 TRAINED = re.compile(r"After 300 steps")
 FITS = """async () => {
@@ -18,6 +22,17 @@ FITS = """async () => {
   await next();
   const figure = document.querySelector(".explorer figure");
   return [figure.clientWidth, Number(figure.querySelector("svg").getAttribute("width"))];
+}"""
+GROUND = """async () => {
+  await new Promise(requestAnimationFrame);
+  const canvas = document.querySelector(".explorer canvas");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+  const seen = new Set();
+  // what is fainter has lost its colour to rounding
+  for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 90) seen.add(data.slice(i, i + 3).join());
+  return [...seen].map((text) => text.split(",").map(Number));
 }"""
 LOSSES = re.compile(r"([\d.]+) against ([\d.]+);")
 
@@ -51,6 +66,13 @@ def visit(browser, address):
 
 def steps(tab):
     return int(tab.locator(".explorer").get_attribute("data-steps"))
+
+
+def of_theme(colours, theme):
+    """Whether all colours are those of the classes on a theme's ground, but for the rounding of what is half transparent."""
+    classes = [to_rgb(style.on_dark(shade) if theme == "dark" else shade) for shade in style.CLASSES]
+    distance = np.abs(np.array(colours)[:, None] - 255 * np.array(classes)).max(-1)
+    return len(colours) > 0 and bool((distance.min(1) <= 4).all())
 
 
 def dial(tab, name):
@@ -185,6 +207,18 @@ def test_its_lower_picture_is_as_wide_as_its_place_at_once(visit, setting, motio
         tab.set_viewport_size({"width": width, "height": 900})
         place, drawn = tab.evaluate(FITS)
         assert abs(drawn - place) <= 1
+
+
+@pytest.mark.parametrize("setting", ["#steps=20000&speed=300", "#steps=20"], ids=["training", "at rest"])
+def test_its_planes_change_their_colours_with_the_theme_at_once(visit, setting):
+    opened = {theme: visit(theme, setting, reduced_motion="reduce") for theme in ("light", "dark")}
+    for theme, other in (("light", "dark"), ("dark", "light")):
+        opened[theme].wait_for_function("document.querySelector('.explorer').dataset.steps >= 20")
+        before = opened[theme].evaluate(GROUND)
+        opened[theme].evaluate(f"document.documentElement.dataset.theme = '{other}'")
+        after = opened[theme].evaluate(GROUND)
+        assert of_theme(before, theme) and of_theme(after, other)
+        assert not of_theme(before, other)
 
 
 def test_a_dial_that_cannot_be_is_refused():

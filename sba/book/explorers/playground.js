@@ -2,7 +2,7 @@
 import { around, cloud, CLOUDS } from "./clouds.js";
 import { augmented, evaluate, featureStd, forward, gaussians, perceptron, predict, softmax, step, virtualPoints } from "./perceptron.js";
 import { normals, permutation, uniforms } from "./philox.js";
-import { followWidth, widthIn } from "./plot.js";
+import { followTheme, followWidth, widthIn } from "./plot.js";
 import { GRID, panels, plane, PLACES, SIDE, uncertain, words } from "./playground_view.js";
 import { dials, element, fromAddress, toAddress } from "./playground_dials.js";
 
@@ -278,10 +278,10 @@ function render({ model, el }) {
   clear.hidden = true;
   if (!(linked && follow())) start(first.steps);
   redraw();
-  const rest = followWidth(lower, () => redraw(playing));
+  const ends = [followWidth(lower, () => redraw(playing)), followTheme(() => redraw(true))];
   return () => {
     cancelAnimationFrame(request);
-    rest();
+    ends.forEach((end) => end());
     removeEventListener("hashchange", arrived);
   };
 }

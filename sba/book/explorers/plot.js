@@ -151,6 +151,15 @@ export function followWidth(place, redraw) {
   return () => observer.disconnect();
 }
 
+/** Redraw as soon as the page has another theme, for what a style sheet cannot colour; returns what ends that. */
+export function followTheme(redraw) {
+  const observer = new MutationObserver(redraw);
+  for (const [node, name] of [[document.documentElement, "data-theme"], [document.body, "data-jp-theme-light"]]) {
+    observer.observe(node, { attributeFilter: [name] });
+  }
+  return () => observer.disconnect();
+}
+
 /**
  * Make an anywidget of a picture that follows its controls.
  *
@@ -200,9 +209,9 @@ export function explorer({ names, prepare = (data) => data, draw, say, settle = 
     names.forEach((name) => model.on(`change:${name}`, redraw));
     model.on("change:data", renew);
     redraw();
-    const rest = followWidth(figure, redraw);
+    const end = followWidth(figure, redraw);
     return () => {
-      rest();
+      end();
       names.forEach((name) => model.off(`change:${name}`, redraw));
       model.off("change:data", renew);
     };
