@@ -20,8 +20,8 @@ from sba.report.when import (
     weight_decay_effect,
 )
 from sba.report.wording import Place, did, grouped, listed, outcome, placed, spoken
-from sba.studies.contenders import CONDITIONS, CONTENDERS, MAIN, MARGIN, RIVALS
-from sba.studies.small_data import made_in, other_decay, untuned
+from sba.studies.contenders import CONDITIONS, CONTENDERS, MARGIN, RIVALS
+from sba.studies.small_data import made_in, other_decay, rival_places, untuned
 from sba.training.run import make_run
 
 NOTHING = "As long as no contender has all its runs in a condition, nothing is advised."
@@ -56,10 +56,8 @@ def all_run(records: list[Record]) -> dict[str, list[Comparison]]:
 def set_against_dropout(records: list[Record]) -> dict[Place, dict[str, dict[str, Comparison]]]:
     """Return in which condition and at which weight decay SBA and rivals can be set against dropout; there the comparisons of each
     that has all its pairs, by measure."""
-    decay, other = make_run(**untuned()).weight_decay, other_decay(made_in(records))
-    places = [(condition, None) for condition in CONDITIONS]
-    found = {}
-    for condition, instead in places[:1] + [(MAIN, other)] * (other is not None) + places[1:]:
+    decay, found = make_run(**untuned()).weight_decay, {}
+    for condition, instead in rival_places(made_in(records)):
         direct = beside_dropout(records, condition, instead)
         there = condition.name, instead or decay
         found[there] = {first: own for first, own in direct.items() if own[ERROR.name].whole}

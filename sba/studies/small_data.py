@@ -12,6 +12,7 @@ from sba.measure.calibration import calibration
 from sba.measure.stress import ATTACKED, STEPS, errs, percent
 from sba.records.schema import Record, RunRecord, TrainRecord
 from sba.studies.contenders import (
+    BOTH_DECAYS,
     CONDITIONS,
     CONTENDERS,
     EARLIER,
@@ -143,12 +144,26 @@ def control_stage(made: Made, condition: Condition, name: str) -> "Stage":
     return Stage(name, len(runs) if controls(made, condition) else 2 * condition.n, runs)
 
 
-def rival_runs(made: Made) -> Iterator[Setting]:
+def rival_runs(made: Made, condition: Condition = MAIN) -> Iterator[Setting]:
     """List the runs of the rivals at the weight decay that plain training chose, if it is another, as far as they are known."""
     if decay := other_decay(made):
         # the first has all its seeds before the next
-        for at in filter(None, (tested(name, MAIN, made, decay) for name in RIVALS)):
-            yield from (Setting(at | {"seed": seed}, NAME) for seed in range(MAIN.n))
+        for at in filter(None, (tested(name, condition, made, decay) for name in RIVALS)):
+            yield from (Setting(at | {"seed": seed}, NAME) for seed in range(condition.n))
+
+
+def rival_stage(made: Made, condition: Condition, name: str) -> "Stage":
+    """Return the stage of a condition's rivals at the other weight decay: none if plain training chose the regime's."""
+    known = tested(PLAIN.name, MAIN, made) is not None and other_decay(made) is None
+    return Stage(name, 0 if known else condition.n * len(RIVALS), tuple(rival_runs(made, condition)))
+
+
+def rival_places(made: Made) -> list[tuple[Condition, float | None]]:
+    """List where SBA and its rivals are set against each other: each condition at the regime's weight decay, which is None, and
+    those of :data:`sba.studies.contenders.BOTH_DECAYS` at plain training's choice, if that is another."""
+    other = other_decay(made)
+    decays = {c.name: (None, other) if other and c in BOTH_DECAYS else (None,) for c in CONDITIONS}
+    return [(condition, decay) for condition in CONDITIONS for decay in decays[condition.name]]
 
 
 def trials(contenders: Iterable[Contender]) -> Iterator[Setting]:
@@ -194,15 +209,15 @@ def stages(made: Made) -> Iterator[Stage]:
         names = [c.name for c in contenders]
         yield Stage(f"{who}: {MAIN.name}", MAIN.n * len(names), tuple(finals(names, MAIN, made)))
     yield control_stage(made, MAIN, EQUAL)
-    rivals = tuple(rival_runs(made))
-    known = tested(PLAIN.name, MAIN, made) is not None and other_decay(made) is None
-    yield Stage(RIVALS_DECAYED, 0 if known else MAIN.n * len(RIVALS), rivals)
+    yield rival_stage(made, MAIN, RIVALS_DECAYED)
     ablation = tuple(Setting(at | {"seed": seed}, NAME) for seed in range(MECHANISM_N) for _, _, at in ablated())
     yield Stage("mechanism", len(ablation), ablation)
     for condition in CONDITIONS[1:]:
         names = list(condition.contenders)
         yield Stage(condition.name, condition.n * len(names), tuple(finals(names, condition, made)))
         yield control_stage(made, condition, f"{condition.name}, {EQUAL}")
+        if condition in BOTH_DECAYS:
+            yield rival_stage(made, condition, f"{condition.name}, {RIVALS_DECAYED}")
 
 
 def follows(records: Iterable[Record]) -> Iterator[Setting]:

@@ -149,20 +149,24 @@ def test_sba_and_plain_training_are_compared_at_equal_weight_decay(chosen, condi
     assert not small_data.controls({}) and not list(small_data.control_runs({}))
 
 
+@pytest.mark.parametrize("condition", contenders.BOTH_DECAYS, ids=lambda condition: condition.name)
 @pytest.mark.parametrize("chosen", [0, 2])
-def test_rivals_are_run_at_the_weight_decay_that_plain_training_chose_if_it_is_another(chosen):
+def test_rivals_are_run_at_the_weight_decay_that_plain_training_chose_if_it_is_another(chosen, condition):
     own = tried(PLAIN, [(40 if number == chosen else 50,) * 2 for number in range(4)])
     dropout = tried(NAMED["dropout"], [(40 if number == 3 else 50,) * 2 for number in range(4)])
     made = small_data.made_in([*own, *dropout])
-    found = [make_run(**s.parameters) for s in small_data.rival_runs(made)]
+    found = [make_run(**s.parameters) for s in small_data.rival_runs(made, condition)]
     assert small_data.other_decay(made) == (5e-3 if chosen else None) and small_data.other_decay({}) is None
-    stage = next(s for s in small_data.stages(made) if s.name == small_data.RIVALS_DECAYED)
+    where = "" if condition is MAIN else f"{condition.name}, "
+    stage = next(s for s in small_data.stages(made) if s.name == f"{where}{small_data.RIVALS_DECAYED}")
+    places = [c.name for c, decay in small_data.rival_places(made) if decay is not None]
+    assert places == ([c.name for c in contenders.BOTH_DECAYS] if chosen else [])
     if not chosen:
         assert not found and stage.size == 0 and small_data.other_decay(made) is None
         return
-    assert [run.seed for run in found] == list(range(MAIN.n)), "the others have chosen nothing"
+    assert [run.seed for run in found] == list(range(condition.n)), "the others have chosen nothing"
     assert {(run.weight_decay, run.feature_dropout) for run in found} == {(5e-3, 0.75)}
-    assert stage.size == len(contenders.RIVALS) * MAIN.n and len(stage.settings) == MAIN.n
+    assert stage.size == len(contenders.RIVALS) * condition.n and len(stage.settings) == condition.n
 
 
 # ------------------------------------------------------------------------------------------------------ a tiny version
@@ -190,6 +194,7 @@ def tiny_version():
         "ATTACKED": 60,
         "TUNING_SEEDS": (100,),
         "RIVALS": (),
+        "BOTH_DECAYS": conditions[:1],
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**changes, "NAMED": {c.name: c for c in TINY}, "ablated": lambda: ()}.items():
