@@ -68,7 +68,9 @@ def style_text(name: str = "") -> str:
         ('html[data-theme="dark"] .sba-explorer, [data-jp-theme-light="false"] .sba-explorer', dark),
     ):
         values = "; ".join(f"--sba-{name.replace('+', '-')}: {shade}" for name, shade in colours.items())
-        rules.append(f"{selectors} {{ {values} }}")
+        rule = f"{selectors} {{ {values} }}"
+        # paper is white
+        rules.append(rule if colours is light else f"@media screen {{ {rule} }}")
     sheets = [FOLDER / "explorer.css", *FOLDER.glob(f"{name}.css")]
     return "\n".join([*rules, *(sheet.read_text(encoding="utf-8") for sheet in sheets)])
 

@@ -169,6 +169,16 @@ def test_points_are_split_as_the_method_splits_them(call):
     assert found == [sba.SBA(folds=folds, gaussian_share=share).vicinity.gaussian for folds, share in cases]
 
 
+def test_the_ends_of_a_view_and_its_middle_are_written_apart(call):
+    """However small it is beside where it lies."""
+    places = [(middle, 2.0**power) for middle in (1.39, -0.004, 23.7) for power in range(-10, 6)]
+    wanted = [(at, size) for middle, size in places for at in (middle - size, middle, middle + size)]
+    told = call("vicinity", *(["written", at, size] for at, size in wanted))
+    assert all(len(set(told[i : i + 3])) == 3 for i in range(0, len(told), 3))
+    for text, (at, size) in zip(told, wanted, strict=True):
+        assert abs(float(text.replace("−", "-")) - at) <= size / 20
+
+
 def test_a_view_zooms_with_the_cloud_by_factors_of_two(call):
     """It holds the cloud and is at most about twice as wide; a cloud that is no dot is seen with the others."""
     cloud, far = [[0.3, 1.0], [-0.02, 1.1]], [[9.0, 1.0]]
@@ -236,7 +246,7 @@ def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
     short = [settings | {"epochs": 3} for settings in PROBLEMS]
     monkeypatch.setattr(sba.book.explorers.omega_eta, "PROBLEMS", short)
     explorer = explore.omega_eta(read(book_folder()), problem, omega=0.2, eta=0.5)
-    assert explorer.picture.own == []
+    assert explorer.picture.own == {"problem": None, "errors": []}
     row, told = explorer.children[-1].children
     button, stop, progress = row.children
     button.click()
@@ -244,7 +254,8 @@ def test_train_here_trains_the_network_of_the_sliders(monkeypatch, problem):
     while button.disabled and time.monotonic() < deadline:
         time.sleep(0.02)
     run = sba.make_run(**short[problem == "moons"], method="sba", omega=0.2, eta=0.5)
-    assert explorer.picture.own == [record.error for record in sba.train(run)]
+    errors = [record.error for record in sba.train(run)]
+    assert explorer.picture.own == {"problem": int(problem == "moons"), "errors": errors}
     assert progress.value == progress.max == 3 and stop.disabled and "epoch 3" in told.value
 
 
@@ -255,13 +266,25 @@ def test_train_here_stops_when_told(problem):
     button, stop, progress = row.children
     button.click()
     deadline = time.monotonic() + 120
-    while len(explorer.picture.own) < 2 and time.monotonic() < deadline and button.disabled:
+    while len(explorer.picture.own["errors"]) < 2 and time.monotonic() < deadline and button.disabled:
         time.sleep(0.05)
     stop.click()
     while button.disabled and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(explorer.picture.own) >= 2 and progress.value == len(explorer.picture.own), told.value
-    assert told.value.startswith("ω = 0.000, η = 0.1: epoch ")
+    done = len(explorer.picture.own["errors"])
+    assert done >= 2 and progress.value == done, told.value
+    assert told.value.startswith(f"{explorer.picture.controls['problem'].label}, ω = 0.000, η = 0.1: epoch ")
+
+
+def test_what_was_trained_here_is_shown_in_its_own_problem_alone(call):
+    own = {"problem": 0, "errors": [50.0, 40.0]}
+    first, second, none = call(
+        "omega_eta",
+        ["trained", {"own": own, "problem": 0}],
+        ["trained", {"own": own, "problem": 1}],
+        ["trained", {"own": {"problem": None, "errors": []}, "problem": 0}],
+    )
+    assert (first, second, none) == ([50.0, 40.0], [], [])
 
 
 # ----------------------------------------------------------------------------------------------------------------- cost

@@ -118,12 +118,12 @@ def test_dials_act_while_it_trains_and_stand_in_the_address(visit):
     eta.focus()
     for _ in range(4):
         tab.keyboard.press("ArrowRight")
-    assert tab.evaluate("location.hash") == "#eta=10&steps=20000"
+    tab.wait_for_function("location.hash === '#eta=10&steps=20000'")
     expect(tab.locator(".readout")).to_contain_text("η = 10")
     before = steps(tab)
     dial(tab, "layer k").select_option("any")
     tab.wait_for_function(f"document.querySelector('.explorer').dataset.steps > {before + 20}")
-    assert "layer=any" in tab.evaluate("location.hash")
+    tab.wait_for_function("location.hash.includes('layer=any')")
     tab.get_by_role("button", name="Pause").click()
     tab.evaluate("location.hash = '#omega=0&layer=input&cloud=circles&steps=20&sigma=no&noise=9'")
     expect(tab.locator(".readout")).to_contain_text("After 20 steps, 20 of them augmented")
@@ -143,8 +143,10 @@ def test_every_dial_has_a_name_and_moves_the_page(visit):
         before, where = tab.evaluate(state), tab.evaluate("location.hash")
         control.focus()
         tab.keyboard.press("ArrowRight" if control.evaluate("(c) => c.type") == "range" else "ArrowDown")
-        if tab.evaluate("location.hash") == where or (name not in kept and tab.evaluate(state) == before):
+        if name not in kept and tab.evaluate(state) == before:
             dead.append(name)
+        # the address follows within a second
+        tab.wait_for_function("(where) => location.hash !== where", arg=where)
     assert dead == []
 
 
@@ -158,6 +160,7 @@ def test_own_points_are_put_by_pointer_and_by_keys(visit):
     for _ in range(5):
         tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
+    tab.wait_for_function("location.hash.split(';').length === 3")
     own = [float(v) for v in re.split("[,;]", tab.evaluate("location.hash").partition("own=")[2])]
     assert own == pytest.approx([-1, 1, 0, 1, 0, 1, 1, -0.5, 0], abs=0.03)
     tab.get_by_role("button", name="Train").click()
@@ -219,6 +222,112 @@ def test_its_planes_change_their_colours_with_the_theme_at_once(visit, setting):
         after = opened[theme].evaluate(GROUND)
         assert of_theme(before, theme) and of_theme(after, other)
         assert not of_theme(before, other)
+
+
+def test_a_picture_that_was_drawn_while_hidden_has_its_width_again(visit):
+    tab = visit(setting="#steps=20")
+    expect(tab.locator(".readout")).to_contain_text("After 20 steps")
+    shown = "(way) => { document.querySelector('.explorer figure').style.display = way; }"
+    tab.evaluate(shown, "none")
+    tab.get_by_role("button", name="Step").click()
+    tab.evaluate(FITS)
+    tab.evaluate(shown, "")
+    place, drawn = tab.evaluate(FITS)
+    assert abs(drawn - place) <= 1
+
+
+LIT = """() => [...document.querySelectorAll(".explorer figure path.line[opacity]")]
+  .map((path) => (path.getAttribute("d").match(/M/g) ?? []).length)"""
+
+
+def test_the_strip_tells_what_was_and_what_the_dial_makes_of_what_is_to_come(visit):
+    tab = visit(setting="#steps=60&omega=0")
+    expect(tab.locator(".readout")).to_contain_text("After 60 steps, 60 of them augmented")
+    assert tab.evaluate(LIT) == [60, 65]
+    dial(tab, "ω, angle").press("End")
+    expect(tab.locator(".readout")).to_contain_text("After 60 steps, 60 of them augmented")
+    assert tab.evaluate(LIT) == [60, 0]
+
+
+def test_steps_are_written_whole(visit):
+    tab = visit(setting="#steps=1134&speed=1000&folds=1")
+    expect(tab.locator(".readout")).to_contain_text("After 1134 steps", timeout=120_000)
+    ticks = tab.locator(".explorer figure .tick").all_text_contents()
+    assert {"1134", "1034", "1159"} <= set(ticks)
+    tab.get_by_role("button", name="Reset").click()
+    tab.get_by_role("button", name="Step").click()
+    tab.get_by_role("button", name="Step").click()
+    ticks = tab.locator(".explorer figure .tick").all_text_contents()
+    assert ticks[-8:-5] == ["100", "2", "125"], "no 0, which would lie on 2"
+    drawn = "() => document.querySelectorAll('.explorer figure path.line[stroke-width=\"1.6\"]').length"
+    assert tab.evaluate(drawn) >= 4, "the first steps have lines"
+
+
+def test_training_that_diverges_is_told(visit):
+    tab = visit(setting="#rate=1&eta=31.6&omega=0&steps=300&speed=1000")
+    expect(tab.locator(".readout")).to_contain_text("SBA's training has diverged", timeout=60_000)
+    text = tab.locator(".readout").inner_text()
+    assert "press Reset" in text and "NaN" not in text and "error" not in text
+
+
+def test_a_sample_is_chosen_again_after_there_was_none(visit):
+    tab = visit(setting="#steps=0")
+    ring = tab.locator(".planes svg circle")
+    assert ring.count() == 2
+    dial(tab, "points").select_option("my own")
+    assert ring.count() == 0
+    dial(tab, "points").select_option("spirals")
+    assert ring.count() == 2
+
+
+def test_a_screen_reader_is_not_told_each_picture(visit):
+    """Neither while it trains nor what the page began by itself; then it hears what a dial does."""
+    tab = visit(setting="#steps=20000")
+    way = "document.querySelector('.readout').getAttribute('aria-live')"
+    assert tab.evaluate(way) == "off"
+    tab.get_by_role("button", name="Pause").click()
+    assert tab.evaluate(way) == "polite"
+    tab.get_by_role("button", name="Train").click()
+    assert tab.evaluate(way) == "off"
+
+
+LINKS = """() => {
+  const text = '<a href="#eta=10&steps=20">this</a> <a href="#there">there</a>';
+  document.body.insertAdjacentHTML("afterbegin", `<p style="height: 3000px">${text}</p>`);
+  document.body.insertAdjacentHTML("beforeend", '<p id="there" style="height: 3000px">here</p>');
+}"""
+
+
+def test_links_are_followed_each_time_and_the_way_back_too(visit):
+    tab = visit(setting="#steps=30")
+    readout = tab.locator(".readout")
+    expect(readout).to_contain_text("After 30 steps")
+    tab.evaluate(LINKS)
+    seen = "document.querySelector('.explorer').getBoundingClientRect().top"
+    for _ in range(2):
+        tab.evaluate("scrollTo(0, 0)")
+        tab.get_by_role("link", name="this").click()
+        expect(readout).to_contain_text("After 20 steps")
+        expect(readout).to_contain_text("η = 10")
+        tab.wait_for_function(f"Math.abs({seen}) < 80")
+        tab.get_by_role("button", name="Reset").click()
+        expect(readout).to_contain_text("After 0 steps")
+    tab.get_by_role("button", name="Step").click()
+    tab.evaluate("scrollTo(0, 0)")
+    tab.get_by_role("link", name="there", exact=True).click()
+    tab.go_back()
+    tab.evaluate(FITS)
+    assert steps(tab) == 1, "the same setting is no new training"
+    tab.go_back()
+    expect(readout).to_contain_text("After 30 steps")
+    expect(readout).to_contain_text("η = 1,")
+
+
+def test_it_is_printed_on_white(visit):
+    tab = visit("dark", "#steps=0")
+    ink = "getComputedStyle(document.querySelector('.readout')).color"
+    tab.emulate_media(media="print")
+    assert tab.evaluate(ink) == "rgb(26, 26, 26)"
 
 
 def test_a_dial_that_cannot_be_is_refused():

@@ -225,6 +225,48 @@ def test_without_scripts_and_on_paper_there_is_a_picture(visit, address, page):
     assert tab.locator(".explorer-still").count() == 0
 
 
+CONTRAST = """() => {
+  const parts = (text) => {
+    const found = text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    return text.startsWith("color(") ? found : found.map((part) => part / 255);
+  };
+  const light = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const luminance = (text) => {
+    const [r, g, b] = parts(text).map(light);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const fill = (node) => getComputedStyle(node).fill;
+  const middle = ({ left, right, top, bottom }) => [(left + right) / 2, (top + bottom) / 2];
+  const cells = [...document.querySelectorAll(".explorer svg .cut rect")].filter((rect) => getComputedStyle(rect).fill !== "none");
+  return [...document.querySelectorAll(".explorer svg text.cell")].map((text) => {
+    const [x, y] = middle(text.getBoundingClientRect());
+    const inside = ({ left, right, top, bottom }) => left < x && x < right && top < y && y < bottom;
+    const cell = cells.find((rect) => inside(rect.getBoundingClientRect()));
+    const [a, b] = [text, cell].map((node) => luminance(fill(node)));
+    return Math.max(a, b) / Math.min(a, b);
+  });
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_numbers_of_a_map_can_be_read_on_their_cells(visit, address, theme):
+    """Contrast of normal text by WCAG 2.2, 1.4.3: axe looks at no text of SVG."""
+    tab = visit(color_scheme=theme).open(address(SITE / "notebooks" / "08_omega_eta.html", "http"))
+    problem = tab.locator(f"{FOLLOWING} select").first
+    for number in range(problem.locator("option").count()):
+        problem.select_option(index=number)
+        tab.evaluate(FRAMES)
+        found = tab.evaluate(CONTRAST)
+        assert len(found) > 30 and min(found) >= 4.5
+
+
+def test_a_link_to_a_setting_opens_at_the_playground(visit, address):
+    tab = visit().open(f"{address(SITE / 'notebooks' / 'result.html', 'http')}#eta=10&steps=20")
+    tab.locator(".sba-playground .readout", has_text="After 20 steps").wait_for()
+    top = "Math.abs(document.querySelector('.sba-playground').getBoundingClientRect().top)"
+    tab.wait_for_function(f"{top} < innerHeight / 3")
+
+
 def test_what_needs_a_kernel_is_told_of_and_not_shown(visit, address):
     tab = visit().open(address(SITE / "notebooks" / "08_omega_eta.html", "file"))
     assert "make lab" in tab.locator(".needs-kernel-note").inner_text()

@@ -22,6 +22,8 @@ export const cut = (array, [row, column], columns, n) => array.subarray((row * c
 
 /** η of the slider beside 0. */
 const LEAST = 1e-3;
+/** Per cent of the darkest cell's colour: numbers on it can be read, in either theme. */
+export const DARKEST = 56;
 const ANGLES = ["0", "π/12", "π/6", "π/4", "π/3", "5π/12", "π/2"];
 const angle = (omega) => ANGLES.find((_, i) => Math.abs((i * Math.PI) / 12 - omega) < 1e-6) ?? short(omega);
 const finite = (values) => Array.from(values).filter(Number.isFinite);
@@ -31,6 +33,9 @@ function unpack(problem) {
   const { shape } = problem.arrays.error;
   return { ...problem, ...Object.fromEntries(arrays), rows: shape[0], columns: shape[1], epochs: shape[2] };
 }
+
+/** The errors of the network that was trained in this session, of the problem that is shown. */
+export const trained = ({ own, problem }) => (own.problem === problem ? own.errors : []);
 
 function curves(svg, box, problem, pair, own) {
   const pick = (name, at) => cut(problem[name], at, problem.columns, problem.epochs);
@@ -69,9 +74,9 @@ function map(svg, box, problem, pair, { omegas, etas }, set) {
       const square = { x: frame.x(column), y: frame.y(row), width: frame.x(1) - frame.x(0) - 1, height: frame.y(1) - frame.y(0) - 1 };
       // if training fails, the error is far off: the darkest colour begins at twice that of plain training
       const share = Number.isFinite(value) ? Math.min(1, (value - low) / Math.max(problem.dark - low, 1e-9)) : 0;
-      const fill = Number.isFinite(value) ? `color-mix(in srgb, ${colour("shade0")} ${Math.round(92 * share + 4)}%, ${colour("paper")})` : "none";
+      const fill = Number.isFinite(value) ? `color-mix(in srgb, ${colour("shade0")} ${Math.round(DARKEST * share + 4)}%, ${colour("paper")})` : "none";
       add(frame.group, "rect", { ...square, fill, stroke: colour("pale"), "stroke-width": 0.5 });
-      const middle = { x: square.x + square.width / 2, y: square.y + square.height / 2 + 4, class: share > 0.5 ? "cell middle on" : "cell middle" };
+      const middle = { x: square.x + square.width / 2, y: square.y + square.height / 2 + 4, class: "cell middle" };
       add(frame.over, "text", middle, Number.isFinite(value) ? short(value, 2) : "—");
       // over the number, so that the whole cell can be clicked; no weight is the slider's lowest end
       const cell = add(frame.over, "rect", { ...square, fill: "transparent", class: "choice" });
@@ -146,12 +151,13 @@ export default explorer({
     const problem = data.problems[state.problem];
     const pair = nearest(state.omega, state.eta, data.omegas, data.etas);
     const { boxes, height } = layout(width, [{ height: 225, shares: [1, 1] }, { height: 245, shares: [1, 1] }]);
-    curves(svg, boxes[0], problem, pair, state.own);
+    const own = trained(state);
+    curves(svg, boxes[0], problem, pair, own);
     map(svg, boxes[1], problem, pair, data, set);
     reliability(svg, boxes[2], problem, pair);
     (problem.decision ? regions : losses)(svg, boxes[3], problem, pair);
     const entries = [["SBA at the nearest measured pair", colour("sba"), "line"], ["plain training", colour("erm"), "line"]];
-    if (state.own.length) entries.push(["trained here", colour("shade1"), "dash"]);
+    if (own.length) entries.push(["trained here", colour("shade1"), "dash"]);
     if (problem.decision) entries.push(["training points: class 0", "#777", "dot"], ["class 1", "#777", "cross"]);
     key(svg, 20, height + 8, entries);
     return height + 12 + 17 * entries.length;

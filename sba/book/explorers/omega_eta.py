@@ -56,7 +56,7 @@ def omega_eta(records: Sequence[Record], problem: str = "digits", **first: float
     }
     one = grids[problem]
     data = {"omegas": list(one.omegas), "etas": list(one.etas), "problems": [prepared(g) for g in grids.values()]}
-    picture = Picture("omega_eta", data, ALT, HINT, controls, own=[])
+    picture = Picture("omega_eta", data, ALT, HINT, controls, own={"problem": None, "errors": []})
     return Explorer(picture, still(one, controls["omega"].value, controls["eta"].value), train_here(picture))
 
 
@@ -97,15 +97,18 @@ def train_here(picture: Picture) -> KernelOnly:
 
     def work() -> None:
         try:
-            problem = PROBLEMS[picture.controls["problem"].index]
+            number = picture.controls["problem"].index
+            problem = PROBLEMS[number]
+            which = picture.controls["problem"].label
             own = {name: picture.controls[name].value for name in ("omega", "eta")}
             run, errors = make_run(**problem, method="sba", **own), []
             progress.max = run.epochs
             for record in train(run, load(run.dataset, holdout=run.holdout)):
                 errors.append(record.error)
-                progress.value, picture.own = len(errors), list(errors)
+                progress.value, picture.own = len(errors), {"problem": number, "errors": list(errors)}
                 told.value = (
-                    f"ω = {own['omega']:.3f}, η = {own['eta']:.3g}: epoch {len(errors)}, error {record.error:.2f} %"
+                    f"{which}, ω = {own['omega']:.3f}, η = {own['eta']:.3g}: "
+                    f"epoch {len(errors)}, error {record.error:.2f} %"
                 )
                 if stopped.is_set():
                     break

@@ -9,7 +9,8 @@ import { dials, element, fromAddress, toAddress } from "./playground_dials.js";
 const TESTS = 500;
 const BATCH = 32;
 const KEPT = 240;
-const [GAP, CALM] = [70, 1000];
+/** Milliseconds between two pictures, between two for a reader who wants little motion, and between two settings in the address. */
+const [GAP, CALM, REST] = [70, 1000, 400];
 
 /** Both networks, their history, and all that a step needs: a function of the setting and of the steps alone. */
 export class Training {
@@ -25,7 +26,7 @@ export class Training {
       let i = 0;
       return perceptron(widths, () => drawn[i++]);
     });
-    Object.assign(this, { t: 0, counted: 0, every: 5, history: [], sums: { n: 0, plain: 0, sba: 0, virtual: 0, made: 0 } });
+    Object.assign(this, { t: 0, lit: [], counted: 0, every: 5, history: [], sums: { n: 0, plain: 0, sba: 0, virtual: 0, made: 0 } });
     this.draw();
   }
 
@@ -40,7 +41,10 @@ export class Training {
     this.test = own ? around(this.own, copies, normals(seed, "test", 1, 2 * copies * this.own.length), noise) : make(TESTS, ["test", "test"]);
   }
 
-  coin = (t) => augmented(this.setting, uniforms(this.setting.seed, "coin", t, 1)[0]);
+  /** Whether a step was augmented, or would be at the present setting if it is still to come. */
+  coin = (t) => (t < this.t ? this.lit[t] : this.toss(t));
+
+  toss = (t) => augmented(this.setting, uniforms(this.setting.seed, "coin", t, 1)[0]);
 
   layers = () => (this.setting.layer < 3 ? [this.setting.layer] : [0, 1, 2]);
 
@@ -68,8 +72,10 @@ export class Training {
     sums.sba += own.cross_entropy;
     sums.virtual += own.virtual;
     this.counted += made;
+    this.lit[t] = made > 0;
     this.t += 1;
-    if (this.t % this.every === 0) this.note();
+    // the first steps can be followed one by one
+    if (this.t < 2 * this.every || this.t % this.every === 0) this.note();
   }
 
   vicinity(t) {
@@ -138,7 +144,6 @@ function render({ model, el }) {
   const move = "Arrow keys move a cross, whose nearest sample is chosen; with the reader's own points Enter puts one there.";
   const squares = [square("Plain training", move), square("SBA", move)];
   const [hint, readout] = ["hint", "readout"].map((name) => element("p", { class: name }));
-  readout.setAttribute("aria-live", "polite");
   const lower = element("figure");
   lower.innerHTML = `<svg role="img"></svg>`;
   const svg = lower.firstChild;
@@ -148,11 +153,15 @@ function render({ model, el }) {
   const [play, one, reset, clear] = ["Train", "Step", "Reset", "Remove my points"].map(button);
   let [playing, request, drawn, told, owed, last, target] = [false, 0, 0, 0, 0, 0, Infinity];
   let [cross, chosen, redraws] = [null, 0, 0];
+  let [asked, writing, written] = [false, 0, -Infinity];
+  // a screen reader would talk as long as it trains
+  const speak = (on) => readout.setAttribute("aria-live", on ? "polite" : "off");
 
   const redraw = (quiet = false) => {
     const { points, setting, t, counted, history } = training;
-    chosen = Math.min(chosen, points.labels.length - 1);
-    const about = chosen < 0 ? null : training.around(chosen);
+    chosen = Math.min(Math.max(chosen, 0), points.labels.length - 1);
+    const seen = chosen < 0 ? null : training.around(chosen);
+    const about = seen && Number.isFinite(seen.raw) ? seen : null;
     const own = [training.plain, training.sba].map((net) => predict(net, PLACES, GRID * GRID).filter((_, i) => i % 2));
     const scene = { points, chosen, cross, cloud: null };
     plane(squares[0], "erm", own, scene);
@@ -173,7 +182,10 @@ function render({ model, el }) {
     playing = false;
     cancelAnimationFrame(request);
     play.textContent = "Train";
+    // what the page began by itself ends without a word
+    if (asked) speak(true);
     redraw();
+    speak(true);
   };
   const frame = (now) => {
     const start = performance.now();
@@ -193,8 +205,9 @@ function render({ model, el }) {
     }
     request = requestAnimationFrame(frame);
   };
-  const start = (until = Infinity) => {
-    [playing, target, owed, last] = [true, until, 0, performance.now()];
+  const start = (until = Infinity, byReader = true) => {
+    [playing, target, owed, last, asked] = [true, until, 0, performance.now(), byReader];
+    speak(false);
     play.textContent = "Pause";
     cancelAnimationFrame(request);
     request = requestAnimationFrame(frame);
@@ -204,24 +217,51 @@ function render({ model, el }) {
     if (["cloud", "noise", "points"].includes(name)) training.draw();
     if (name === "seed") training.reset();
     clear.hidden = CLOUDS.includes(training.setting.cloud);
-    if (linked) history.replaceState(null, "", toAddress(definitions, training.setting, training.own) || location.pathname + location.search);
     if (!playing) redraw();
+    if (!linked) return;
+    clearTimeout(writing);
+    // browsers refuse an address that changes a hundred times in some seconds
+    writing = setTimeout(write, Math.max(0, written + REST - performance.now()));
   };
+  const write = () => {
+    written = performance.now();
+    history.replaceState(null, "", address() || location.pathname + location.search);
+  };
+  const address = (setting = training.setting, own = training.own) => toAddress(definitions, setting, own);
   const controls = dials(definitions, training.setting, changed);
 
-  /** Take a setting from the address and train that many steps; what it does not name has its default. */
-  const follow = () => {
-    const found = fromAddress(definitions, location.hash);
-    if (!found) return false;
-    Object.assign(training.setting, first, found.setting);
+  /** The setting that an address names, null for none; what it does not name has its default, and so has all without a fragment. */
+  const named = (hash) => {
+    const found = hash ? fromAddress(definitions, hash) : { setting: {}, own: [] };
+    return found && { setting: { ...first, ...found.setting }, own: found.own };
+  };
+  /** Take a setting and train that many steps. */
+  const take = (found, byReader) => {
+    clearTimeout(writing);
+    Object.assign(training.setting, found.setting);
     training.own = found.own;
     controls.show();
     training.reset();
     clear.hidden = CLOUDS.includes(training.setting.cloud);
-    start(training.setting.steps);
-    return true;
+    start(training.setting.steps, byReader);
   };
-  const arrived = () => follow() && el.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+  const show = () => el.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+  /** The address has changed: by a link, which is followed already, by hand, or back to what it was, whose training goes on. */
+  const arrived = () => {
+    const found = named(location.hash);
+    if (!found || address(found.setting, found.own) === address()) return;
+    take(found, true);
+    if (location.hash) show();
+  };
+  /** A link to a setting is followed each time that it is clicked. */
+  const clicked = (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (!link?.hash || link.target || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const found = link.pathname === location.pathname && link.host === location.host && named(link.hash);
+    if (!found) return;
+    take(found, true);
+    show();
+  };
 
   const put = (label) => {
     if (CLOUDS.includes(training.setting.cloud)) return;
@@ -274,15 +314,24 @@ function render({ model, el }) {
   el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, controls.all, lower);
   // or JupyterLab takes the arrow keys and Enter for its cells; it asks what has the focus before it asks what that lies in
   for (const node of el.querySelectorAll("input, select, button, [tabindex]")) node.dataset.lmSuppressShortcuts = "true";
-  if (linked) addEventListener("hashchange", arrived);
   clear.hidden = true;
-  if (!(linked && follow())) start(first.steps);
+  const opened = linked && location.hash ? named(location.hash) : null;
+  if (opened) take(opened, false);
+  else start(first.steps, false);
   redraw();
+  if (linked) {
+    addEventListener("hashchange", arrived);
+    document.addEventListener("click", clicked);
+    // a page that is loaded again stays where its reader was
+    if (opened && performance.getEntriesByType("navigation")[0]?.type === "navigate") requestAnimationFrame(show);
+  }
   const ends = [followWidth(lower, () => redraw(playing)), followTheme(() => redraw(true))];
   return () => {
     cancelAnimationFrame(request);
+    clearTimeout(writing);
     ends.forEach((end) => end());
     removeEventListener("hashchange", arrived);
+    document.removeEventListener("click", clicked);
   };
 }
 

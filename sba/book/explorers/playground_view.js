@@ -9,6 +9,8 @@ export const GRID = 49;
 export const CERTAIN = 0.9;
 const BEHIND = 100;
 const AHEAD = 25;
+/** Steps between two labels of the strip that do not lie on each other. */
+const APART = 15;
 
 /** The grid's points, row by row from below: coordinate after coordinate. */
 export const PLACES = Float64Array.from({ length: 2 * GRID * GRID }, (_, i) => {
@@ -102,14 +104,15 @@ function predictions(svg, box, about) {
 }
 
 function terms(svg, box, history, names, label) {
-  const values = history.flatMap((one) => names.map(([name]) => one[name])).filter((value) => value > 0);
-  const [low, high] = values.length ? [Math.max(1e-4, Math.min(...values)), Math.max(...values)] : [0.1, 1];
+  const values = history.flatMap((one) => names.map(([name]) => one[name])).filter((value) => value > 0 && Number.isFinite(value));
+  const inside = (value) => Math.max(1e-4, Math.min(value, 1e3));
+  const [low, high] = values.length ? [inside(Math.min(...values)), inside(Math.max(...values))] : [0.1, 1];
   const range = [low * 0.8, Math.max(high, 2 * low) * 1.25];
-  const decades = [1e-4, 1e-3, 0.01, 0.1, 1, 10, 100];
+  const decades = [1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000];
   const fine = range[1] / range[0] < 30;
   const ticks = decades.flatMap((v) => (fine ? [v, 2 * v, 5 * v] : [v])).filter((v) => v >= range[0] && v <= range[1]);
   const end = Math.max(history.at(-1)?.t ?? 0, 100);
-  const x = { range: [0, end], ticks: [0, end / 2, end], label: "step" };
+  const x = { range: [0, end], ticks: [0, Math.round(end / 2), end], write: String, label: "step" };
   const frame = panel(svg, box, { x, y: { range, log: true, ticks, write: (v) => String(Number(v.toPrecision(1))), label }, left: 48 });
   for (const [name, method, attributes = {}] of names) {
     line(frame, history.map((one) => [one.t, one[name]]), colour(method), { "stroke-width": 1.6, ...attributes });
@@ -118,7 +121,7 @@ function terms(svg, box, history, names, label) {
 
 function strip(svg, box, { t, coins }) {
   const from = Math.max(0, t - BEHIND);
-  const x = { range: [from, from + BEHIND + AHEAD], ticks: [from, t, from + BEHIND + AHEAD], label: "step" };
+  const x = { range: [from, from + BEHIND + AHEAD], ticks: [...(t - from < APART ? [] : [from]), t, from + BEHIND + AHEAD], write: String, label: "step" };
   const frame = panel(svg, box, { x, y: { range: [0, 1], label: "λ(t): augmented steps; pale: to come" }, left: 12 });
   for (const [at, method, opacity] of [[(s) => s < t, "sba", 1], [(s) => s >= t, "sba", 0.35]]) {
     const steps = Array.from({ length: BEHIND + AHEAD }, (_, i) => from + i).filter((s) => at(s) && coins(s));
@@ -149,6 +152,11 @@ export function words({ t, counted, setting, tests, bands, layer }) {
     `ω = ${short(setting.omega)}, η = ${short(setting.eta)}, M = ${setting.folds}, virtual points at ${layer}, ${setting.label} label. `;
   if (!tests) return `${about}There are no points yet: click into a square, or move the cross there with the arrow keys and press Enter.`;
   const [plain, own] = tests;
+  const lost = [["SBA's training", own], ["plain training", plain]].filter(([, { loss }]) => !Number.isFinite(loss)).map(([who]) => who);
+  if (lost.length) {
+    const [whose, has] = [lost.join(" and "), lost.length > 1 ? "have" : "has"];
+    return `${about}After ${t} steps ${whose} ${has} diverged: no number is left. Turn the learning rate or η down and press Reset.`;
+  }
   const [wide, wider] = bands;
   const apart = Math.abs(wide - wider) < 0.005 ? "as wide as" : wider > wide ? "wider than" : "narrower than";
   const better = Math.abs(own.loss - plain.loss) < 0.0005 ? "equal to" : own.loss < plain.loss ? "lower than" : "higher than";

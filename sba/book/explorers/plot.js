@@ -30,6 +30,7 @@ export const raised = (exponent) => String(exponent).replace(/./g, (sign) => "�
 /** Write a number with so many significant digits, without an exponent where people would write none. */
 export function short(value, digits = 3) {
   if (value === 0) return "0";
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "no number" : value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-4) {
     const [factor, exponent] = value.toExponential(digits - 1).split("e");
@@ -68,18 +69,21 @@ export function panel(parent, box, { x, y, left = 44 }) {
   return { group: add(group, "svg", { ...cut, viewBox: view, class: "cut" }), over: group, x: sx, y: sy, inner };
 }
 
+/** Where points of a panel are, in pixels; what is nowhere is left out. */
+const onPaper = (panel, points) => points.map(([x, y]) => [panel.x(x), panel.y(y)]).filter((place) => place.every(Number.isFinite));
+
 /** Draw a line through [[x, y], …] of a panel; a point that is not finite is left out. */
 export function line(panel, points, colour, attributes = {}) {
-  const seen = points.filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
-  const d = seen.map(([x, y]) => `${panel.x(x).toFixed(1)},${panel.y(y).toFixed(1)}`).join("L");
+  const seen = onPaper(panel, points);
+  const d = seen.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L");
   return seen.length ? add(panel.group, "path", { d: `M${d}`, class: "line", stroke: colour, "stroke-width": 2, ...attributes }) : null;
 }
 
 /** Draw all points [[x, y], …] as one element of dots or crosses: a thousand of them cost one node. */
 export function marks(panel, points, colour, { shape = "dot", size = 2.5, ...attributes } = {}) {
   const s = size.toFixed(1);
-  const d = points.map(([px, py]) => {
-    const [x, y] = [panel.x(px).toFixed(1), panel.y(py).toFixed(1)];
+  const d = onPaper(panel, points).map((place) => {
+    const [x, y] = place.map((v) => v.toFixed(1));
     if (shape === "dot") return `M${x},${y}m-${s},0a${s},${s} 0 1,0 ${2 * size},0a${s},${s} 0 1,0 -${2 * size},0`;
     if (shape === "cross") return `M${x},${y}m-${s},-${s}l${2 * size},${2 * size}m0,-${2 * size}l-${2 * size},${2 * size}`;
     return `M${x},${y}m-${s},0h${2 * size}`; // a dash
@@ -143,8 +147,10 @@ export function followWidth(place, redraw) {
   let drawn = 0;
   const observer = new ResizeObserver(() => {
     const width = place.clientWidth;
-    if (!width || Math.abs(width - drawn) <= 1) return;
+    if (width && Math.abs(width - drawn) <= 1) return;
+    // while it is hidden a picture is drawn for a width of its own
     drawn = width;
+    if (!width) return;
     redraw();
   });
   observer.observe(place);

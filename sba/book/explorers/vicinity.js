@@ -14,8 +14,12 @@ export function zoom(cloud, others, middle) {
   return cloud.length && near < all / 4 ? near : all;
 }
 
+/** Write a place with as many digits as the size of its view asks for. */
+export const written = (v, size) => String(Number(v.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size)))))).replace("-", "−");
+
 /** The ranges of a view, and its ticks. */
-const view = ([x, y], size) => [x, y].map((at) => ({ range: [at - size, at + size], ticks: [at - size, at, at + size], write: (v) => short(v, 2) }));
+const view = ([x, y], size) =>
+  [x, y].map((at) => ({ range: [at - size, at + size], ticks: [at - size, at, at + size], write: (v) => written(v, size) }));
 
 /** The points of one panel: {gaussian, dropout}, for the settings of the sliders. */
 export function cloud(drawn, state, data) {
