@@ -110,12 +110,16 @@ def every_place(records: list[Record]) -> list[Place]:
 
 
 def in_its_place(records: list[Record]) -> str:
-    """Say whether to take dropout in place of SBA: the error decides, and the likelihood is told."""
-    simplest = RIVALS[0]
-    direct = {place: own["SBA"] for place, own in set_against_dropout(records).items() if "SBA" in own}
+    """Say whether to take dropout in place of SBA, and who errs less than dropout. The error decides; the likelihood is told."""
+    simplest, *others = RIVALS
+    against, places = set_against_dropout(records), every_place(records)
+    less = {o: [p for p, own in against.items() if o in own and own[o][ERROR.name].verdict == BETTER] for o in others}
+    more = "".join(
+        f"; {o} errs less than {simplest} with {placed(there, places)}" for o, there in less.items() if there
+    )
+    direct = {place: own["SBA"] for place, own in against.items() if "SBA" in own}
     if not direct:
-        return f"Whether plain {simplest} errs like SBA is not said yet, since pairs of runs are missing."
-    places = every_place(records)
+        return f"Whether plain {simplest} errs like SBA is not said yet, since pairs of runs are missing{more}."
 
     def where(measure: str, key: Callable[[Comparison], str]) -> dict[str, str]:
         groups = grouped({place: own[measure] for place, own in direct.items()}, key)
@@ -124,7 +128,7 @@ def in_its_place(records: list[Record]) -> str:
     errors = [f"{words} with {there}" for words, there in where(ERROR.name, lambda one: errs(one, simplest)).items()]
     losses = likelihoods(where(NLL.name, lambda one: one.verdict), simplest)
     verdicts = {own[ERROR.name].verdict for own in direct.values()}
-    return f"{replaced(verdicts, simplest)}: {'; '.join([*errors, *losses])}."
+    return f"{replaced(verdicts, simplest)}{more}: {'; '.join([*errors, *losses])}."
 
 
 def replaced(verdicts: set[str], simplest: str) -> str:
@@ -145,8 +149,8 @@ def errs(one: Comparison, simplest: str) -> str:
     words = {
         BETTER: f"SBA errs less than {simplest}{small}",
         WORSE: f"SBA errs more than {simplest}{small}",
-        SAME: f"their errors differ by less than {MARGIN:g} point",
-        OPEN: "their errors are open",
+        SAME: f"the errors of SBA and {simplest} differ by less than {MARGIN:g} point",
+        OPEN: f"the errors of SBA and {simplest} are open",
     }
     return words[one.verdict]
 

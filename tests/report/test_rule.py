@@ -64,7 +64,7 @@ def test_what_is_better_stays_so_when_the_others_are_run():
     ("shift", "rule_says", "last"),
     [
         ({}, (f"Do not use SBA to lower the error: {TUNED}made {when.SAME} with 1,000 images.",
-              f"Plain dropout errs like SBA: their errors differ by less than 1 point with 1,000 images{LIKELY}",
+              f"Plain dropout errs like SBA: the errors of SBA and dropout differ by less than 1 point with 1,000 images{LIKELY}",
               "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."),
          "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."),
         ({"dropout": -2.0}, (f"Do not use SBA to lower the error: {TUNED}made {when.SAME} with 1,000 images.",
@@ -109,6 +109,22 @@ def test_every_mixture_of_verdicts_is_advised_by_what_is_decided(number):
     assert used.startswith("Do not use") == (not verdicts & {when.BETTER, when.OPEN})
 
 
+def test_who_errs_less_than_dropout_is_in_the_rule_and_in_brief():
+    small = CONDITIONS[1]
+    records = main({})
+    records += [
+        r
+        for n, e in (("plain", 0.0), ("dropout", 0.0), ("R-Drop", -3.0), ("SBA", 0.0))
+        for r in runs(n, ERRORS[0] + e, small)
+    ]
+    told = "Plain dropout errs like SBA; R-Drop errs less than dropout with 250 images"
+    advice = rule.advice(records)
+    assert advice[1].startswith(f"{told}: the errors of SBA and dropout differ by less than 1 point with ")
+    assert f" {told}. " in rule.in_brief(advice)
+    alone = [*main({}, ["SBA"]), *runs("dropout", ERRORS[0], small), *runs("R-Drop", ERRORS[0] - 3, small)]
+    assert rule.advice(alone)[1].endswith(f"pairs of runs are missing{told[27:]}.")
+
+
 def test_in_brief_the_rule_has_no_grounds():
     records = main({})
     none = "No contender that has all its runs lowered the error of tuned plain training by more than 1 point."
@@ -149,7 +165,10 @@ def test_what_is_open_is_not_called_nothing_and_a_small_gain_is_called_small():
     ]
     advice, told = rule.advice(records), grounds.grounds(records)
     assert advice[0] == f"Do not count on SBA to lower the error: {TUNED}left the error open with {MAIN.name}."
-    assert advice[1] == f"Whether plain dropout errs like SBA is open: their errors are open with 1,000 images{LIKELY}"
+    assert (
+        advice[1]
+        == f"Whether plain dropout errs like SBA is open: the errors of SBA and dropout are open with 1,000 images{LIKELY}"
+    )
     assert told[0].startswith(f"Plain dropout lowered the error by less than 1 point with {MAIN.name}, compared")
     assert told[1].endswith(" points of error: it is open which to use.")
     alone = grounds.grounds([r for r in records if r not in runs("dropout", ERRORS[0] - 0.4 + narrow)])
