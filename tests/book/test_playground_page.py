@@ -298,6 +298,26 @@ LINKS = """() => {
 }"""
 
 
+def test_what_is_under_the_cross_is_spoken(visit):
+    tab = visit(setting="#steps=0&cloud=my own&own=0,0.5,1")
+    plane, spoken = tab.get_by_role("application").first, tab.locator(".spoken")
+    plane.press("ArrowLeft")
+    text = (
+        "−0.1 across, 0.0 up: probability of class 1 {} by plain training, {} by SBA. The nearest sample is of class 1."
+    )
+    numbers = re.fullmatch(text.replace(".", r"\.").format(*2 * [r"([01]\.\d\d)"]), spoken.inner_text()).groups()
+    assert numbers[0] == numbers[1], "nothing is trained yet"
+    dial(tab, "points").select_option("two moons")
+    tab.get_by_role("button", name="Train").click()
+    tab.wait_for_function("document.querySelector('.explorer').dataset.steps > 100")
+    tab.get_by_role("button", name="Pause").click()
+    for _ in range(19):
+        plane.press("ArrowDown")
+    text = spoken.inner_text()
+    assert text.startswith("−0.1 across, −1.9 up") and "class 1." in text
+    assert min(float(p) for p in re.findall(r"([01]\.\d\d) by", text)) > 0.5
+
+
 def test_links_are_followed_each_time_and_the_way_back_too(visit):
     tab = visit(setting="#steps=30")
     readout = tab.locator(".readout")

@@ -3,7 +3,7 @@ import { around, cloud, CLOUDS } from "./clouds.js";
 import { augmented, evaluate, featureStd, forward, gaussians, perceptron, predict, softmax, step, virtualPoints } from "./perceptron.js";
 import { normals, permutation, uniforms } from "./philox.js";
 import { followTheme, followWidth, widthIn } from "./plot.js";
-import { GRID, panels, plane, PLACES, SIDE, uncertain, words } from "./playground_view.js";
+import { GRID, panels, plane, PLACES, SIDE, spokenAt, uncertain, words } from "./playground_view.js";
 import { dials, element, fromAddress, toAddress } from "./playground_dials.js";
 
 const TESTS = 500;
@@ -143,7 +143,8 @@ function render({ model, el }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const move = "Arrow keys move a cross, whose nearest sample is chosen; with the reader's own points Enter puts one there.";
   const squares = [square("Plain training", move), square("SBA", move)];
-  const [hint, readout] = ["hint", "readout"].map((name) => element("p", { class: name }));
+  const [hint, readout, spoken] = ["hint", "readout", "spoken"].map((name) => element("p", { class: name }));
+  spoken.setAttribute("aria-live", "polite");
   const lower = element("figure");
   lower.innerHTML = `<svg role="img"></svg>`;
   const svg = lower.firstChild;
@@ -291,6 +292,7 @@ function render({ model, el }) {
       if (!keys[event.key]) return;
       event.preventDefault();
       look((cross ?? [0, 0]).map((v, axis) => v + keys[event.key][axis]));
+      spoken.textContent = spokenAt(cross, ...[training.plain, training.sba].map((net) => predict(net, cross, 1)[1]), training.points.labels[chosen]);
     });
   }
   play.addEventListener("click", () => (playing ? stop() : start()));
@@ -311,7 +313,7 @@ function render({ model, el }) {
 
   el.classList.add("sba-explorer", "sba-playground");
   const bar = element("div", { class: "bar", role: "group", "aria-label": "training" }, play, one, reset, controls.speed, clear);
-  el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, controls.all, lower);
+  el.append(hint, bar, element("div", { class: "planes" }, ...squares.map(({ figure }) => figure)), readout, spoken, controls.all, lower);
   // or JupyterLab takes the arrow keys and Enter for its cells; it asks what has the focus before it asks what that lies in
   for (const node of el.querySelectorAll("input, select, button, [tabindex]")) node.dataset.lmSuppressShortcuts = "true";
   clear.hidden = true;

@@ -145,6 +145,13 @@ export function panels(svg, width, { history, about, t, coins }) {
   return height + (width >= 560 ? 56 : 92);
 }
 
+/** What is where the keyboard's cross is, for readers who do not see it. */
+export function spokenAt([x, y], plain, own, nearest) {
+  const sample = nearest === undefined ? "There are no samples." : `The nearest sample is of class ${nearest}.`;
+  const [across, up] = [x, y].map((v) => v.toFixed(1).replace("-", "−"));
+  return `${across} across, ${up} up: probability of class 1 ${plain.toFixed(2)} by plain training, ${own.toFixed(2)} by SBA. ${sample}`;
+}
+
 /** What is to be seen, in sentences. */
 export function words({ t, counted, setting, tests, bands, layer }) {
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
