@@ -157,11 +157,13 @@ def test_an_encoder_whose_kernel_skips_its_modules(point):
 )
 def test_one_row_whose_gaussian_points_equal_it_is_said(scale, share, warned):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
-    criterion = attach(model, SBA(omega=0.0, gaussian_share=share, scale=scale, folds=2), X[:4], 10)
-    criterion(X[:2], Y[:2])
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)).double()
+    x = X.double()
+    criterion = attach(model, SBA(omega=0.0, gaussian_share=share, scale=scale, folds=2), x[:4], 10)
+    criterion(x[:2], Y[:2])
     with (
         pytest.warns(UserWarning, match="x: one row has no standard deviation") if warned else contextlib.nullcontext()
     ):
-        criterion(X[:1], Y[:1])
-    assert (criterion.terms["virtual"] == 0) == warned
+        criterion(x[:1], Y[:1])
+    # one row and several may be summed in another order; the least of the others is 1e-7
+    assert (abs(criterion.terms["virtual"]) < 1e-12) == warned
