@@ -281,7 +281,7 @@ def test_a_sample_is_chosen_again_after_there_was_none(visit):
 
 
 def test_a_screen_reader_is_not_told_each_picture(visit):
-    """Neither while it trains nor what the page began by itself; then it hears what a dial does."""
+    """Not while it trains, by itself or by the button; at rest it hears what a dial does."""
     tab = visit(setting="#steps=20000")
     way = "document.querySelector('.readout').getAttribute('aria-live')"
     assert tab.evaluate(way) == "off"

@@ -23,7 +23,7 @@ export const cut = (array, [row, column], columns, n) => array.subarray((row * c
 /** η of the slider beside 0. */
 const LEAST = 1e-3;
 /** Per cent of the darkest cell's colour: numbers on it can be read, in either theme. */
-export const DARKEST = 56;
+const DARKEST = 56;
 const ANGLES = ["0", "π/12", "π/6", "π/4", "π/3", "5π/12", "π/2"];
 const angle = (omega) => ANGLES.find((_, i) => Math.abs((i * Math.PI) / 12 - omega) < 1e-6) ?? short(omega);
 const finite = (values) => Array.from(values).filter(Number.isFinite);

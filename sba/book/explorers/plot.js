@@ -150,8 +150,7 @@ export function followWidth(place, redraw) {
     if (width && Math.abs(width - drawn) <= 1) return;
     // while it is hidden a picture is drawn for a width of its own
     drawn = width;
-    if (!width) return;
-    redraw();
+    if (width) redraw();
   });
   observer.observe(place);
   return () => observer.disconnect();
