@@ -345,9 +345,10 @@ def test_links_are_followed_each_time_and_the_way_back_too(visit):
 
 def test_it_is_printed_on_white(visit):
     tab = visit("dark", "#steps=0")
-    ink = "getComputedStyle(document.querySelector('.readout')).color"
     tab.emulate_media(media="print")
-    assert tab.evaluate(ink) == "rgb(26, 26, 26)"
+    look = "(at) => ['color', 'backgroundColor'].map((name) => getComputedStyle(document.querySelector(at))[name])"
+    assert tab.evaluate(look, ".readout")[0] == "rgb(26, 26, 26)"
+    assert tab.evaluate(look, ".explorer") == ["rgb(26, 26, 26)", "rgb(255, 255, 255)"], "also if grounds are printed"
 
 
 def test_a_dial_that_cannot_be_is_refused():
